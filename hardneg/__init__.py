@@ -1,0 +1,1 @@
+"""Losses with hard negatives that never build the query x candidate matrix."""
