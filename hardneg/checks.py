@@ -67,13 +67,17 @@ def check_count(argument: str, value: Any, at_least: int = 1) -> None:
 def check_embeddings(argument: str, x: Any) -> None:
     """A non-empty matrix of floats, one embedding a row."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{argument} is a {type(x).__name__}: expected a tensor of shape (rows, width)")
+        raise TypeError(
+            f"{argument} is a {type(x).__name__}: expected a tensor of shape (rows, width)"
+        )
     if x.dim() != 2:
         raise ValueError(
             f"{argument} has shape {tuple(x.shape)}: expected (rows, width); flatten or pool it first"
         )
     if x.dtype not in FLOATING:
-        raise TypeError(f"{argument} is {x.dtype}: expected a floating-point type; call .float() on it")
+        raise TypeError(
+            f"{argument} is {x.dtype}: expected a floating-point type; call .float() on it"
+        )
     if x.shape[0] == 0 or x.shape[1] == 0:
         raise ValueError(f"{argument} is empty, shape {tuple(x.shape)}: skip empty batches")
 
@@ -103,13 +107,19 @@ def check_paired(queries: Tensor, candidates: Tensor) -> None:
 def check_ids(argument: str, ids: Any, rows: int, device: torch.device) -> None:
     """One whole number a row."""
     if not isinstance(ids, Tensor):
-        raise TypeError(f"{argument} is a {type(ids).__name__}: expected an integer tensor of shape ({rows},)")
+        raise TypeError(
+            f"{argument} is a {type(ids).__name__}: expected an integer tensor of shape ({rows},)"
+        )
     if ids.shape != (rows,):
-        raise ValueError(f"{argument} has shape {tuple(ids.shape)}: expected ({rows},), one id a row")
+        raise ValueError(
+            f"{argument} has shape {tuple(ids.shape)}: expected ({rows},), one id a row"
+        )
     if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
         raise TypeError(f"{argument} is {ids.dtype}: expected integers; call .long() on it")
     if ids.device != device:
-        raise ValueError(f"{argument} is on {ids.device}: expected {device}, where the embeddings are")
+        raise ValueError(
+            f"{argument} is on {ids.device}: expected {device}, where the embeddings are"
+        )
 
 
 def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.device) -> None:
@@ -118,6 +128,10 @@ def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.d
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"{argument} is {kind}: expected a bool tensor of shape {shape}")
     if tuple(mask.shape) != shape:
-        raise ValueError(f"{argument} has shape {tuple(mask.shape)}: expected {shape}, queries by candidates")
+        raise ValueError(
+            f"{argument} has shape {tuple(mask.shape)}: expected {shape}, queries by candidates"
+        )
     if mask.device != device:
-        raise ValueError(f"{argument} is on {mask.device}: expected {device}, where the embeddings are")
+        raise ValueError(
+            f"{argument} is on {mask.device}: expected {device}, where the embeddings are"
+        )

@@ -19,9 +19,11 @@ from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import working
 
 __all__ = [
+    "admitted_counts",
     "logsumexp",
     "pair_scores",
     "penalty_sum",
+    "positive_pairs",
     "positives_penalty",
     "select",
     "select_per_pair",
@@ -54,9 +56,7 @@ def within(
     return inside
 
 
-def first_k(
-    keys: Float[Tensor, "n m"], taken: Bool[Tensor, "n m"], k: int
-) -> Int[Tensor, "n k"]:
+def first_k(keys: Float[Tensor, "n m"], taken: Bool[Tensor, "n m"], k: int) -> Int[Tensor, "n k"]:
     """Indices of the k highest admitted keys of each row, ties by the smallest index; -1 where there are fewer."""
     taken = taken & (keys > -math.inf)
     order = torch.where(taken, keys, -math.inf).sort(dim=1, descending=True, stable=True).indices
@@ -90,8 +90,13 @@ def select(
     seed: Int[Tensor, ""] | None = None,
     rows: bool = True,
     columns: bool = True,
-) -> tuple[Int[Tensor, "n k"], Int[Tensor, "m k"]]:
-    """The k first admitted candidates of every query, and the k first admitted queries of every candidate."""
+    hardest: bool = False,
+) -> tuple[Int[Tensor, "n k"], Int[Tensor, "m k"], Int[Tensor, "n 1"], Int[Tensor, "m 1"]]:
+    """The k first admitted candidates of every query, and the k first admitted queries of every candidate.
+
+    With ``hardest`` also the highest-scoring admitted one of each, whatever the selection and the
+    window (for mining statistics); else the last two results are empty.
+    """
     s, taken = scores(comparison), mask(comparison, among)
     relation, similarity = comparison.relation, comparison.similarity
     n, m = s.shape
@@ -99,6 +104,11 @@ def select(
     column = torch.arange(m, device=s.device) + relation.column_offset
     none = torch.empty(0, selection.k - selection.skip, dtype=torch.long, device=s.device)
     of_rows = of_columns = none
+    top_rows = top_columns = torch.empty(0, 1, dtype=torch.long, device=s.device)
+    if rows and hardest:
+        top_rows = first_k(s, taken, 1)
+    if columns and hardest:
+        top_columns = first_k(s.T, taken.T, 1)
     if rows:
         keys = ranking_keys(s, selection, similarity, seed, row, column, ROW_SALT)
         of_rows = select_rows(s, taken, keys, selection, window.row_floor, window.row_ceiling)
@@ -107,7 +117,7 @@ def select(
         of_columns = select_rows(
             s.T, taken.T, keys, selection, window.column_floor, window.column_ceiling
         )
-    return of_rows, of_columns
+    return of_rows, of_columns, top_rows, top_columns
 
 
 @torch.no_grad()
@@ -136,6 +146,20 @@ def pair_scores(
     return torch.where(valid, found, 0.0)
 
 
+def admitted_counts(
+    comparison: Comparison, among: Among
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
+    """How many candidates every query admits, and how many queries every candidate."""
+    taken = mask(comparison, among)
+    return taken.sum(1), taken.sum(0)
+
+
+def positive_pairs(comparison: Comparison) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+    """All (query, positive candidate) pairs, by query, then by candidate."""
+    rows, columns = mask(comparison, "positives").nonzero(as_tuple=True)
+    return rows, columns
+
+
 def penalty_sum(
     comparison: Comparison,
     penalty: Penalty,
@@ -146,29 +170,33 @@ def penalty_sum(
     sign: float = 1.0,
     scale: Float[Tensor, ""] | None = None,
     window: Window = Window(),
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Int[Tensor, "n"], Int[Tensor, "m"]]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sum over the admitted candidates of ``phi(sign * (scale * score - threshold))``.
 
-    Returns the sums of rows and columns, then the counts of their terms with a value above 0. A side
-    without thresholds is empty.
+    Returns, each for rows and for columns, the sums, the counts of terms with a value above 0, and the
+    largest argument of phi (-inf where nothing was admitted). A side without thresholds is empty.
     """
     s, taken = scores(comparison), mask(comparison, among)
     z = s if scale is None else s * scale
     none = s.new_zeros(0)
-    result: list[Tensor] = []
+    sums, counts, maxima = [], [], []
     sides = (
         (z, s, taken, row_thresholds, window.row_floor, window.row_ceiling),
         (z.T, s.T, taken.T, column_thresholds, window.column_floor, window.column_ceiling),
     )
     for logits, raw, mine, thresholds, floor, ceiling in sides:
         if thresholds is None:
-            result += [none, none.long()]
+            sums.append(none)
+            counts.append(none.long())
+            maxima.append(none)
             continue
         inside = mine & within(raw.detach(), floor, ceiling)
         x = sign * (logits - thresholds[:, None])
         value = torch.where(inside, penalty.value(torch.where(inside, x, 0.0)), 0.0)
-        result += [value.sum(1), (value.detach() > 0).sum(1)]
-    return result[0], result[2], result[1], result[3]
+        sums.append(value.sum(1))
+        counts.append((value.detach() > 0).sum(1))
+        maxima.append(torch.where(inside, x.detach(), -math.inf).amax(1))
+    return *sums, *counts, *maxima
 
 
 def positives_penalty(
@@ -177,11 +205,13 @@ def positives_penalty(
     margin: float,
     ceiling: Ceiling | None = None,
     per_pair: bool = False,
-) -> tuple[Float[Tensor, "t"], Int[Tensor, "t"]]:
+) -> tuple[Float[Tensor, "t"], Int[Tensor, "t"], Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Batch-all: ``sum over positives p and negatives c of phi(s[i, c] - s[i, p] + margin)`` for every query i.
 
     With a ceiling only the negatives below ``ceiling(s[i, p])``. Returns the sums and the counts of
-    terms with a value above 0: one an anchor, or one an (anchor, positive) pair with ``per_pair``.
+    terms with a value above 0, one an anchor, or one an (anchor, positive) pair with ``per_pair``; and
+    the highest score of each anchor's negatives (-inf where there are none) and the sum of its
+    positives' scores, without gradient.
     """
     s = scores(comparison)
     positive, negative = mask(comparison, "positives"), mask(comparison, "negatives")
@@ -195,7 +225,9 @@ def positives_penalty(
         sums.append(value.sum(1) if per_pair else value.sum()[None])
         active = value.detach() > 0
         counts.append(active.sum(1) if per_pair else active.sum()[None])
-    return torch.cat(sums), torch.cat(counts)
+    maxima = torch.where(negative, s.detach(), -math.inf).amax(1)
+    of_positives = torch.where(positive, s.detach(), 0.0).sum(1)
+    return torch.cat(sums), torch.cat(counts), maxima, of_positives
 
 
 def logsumexp(
@@ -207,8 +239,11 @@ def logsumexp(
     window: Window = Window(),
     rows: bool = True,
     columns: bool = True,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"]]:
-    """Log of the sum over the admitted candidates of ``exp(scale * energy(score))``; -inf where there are none."""
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
+    """Log of the sum over the admitted candidates of ``exp(scale * energy(score))``; -inf where there are none.
+
+    For rows and for columns; then the largest exponents of both.
+    """
     s, taken = scores(comparison), mask(comparison, among)
     logits = energy(s) if scale is None else energy(s) * scale
     sides = (
@@ -219,8 +254,13 @@ def logsumexp(
             within(s.detach().T, window.column_floor, window.column_ceiling) & taken.T,
         ),
     )
-    result = [masked_logsumexp(z, inside) if on else s.new_zeros(0) for on, z, inside in sides]
-    return result[0], result[1]
+    none = s.new_zeros(0)
+    result = [masked_logsumexp(z, inside) if on else none for on, z, inside in sides]
+    maxima = [
+        torch.where(inside, z.detach(), -math.inf).amax(1) if on else none
+        for on, z, inside in sides
+    ]
+    return result[0], result[1], maxima[0], maxima[1]
 
 
 def masked_logsumexp(z: Float[Tensor, "n m"], inside: Bool[Tensor, "n m"]) -> Float[Tensor, "n"]:

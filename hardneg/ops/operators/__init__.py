@@ -9,7 +9,8 @@ from hardneg.ops.operators import (
     pair_scores,
     penalty_sum,
     positives_penalty,
+    relation,
     select,
 )
 
-__all__ = ["logsumexp", "pair_scores", "penalty_sum", "positives_penalty", "select"]
+__all__ = ["logsumexp", "pair_scores", "penalty_sum", "positives_penalty", "relation", "select"]

@@ -44,16 +44,16 @@ class LogSumExpBackward(LogSumExp):
     column_gradient: Tensor
 
 
-def shapes(a: LogSumExp) -> tuple[Tensor, Tensor]:
-    """One number for each query and each candidate."""
+def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
+    """A result and a largest exponent for each query and each candidate."""
     n = a.queries.shape[0] if a.rows else 0
     m = a.candidates.shape[0] if a.columns else 0
     like = {"dtype": vector_type(a.queries)}
-    return a.queries.new_empty(n, **like), a.queries.new_empty(m, **like)
+    return tuple(a.queries.new_empty(length, **like) for length in (n, m, n, m))
 
 
-@operator("logsumexp", LogSumExp, 2, shapes)
-def run(a: LogSumExp) -> tuple[Tensor, Tensor]:
+@operator("logsumexp", LogSumExp, 4, shapes)
+def run(a: LogSumExp) -> tuple[Tensor, ...]:
     """See ``reference.logsumexp``."""
     energy = a.energy_object
     return logsumexp(
@@ -85,15 +85,13 @@ def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def backward(ctx: Any, rows: Tensor, columns: Tensor) -> Any:
+def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
     """Gradients by argument."""
     a, results = LogSumExp.restore(ctx)
-    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(*a.values(), *results, rows, columns)
+    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(*a.values(), *results[:2], rows, columns)
     if a.scale is not None:
         scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
-    return LogSumExp.gradients(
-        queries=dq, candidates=dc, scale=None if a.scale is None else scale
-    )
+    return LogSumExp.gradients(queries=dq, candidates=dc, scale=None if a.scale is None else scale)
 
 
 differentiable("logsumexp", LogSumExp, backward, by="logsumexp_backward")

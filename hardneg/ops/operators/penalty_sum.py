@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardneg import penalties
 from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
-from hardneg.ops.tiled.penalty_sum import PenaltyGradients, penalty_pass
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
 
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
 
@@ -60,15 +60,15 @@ def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
     both = a.row_thresholds, a.column_thresholds
     lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in both]
     sums = [a.queries.new_empty(n, dtype=vector_type(a.queries)) for n in lengths]
-    return *sums, *(torch.empty_like(x, dtype=torch.long) for x in sums)
+    counts = (torch.empty_like(x, dtype=torch.long) for x in sums)
+    return *sums, *counts, *(torch.empty_like(x) for x in sums)
 
 
 def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """Gradients of queries, candidates, scale and both thresholds."""
     vector = a.queries.new_empty((), dtype=vector_type(a.queries))
     lengths = [
-        0 if weights is None else weights.shape[0]
-        for weights in (a.row_weights, a.column_weights)
+        0 if weights is None else weights.shape[0] for weights in (a.row_weights, a.column_weights)
     ]
     return (
         a.queries.new_empty(a.queries.shape),
@@ -84,11 +84,11 @@ def tensors_of(found: PenaltyGradients) -> tuple[Tensor, ...]:
     return found.queries, found.candidates, found.scale, *thresholds
 
 
-@operator("penalty_sum", PenaltySum, 4, sums_shapes)
+@operator("penalty_sum", PenaltySum, 6, sums_shapes)
 def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
     """See ``reference.penalty_sum``."""
     sums, _ = run(a)
-    return sums.rows, sums.columns, sums.row_counts, sums.column_counts
+    return sums.rows, sums.columns, *statistics(sums)
 
 
 @operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
@@ -101,10 +101,10 @@ def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
 @operator(
     "penalty_total",
     WeightedPenaltySum,
-    8,
-    lambda a: (a.queries.new_empty((), dtype=vector_type(a.queries)),)
-    + sums_shapes(a)[2:]
-    + gradient_shapes(a),
+    10,
+    lambda a: (
+        (a.queries.new_empty((), dtype=vector_type(a.queries)), *sums_shapes(a)[2:], *gradient_shapes(a))
+    ),
 )
 def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
@@ -114,7 +114,12 @@ def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
         if weights is not None:
             total += torch.dot(weights.double(), of_side.double())
     total = total.to(gradients.scale.dtype)
-    return total, sums.row_counts, sums.column_counts, *tensors_of(gradients)
+    return total, *statistics(sums), *tensors_of(gradients)
+
+
+def statistics(sums: PenaltySums) -> tuple[Tensor, ...]:
+    """What has no gradient."""
+    return sums.row_counts, sums.column_counts, sums.row_maxima, sums.column_maxima
 
 
 def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
@@ -143,7 +148,7 @@ def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
 def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
     """Scale what the forward pass computed."""
     a, outputs = WeightedPenaltySum.restore(ctx)
-    found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[3:])
+    found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
     return gradients_of(a, found)
 
 

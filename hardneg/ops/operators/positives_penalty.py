@@ -51,20 +51,21 @@ def gradient_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor]:
     return a.queries.new_empty(a.queries.shape), a.candidates.new_empty(a.candidates.shape)
 
 
-def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor]:
+def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, ...]:
     """One sum and count an anchor; with ``per_pair`` their number is known only afterwards."""
     length: Any = a.queries.shape[0]
     if a.per_pair:
         length = torch.library.get_ctx().new_dynamic_size()
     sums = a.queries.new_empty(length, dtype=vector_type(a.queries))
-    return sums, torch.empty_like(sums, dtype=torch.long)
+    maxima = a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries))
+    return sums, torch.empty_like(sums, dtype=torch.long), maxima, torch.empty_like(maxima)
 
 
-@operator("positives_penalty", PositivesPenalty, 2, sums_shapes)
-def run_sums(a: PositivesPenalty) -> tuple[Tensor, Tensor]:
+@operator("positives_penalty", PositivesPenalty, 4, sums_shapes)
+def run_sums(a: PositivesPenalty) -> tuple[Tensor, ...]:
     """See ``reference.positives_penalty``."""
     terms, _ = run(a, None)
-    return terms.sums, terms.counts
+    return terms.sums, terms.counts, terms.maxima, terms.positive_sums
 
 
 @operator("positives_penalty_backward", Weighted, 2, gradient_shapes)
@@ -77,10 +78,12 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
 @operator(
     "positives_penalty_total",
     PositivesPenalty,
-    4,
+    6,
     lambda a: (
         a.queries.new_empty((), dtype=vector_type(a.queries)),
         a.queries.new_empty(a.queries.shape[0], dtype=torch.long),
+        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
+        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
         *gradient_shapes(a),
     ),
 )
@@ -88,7 +91,13 @@ def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
     """The sum over all anchors, the counts, and in the same pass the gradients."""
     kind = vector_type(a.queries)
     terms, gradients = run(a, a.queries.new_ones(a.queries.shape[0], dtype=kind))
-    return terms.sums.double().sum().to(kind), terms.counts, *gradients
+    return (
+        terms.sums.double().sum().to(kind),
+        terms.counts,
+        terms.maxima,
+        terms.positive_sums,
+        *gradients,
+    )
 
 
 def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
@@ -101,11 +110,9 @@ def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
 def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
     """Scale what the forward pass computed."""
     _, outputs = PositivesPenalty.restore(ctx)
-    found = [torch.ops.hardneg.scaled(upstream, x) for x in outputs[2:]]
+    found = [torch.ops.hardneg.scaled(upstream, x) for x in outputs[4:]]
     return PositivesPenalty.gradients(queries=found[0], candidates=found[1])
 
 
-differentiable(
-    "positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward"
-)
+differentiable("positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward")
 differentiable("positives_penalty_total", PositivesPenalty, backward_of_total)

@@ -170,9 +170,7 @@ def differentiable(
 ) -> None:
     """Register the backward of operator ``name``, and forbid that of the operator ``by`` that computes it."""
     setup = arguments.setup_context
-    torch.library.register_autograd(
-        f"hardneg::{name}", backward, setup_context=setup, lib=LIBRARY
-    )
+    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=LIBRARY)
     if by is not None:
         torch.library.register_autograd(f"hardneg::{by}", no_second_derivative, lib=LIBRARY)
 

@@ -28,6 +28,7 @@ class Select(Windowed):
     fallback: str
     rows: bool
     columns: bool
+    hardest: bool
 
     @property
     def selection(self) -> Selection:
@@ -54,19 +55,21 @@ class PerPair(Compared):
         return Selection(self.order, self.k, self.skip, tuple(self.parameters), self.fallback)
 
 
-def select_shapes(a: Select) -> tuple[Tensor, Tensor]:
-    """One row of indices for each query and each candidate."""
+def select_shapes(a: Select) -> tuple[Tensor, ...]:
+    """One row of indices for each query and each candidate, and the hardest of each."""
     n = a.queries.shape[0] if a.rows else 0
     m = a.candidates.shape[0] if a.columns else 0
     width = a.k - a.skip
     return (
         a.queries.new_empty(n, width, dtype=torch.long),
         a.queries.new_empty(m, width, dtype=torch.long),
+        a.queries.new_empty(n if a.hardest else 0, 1, dtype=torch.long),
+        a.queries.new_empty(m if a.hardest else 0, 1, dtype=torch.long),
     )
 
 
-@operator("select", Select, 2, select_shapes)
-def run_select(a: Select) -> tuple[Tensor, Tensor]:
+@operator("select", Select, 4, select_shapes)
+def run_select(a: Select) -> tuple[Tensor, ...]:
     """See ``reference.select``."""
     return select(
         a.comparison,
@@ -76,6 +79,7 @@ def run_select(a: Select) -> tuple[Tensor, Tensor]:
         a.seed,
         a.rows,
         a.columns,
+        a.hardest,
         a.tile_size,
     )
 

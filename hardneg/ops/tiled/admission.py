@@ -116,7 +116,9 @@ class Admission:
         """Whether ids are the row numbers."""
         return self.relation.row_ids is None and self.relation.positives is None
 
-    def mark(self, scores: Tensor, tile: Tile, value: float, compare: Callable[..., Tensor]) -> None:
+    def mark(
+        self, scores: Tensor, tile: Tile, value: float, compare: Callable[..., Tensor]
+    ) -> None:
         """Leave out the pairs whose ids compare so."""
         assert self.rows is not None
         assert self.columns is not None

@@ -92,6 +92,10 @@ class Running:
         """The log-sum-exp, -inf where nothing was admitted."""
         return self.largest + self.sum.log()
 
+    def maxima(self) -> Float[Tensor, "n"]:
+        """The largest exponents, -inf where nothing was admitted."""
+        return torch.where(self.sum > 0, self.largest, -math.inf)
+
 
 def logsumexp(
     comparison: Comparison,
@@ -102,7 +106,7 @@ def logsumexp(
     rows: bool,
     columns: bool,
     tile: tuple[int, int] | None = None,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"]]:
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
     """See ``reference.logsumexp``."""
     logits = Logits(comparison, energy, among, scale, window, tile)
     of_rows = Running(logits.n if rows else 0, logits)
@@ -116,7 +120,7 @@ def logsumexp(
             of_rows.take(row_logits, terms, block.rows, 1)
         if columns:
             of_columns.take(column_logits, terms, block.columns, 0)
-    return of_rows.result(), of_columns.result()
+    return of_rows.result(), of_columns.result(), of_rows.maxima(), of_columns.maxima()
 
 
 def logsumexp_backward(

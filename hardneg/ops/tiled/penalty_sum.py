@@ -5,6 +5,7 @@ One pass gives the sums; with the weight of every anchor at hand the same pass g
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +23,14 @@ __all__ = ["PenaltyGradients", "PenaltySums", "apply_penalty", "penalty_pass"]
 
 @dataclass
 class PenaltySums:
-    """Sums and counts of terms above 0, by rows and by columns; a side without thresholds is empty."""
+    """Sums, counts of terms above 0 and largest arguments; a side without thresholds is empty."""
 
     rows: Tensor
-    row_counts: Tensor
     columns: Tensor
+    row_counts: Tensor
     column_counts: Tensor
+    row_maxima: Tensor
+    column_maxima: Tensor
 
 
 @dataclass
@@ -57,6 +60,11 @@ def apply_penalty(
     return value.sum(dim), (value > 0).sum(dim), penalty.slope(x)
 
 
+def largest(maxima: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Maxima with -inf where everything was left out."""
+    return torch.where(maxima > -excluded_value(maxima.dtype) / 2, maxima, -math.inf)
+
+
 class Side:
     """Rows or columns: their thresholds, window, weights, and what has been summed so far."""
 
@@ -73,6 +81,7 @@ class Side:
         self.sums = torch.zeros_like(thresholds)
         self.slopes = torch.zeros_like(thresholds)
         self.counts = torch.zeros_like(thresholds, dtype=torch.long)
+        self.maxima = torch.full_like(thresholds, -math.inf)
 
     def along(self, vector: Tensor, tile: Tile) -> Tensor:
         """The tile's part of a vector over the anchors, shaped to broadcast against the tile."""
@@ -101,6 +110,7 @@ class Side:
         """Add a tile's terms to the sums; returns the slope."""
         mine = tile.rows if self.of_rows else tile.columns
         dim = 1 if self.of_rows else 0
+        self.maxima[mine] = torch.maximum(self.maxima[mine], x.amax(dim))
         sums, counts, slope = apply_penalty(penalty, x, dim)
         self.sums[mine] += sums
         self.counts[mine] += counts.to(torch.long)
@@ -137,11 +147,11 @@ def penalty_pass(
     by_side = {side.of_rows: side for side in sides}
     none = tiles.buffers.get("scores", Tile(slice(0, 0), slice(0, 0))).new_zeros(0)
     rows, columns = by_side.get(True), by_side.get(False)
+    both = rows, columns
     sums = PenaltySums(
-        none if rows is None else rows.sums,
-        none.long() if rows is None else rows.counts,
-        none if columns is None else columns.sums,
-        none.long() if columns is None else columns.counts,
+        *(none if side is None else side.sums for side in both),
+        *(none.long() if side is None else side.counts for side in both),
+        *(none if side is None else largest(side.maxima) for side in both),
     )
     if not weighted:
         return sums, None

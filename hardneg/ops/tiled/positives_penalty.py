@@ -18,7 +18,7 @@ from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Comparison, admitted
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, chunks
-from hardneg.ops.tiled.penalty_sum import apply_penalty
+from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
 from hardneg.ops.tiled.scores import tile_scores
 from hardneg.penalties import Hinge, Penalty
 
@@ -30,10 +30,15 @@ FEWEST_TO_SORT = 9
 
 @dataclass
 class PairTerms:
-    """For the (anchor, positive) pairs in order: sums over negatives and counts of terms above 0, by anchor or pair."""
+    """For the (anchor, positive) pairs in order: sums over negatives and counts of terms above 0, by anchor or pair.
+
+    And the highest score of each anchor's negatives and the sum of its positives' scores.
+    """
 
     sums: Tensor
     counts: Tensor
+    maxima: Tensor
+    positive_sums: Tensor
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Positives:
     rows: Int[Tensor, "t"]
     slots: Int[Tensor, "t"]
     columns: Int[Tensor, "t"]
+    found: Float[Tensor, "t"]
     thresholds: Float[Tensor, "r p"]
     ceilings: Float[Tensor, "r p"] | None
 
@@ -74,7 +80,7 @@ def find_positives(
         ceilings = torch.full_like(thresholds, never)
         ceilings[rows, slots] = ceiling(found)
     thresholds[rows, slots] = found - margin
-    return Positives(rows, slots, columns, thresholds, ceilings)
+    return Positives(rows, slots, columns, found, thresholds, ceilings)
 
 
 def one_by_one(
@@ -162,13 +168,14 @@ def positives_penalty(
     rows_at_once = tile[0] if tile else max(32, BLOCK_ELEMENTS // m)
     tiles = tile_scores(comparison, (rows_at_once, m))
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
-    sums, counts = [], []
+    sums, counts, maxima, positive_sums = [], [], [], []
     done = 0
     for rows in chunks(n, tiles.tile[0]):
         block = Tile(rows, slice(0, m))
         scores = tiles.scores(block)
         positives = find_positives(scores, comparison, block, margin, ceiling)
         negatives = admission.fill(scores, block, -excluded_value(scores.dtype))
+        maxima.append(largest(negatives.amax(dim=1)))
         pairs = slice(done, done + len(positives.rows))
         done = pairs.stop
         mine = None
@@ -179,15 +186,17 @@ def positives_penalty(
         if many:
             pair_sums, pair_counts, total, slopes = by_search(negatives, positives, mine)
         else:
-            pair_sums, pair_counts, total, slopes = one_by_one(
-                penalty, negatives, positives, mine
-            )
+            pair_sums, pair_counts, total, slopes = one_by_one(penalty, negatives, positives, mine)
         if total is not None and slopes is not None and mine is not None:
             pulled = -(slopes * mine)[positives.rows, positives.slots]
             total[positives.rows, positives.columns] = pulled
             tiles.add_gradient(block, total)
+        of_positives = positives.padded(positives.found)
+        positive_sums.append(of_positives.sum(1))
         at = (positives.rows, positives.slots)
         sums.append(pair_sums[at] if per_pair else pair_sums.sum(1))
         counts.append((pair_counts[at] if per_pair else pair_counts.sum(1)).long())
-    terms = PairTerms(torch.cat(sums), torch.cat(counts))
+    terms = PairTerms(
+        torch.cat(sums), torch.cat(counts), torch.cat(maxima), torch.cat(positive_sums)
+    )
     return terms, None if weights is None else tiles.gradients()

@@ -15,6 +15,9 @@ from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 
 __all__ = ["select"]
 
+Selected = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Chosen candidates of rows, chosen rows of candidates, and the hardest of both (empty unless asked for)."""
+
 EASIEST = Selection("lowest", 1)
 HARDEST = Selection("highest", 1)
 
@@ -94,37 +97,49 @@ def select(
     seed: Int[Tensor, ""] | None = None,
     rows: bool = True,
     columns: bool = True,
+    hardest: bool = False,
     tile: tuple[int, int] | None = None,
-) -> tuple[Int[Tensor, "n k"], Int[Tensor, "m k"]]:
+) -> Selected:
     """See ``reference.select``."""
     tiles = tile_scores(comparison, tile)
     admission = Admission(comparison.relation, among, tiles.buffers)
+    sides: list[list[Side]] = []
     limits = (
         (rows, window.row_floor, window.row_ceiling, True),
         (columns, window.column_floor, window.column_ceiling, False),
     )
-    wanted: list[Side] = []
-    rescue: list[Side] = []
     for on, floor, ceiling, of_rows in limits:
-        if on:
-            wanted.append(Side(comparison, tiles, selection, floor, ceiling, seed, of_rows))
-            other = EASIEST if selection.fallback == "easiest" else HARDEST
-            if selection.fallback != "none":
-                rescue.append(Side(comparison, tiles, other, None, None, None, of_rows))
-    scan(tiles, admission, wanted + rescue)
-    chosen = {
-        side.of_rows: with_fallback(side.best.indices, other.best.indices if rescue else None)
-        for side, other in zip(wanted, rescue or wanted, strict=True)
-    }
+        mine = [Side(comparison, tiles, selection, floor, ceiling, seed, of_rows)]
+        for more in further(selection, hardest):
+            mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
+        sides.append(mine if on else [])
+    scan(tiles, admission, [side for both in sides for side in both])
     none = torch.empty(0, selection.k, dtype=torch.long, device=comparison.queries.device)
-    return (
-        chosen.get(True, none)[:, selection.skip :].contiguous(),
-        chosen.get(False, none)[:, selection.skip :].contiguous(),
-    )
+    found = [settle(selection, hardest, mine) if mine else (none, none[:, :1]) for mine in sides]
+    skip = selection.skip
+    chosen = [of_side[:, skip:].contiguous() for of_side, _ in found]
+    return chosen[0], chosen[1], found[0][1], found[1][1]
+
+
+def further(selection: Selection, hardest: bool) -> list[Selection]:
+    """What is looked for beside the selection: its fallback, and the hardest of all."""
+    fallback = {"easiest": [EASIEST], "hardest": [HARDEST], "none": []}[selection.fallback]
+    return fallback + ([HARDEST] if hardest else [])
+
+
+def settle(selection: Selection, hardest: bool, sides: list[Side]) -> tuple[Tensor, Tensor]:
+    """The selection with its fallback, and the hardest of all (empty unless asked for)."""
+    chosen = sides[0].best.indices
+    if selection.fallback != "none":
+        chosen = with_fallback(chosen, sides[1].best.indices)
+    top = sides[-1].best.indices
+    return chosen, top if hardest else top[:0, :1]
 
 
 def scan(tiles: TileScores, admission: Admission, sides: list[Side]) -> None:
     """One pass over the tiles; sides that need keys of their own go before the scores are overwritten."""
+    if not sides:
+        return
     n = len(sides[0].comparison.queries)
     m = len(sides[0].comparison.candidates)
     excluded = -excluded_value(tiles.buffers.dtype)
@@ -142,9 +157,7 @@ def scan(tiles: TileScores, admission: Admission, sides: list[Side]) -> None:
                 side.take(scores, tile)
 
 
-def with_fallback(chosen: Tensor, rescue: Tensor | None) -> Tensor:
+def with_fallback(chosen: Int[Tensor, "n k"], rescue: Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
     """The rescue in the first place of every anchor that found nothing."""
-    if rescue is None:
-        return chosen
     first = torch.where(chosen[:, :1] < 0, rescue, chosen[:, :1])
     return torch.cat([first, chosen[:, 1:]], dim=1)

@@ -40,9 +40,7 @@ def select_per_pair(
         if stop > start:
             mine = slice(start, stop)
             block = Block(comparison, tiles, admission, Tile(rows, slice(0, m)))
-            chosen[mine] = block.select(
-                anchors[mine] - rows.start, ceilings[mine], selection, seed
-            )
+            chosen[mine] = block.select(anchors[mine] - rows.start, ceilings[mine], selection, seed)
     return chosen[:, selection.skip :].contiguous()
 
 
@@ -95,9 +93,7 @@ class Block:
             masked = torch.where(inside, keys[which], self.lowest)
             values, order = masked.sort(dim=1, descending=True, stable=True)
             kept = torch.where(values > self.lowest / 2, order, -1)[:, : selection.k]
-            found.append(
-                torch.nn.functional.pad(kept, (0, selection.k - kept.shape[1]), value=-1)
-            )
+            found.append(torch.nn.functional.pad(kept, (0, selection.k - kept.shape[1]), value=-1))
         return torch.cat(found)
 
 
