@@ -44,16 +44,19 @@ class Target:
     share: float
     times: int = 1
 
-    @property
-    def limit(self) -> float:
-        return self.share * self.times
-
-    def __str__(self) -> str:
+    def judged(self, ratio: float | None) -> dict[str, object]:
+        """The target in its own unit: so many times faster, or a share of so many products."""
         if self.share < 1:
-            return f"≥ {1 / self.share:g} x faster than {self.against}"
-        if self.times > 1:
-            return f"≤ {self.share:g} x {self.times} {self.against}"
-        return f"≤ {self.share:g} x {self.against}"
+            limit = 1 / self.share
+            value = None if ratio is None else 1 / ratio
+            text = f"≥ {limit:g} x faster than {self.against}"
+            met = None if value is None else value >= limit
+        else:
+            limit = self.share
+            value = None if ratio is None else ratio / self.times
+            text = f"≤ {limit:g} x {f'{self.times} ' if self.times > 1 else ''}{self.against}"
+            met = None if value is None else value <= limit
+        return {"target": text, "value": value, "limit": limit, "met": met}
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,16 @@ def cosine_case(
     return Case(name, BIG, TINY, line_up, targets)
 
 
-def order_case(name: str, negatives: str, margin: float, formula: Callable[..., Tensor]) -> Case:
-    loss = hardneg.ContrastiveLoss(margin, negatives, "order")
+def order_case(name: str, n: int, formula: Callable[..., Tensor]) -> Case:
+    every = formula is formulas.order_every
+    loss = hardneg.ContrastiveLoss(
+        0.05 if every else formulas.MARGIN, "all" if every else "hardest", "order"
+    )
     return Case(
         name,
-        (1024, 1024, 1024),
+        (n, n, 1024),
         (48, 48, 16),
-        (ours(loss), MM, plain(formula, needs_gib=17)),
+        (ours(loss), MM, plain(formula, needs_gib=22 * (n / 1024) ** 2)),
         (Target(PLAIN, 1 / 5),),
         kind="positive pairs",
         copies=0,
@@ -166,7 +172,7 @@ def batch_all_case(name: str, n: int, classes: int) -> Case:
     loss = hardneg.TripletLoss(negatives="all", reduction="mean_active")
     many = n > 1024
     gib = n**3 / 2**30
-    too_big = f"an {n} x {n} x {n} mask alone is {gib:.0f} GiB" if many else ""
+    too_big = f"cannot: its n x n x n mask is {gib:.0f} GiB" if many else ""
     return Case(
         name,
         (n, n, 128),
@@ -226,8 +232,10 @@ CASES = (
         ),
         Contender("F.linear_cross_entropy, chunked", peers.linear_cross_entropy, needs_gib=4),
     ),
-    order_case("order, hardest", "hardest", 0.2, formulas.order_hardest),
-    order_case("order, all", "all", 0.05, formulas.order_every),
+    order_case("order, hardest", 1024, formulas.order_hardest),
+    order_case("order, all", 1024, formulas.order_every),
+    order_case("order, hardest, 512", 512, formulas.order_hardest),
+    order_case("order, all, 512", 512, formulas.order_every),
     batch_all_case("batch-all, 4 a class", 512, 0),
     batch_all_case("batch-all, 8192, 4 a class", 8192, 0),
     batch_all_case("batch-all, 8192, 10 classes", 8192, 10),
@@ -246,7 +254,7 @@ CASES = (
         TINY,
         (
             ours(hardneg.ContrastiveLoss()),
-            plain(formulas.hardest, cannot="one matrix is 64 GiB"),
+            plain(formulas.hardest, cannot="cannot: one matrix is 64 GiB"),
         ),
         peak_mib=None,
         total_mib=500.0,

@@ -95,7 +95,7 @@ def add_memory(rows: list[Row], case: Case, threads: int) -> None:
         row.update(found)
 
 
-def judged(what: str, value: float | None, limit: float) -> Row:
+def at_most(what: str, value: float | None, limit: float) -> Row:
     return {
         "target": what,
         "value": value,
@@ -112,13 +112,13 @@ def targets(case: Case, rows: list[Row], runners: list[Runner]) -> list[Row]:
         other = by_name.get(target.against)
         return None if other is None else ratio(by_name[OURS], other)
 
-    found = [judged(str(t), reached(t), t.limit) for t in case.targets]
+    found = [t.judged(reached(t)) for t in case.targets]
     mine = next(row for row in rows if row["contender"] == OURS)
     if case.peak_mib is not None:
-        found.append(judged(f"peak ≤ {case.peak_mib:g} MiB", mine.get("peak_mib"), case.peak_mib))
+        found.append(at_most(f"peak ≤ {case.peak_mib:g} MiB", mine.get("peak_mib"), case.peak_mib))
     if case.total_mib is not None:
         what = f"≤ {case.total_mib:g} MiB in all"
-        found.append(judged(what, mine.get("total_mib"), case.total_mib))
+        found.append(at_most(what, mine.get("total_mib"), case.total_mib))
     return found
 
 
@@ -142,7 +142,7 @@ def shown(row: Row) -> str:
     if "median_ms" not in row:
         return f"{name} {row['note']}"
     spread = f"{row['median_ms']:10.2f} ms ({row['min_ms']:.2f} to {row['max_ms']:.2f})"
-    beside = f"{row['ratio']:7.2f} x {row['reference']}" if "ratio" in row else ""
+    beside = f"{row['ratio']:9.3g} x {row['reference']}" if "ratio" in row else ""
     peak = f"{row['peak_mib']:8.1f} MiB" if "peak_mib" in row else ""
     return f"{name} {spread:<38} {beside:<24} {peak}"
 
@@ -151,7 +151,7 @@ def verdict(found: Row) -> str:
     if found["value"] is None:
         return f"    target {found['target']}: not measured"
     word = "met" if found["met"] else "MISSED"
-    return f"    target {found['target']}: {found['value']:.3g} of {found['limit']:.3g}, {word}"
+    return f"    target {found['target']}: {found['value']:.2f}, {word}"
 
 
 def report(rows: list[Row]) -> None:

@@ -3,8 +3,9 @@
 Linux keeps the highest resident size of a process (VmHWM) and forgets it when "5" is written to
 ``/proc/self/clear_refs``. So: import, one pass at the tests' small shape (thread pools and packing
 buffers exist from then on), make the inputs, hand freed memory back, note the resident size, forget
-the peak, run one forward and backward pass, read the peak. From the difference come off the
-gradients of the inputs and the normalised copies that the case allows. Where the peak cannot be
+the peak, run one forward and backward pass, read the peak. The difference is ``beyond_inputs_mib``;
+``peak_mib`` is it less the gradients of the inputs and the normalised copies that the case allows,
+and 0 for a pass that never holds all of these at once. Where the peak cannot be
 forgotten, ``ru_maxrss`` before and after takes its place; it can only be too low then, by what the
 earlier steps had freed.
 
@@ -83,10 +84,12 @@ def measure(case_name: str, contender_name: str, threads: int) -> dict[str, floa
     seconds = time.perf_counter() - started
     floats = sum(x.numel() * x.element_size() for x in inputs if x.is_floating_point())
     allowed = floats * (case.copies + contender.gradient)
+    highest = peak()
     return {
         "seconds": seconds,
-        "peak_mib": max(0.0, (peak() - before - allowed) / MIB),
-        "total_mib": (peak() - bare) / MIB,
+        "peak_mib": max(0.0, (highest - before - allowed) / MIB),
+        "beyond_inputs_mib": (highest - before) / MIB,
+        "total_mib": (highest - bare) / MIB,
         "memory_method": method,
     }
 

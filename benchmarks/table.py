@@ -16,12 +16,14 @@ Row = dict[str, Any]
 START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 RESULTS = Path("benchmarks") / "results" / "core.jsonl"
 HEADER = (
-    "| case (queries x candidates x width) | hardneg | x torch.mm | plain formula takes "
+    "| case (queries x candidates x width) | hardneg | beside one `torch.mm` | the plain formula takes "
     "| peers take | peak memory: hardneg, plain |\n|---|---|---|---|---|---|"
 )
 LEGEND = (
-    "Forward and backward, float32; medians of interleaved rounds, ratios taken within each round. Peak memory is that "
-    "beyond inputs, their normalised copies and gradients; for the one-pass case, all beyond `import torch`."
+    "Forward and backward (evaluation: forward), float32; medians of interleaved rounds. What others "
+    "take is in multiples of hardneg's time, the median of the ratios within each round. Peak memory "
+    "is that beyond inputs, their normalised copies and gradients; where a single pass was run, all "
+    "beyond `import torch`."
 )
 
 
@@ -66,7 +68,7 @@ def line(rows: dict[str, Row]) -> str:
     """One case."""
     ours = rows[OURS]
     name = f"{ours['case']} ({' x '.join(f'{x:,}' for x in ours['shape'])})"
-    product = f"{ours['ratio']:.2f}" if ours.get("reference") == PRODUCT else ""
+    product = times(ours["ratio"]) if ours.get("reference") == PRODUCT else ""
     peers = [
         f"{other}: {beside(row)}"
         for other, row in rows.items()

@@ -135,3 +135,32 @@ def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.d
         raise ValueError(
             f"{argument} is on {mask.device}: expected {device}, where the embeddings are"
         )
+
+
+def check_tile(tile: Any) -> None:
+    """Rows and columns of a tile, or None."""
+    if tile is None:
+        return
+    if not isinstance(tile, tuple) or len(tile) != 2:
+        raise TypeError(f"tile is {tile!r}: expected (rows, columns), or None for the default")
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in tile):
+        raise ValueError(f"tile is {tile!r}: expected two whole numbers of at least 1")
+
+
+def check_type(argument: str, value: Any, *kinds: type) -> None:
+    """An instance of one of these types."""
+    if not isinstance(value, kinds):
+        expected = " or ".join("None" if k is type(None) else f"a {k.__name__}" for k in kinds)
+        raise TypeError(f"{argument} is {value!r}: expected {expected}")
+
+
+def check_scores(found: Any, n: int, m: int) -> Tensor:
+    """What a callable similarity returned."""
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
+        raise TypeError(f"similarity returned {kind}: expected a floating-point tensor of scores")
+    if found.shape != (n, m):
+        raise ValueError(
+            f"similarity returned shape {tuple(found.shape)}: expected ({n}, {m}), queries by candidates"
+        )
+    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hardneg.ceilings import Ceiling
-from hardneg.checks import check_choice, check_count, check_number, resolve_name
+from hardneg.checks import check_choice, check_count, check_number, check_type, resolve_name
 from hardneg.selection import Selection
 
 __all__ = [
@@ -31,6 +31,9 @@ class All:
 
     ceiling: Ceiling | None = None
 
+    def __post_init__(self) -> None:
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
+
     def selection(self, width: int) -> Selection | None:
         """Nothing is selected: all negatives count."""
         return None
@@ -51,6 +54,7 @@ class Hardest:
 
     def __post_init__(self) -> None:
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""
@@ -72,6 +76,7 @@ class SemiHard:
 
     def __post_init__(self) -> None:
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling)
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""
@@ -89,6 +94,7 @@ class TopK:
     def __post_init__(self) -> None:
         check_count("k", self.k)
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""
@@ -106,6 +112,7 @@ class RandomK:
     def __post_init__(self) -> None:
         check_count("k", self.k)
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""
@@ -128,6 +135,7 @@ class RankWindow:
         check_count("start", self.start, at_least=0)
         check_count("stop", self.stop, at_least=self.start + 1)
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""
@@ -158,6 +166,7 @@ class DistanceWeighted:
         check_number("nonzero_loss_cutoff", self.nonzero_loss_cutoff, above=0)
         check_count("k", self.k)
         check_choice("fallback", self.fallback, FALLBACKS)
+        check_type("ceiling", self.ceiling, Ceiling, type(None))
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``; the density depends on the embeddings' width."""

@@ -13,6 +13,11 @@ from hardneg.checks import resolve_name
 __all__ = ["Hinge", "Identity", "Logistic", "Penalty", "SquaredHinge", "Step", "resolve_penalty"]
 
 
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + exp(x))``, linear only from 40 on, where float64 cannot tell (torch's default is 20)."""
+    return F.softplus(x, threshold=40)
+
+
 @dataclass(frozen=True)
 class Hinge:
     """``max(0, x)``; at exactly 0 the gradient is 0."""
@@ -51,7 +56,7 @@ class Logistic:
 
     def value(self, x: Tensor) -> Tensor:
         """phi(x)."""
-        return F.softplus(x)
+        return softplus(x)
 
     def slope(self, x: Tensor) -> Tensor:
         """phi'(x)."""

@@ -8,10 +8,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from hardneg.checks import check_count
+from hardneg.checks import check_count, check_type
 from hardneg.negatives import Negatives
 
 __all__ = ["Steps", "Warmup"]
+
+
+def check_strategy(argument: str, value: object) -> None:
+    """A strategy object."""
+    if not isinstance(value, Negatives):
+        raise TypeError(f"{argument} is {value!r}: expected a strategy object such as Hardest()")
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,12 @@ class Warmup:
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps, at_least=0)
+        check_strategy("before", self.before)
+        check_strategy("after", self.after)
 
     def __call__(self, step: int) -> Negatives:
         """The strategy of this step, counted from 0."""
+        check_count("step", step, at_least=0)
         return self.before if step < self.steps else self.after
 
 
@@ -44,6 +53,11 @@ class Steps:
     stages: tuple[tuple[int, Negatives], ...]
 
     def __init__(self, *stages: tuple[int, Negatives]) -> None:
+        for stage in stages:
+            if not isinstance(stage, tuple) or len(stage) != 2:
+                raise TypeError(f"stages contain {stage!r}: expected pairs (first step, strategy)")
+            check_type("first step of a stage", stage[0], int)
+            check_strategy("strategy of a stage", stage[1])
         starts = [start for start, _ in stages]
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError(f"stages start at steps {starts}: expected rising steps from 0")
@@ -51,4 +65,5 @@ class Steps:
 
     def __call__(self, step: int) -> Negatives:
         """The strategy of this step, counted from 0."""
+        check_count("step", step, at_least=0)
         return self.stages[bisect_right([start for start, _ in self.stages], step) - 1][1]

@@ -87,7 +87,6 @@ def test_every_loss_compiles_whole(which: Case) -> None:
 
 
 @pytest.mark.parametrize("which", LISTED, ids=str)
-@pytest.mark.xfail(strict=True, reason="reported: logsumexp asks whether a read size is 0")
 def test_listed_positives_compile_whole(which: Case) -> None:
     assert compiled_twice(which, "aot_eager") == 1
 

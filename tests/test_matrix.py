@@ -199,7 +199,9 @@ def clash(loss: str, row: Row) -> bool:
             negatives == "distance weighted" and get("similarity") in ("dot", "order", "callable"),
             several and negatives == "all below",
             one_set and not_queries,
-            loss == "info_nce" and get("positives") == "all" and layout in ("plain", "wide"),
+            loss in ("info_nce", "sigmoid")
+            and get("positives") == "all"
+            and layout in ("plain", "wide"),
             loss == "sigmoid"
             and get("positives") == "paired"
             and not_queries

@@ -37,6 +37,12 @@ from hardneg.metrics.relevance import by_gains, by_ids
 from hardneg.metrics.standings import standings
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
+
+def label(value: object) -> str:
+    """A test's name that is the same in every process."""
+    return getattr(value, "__name__", None) or str(value)
+
+
 SIMILARITIES = [
     Cosine(),
     Dot(),
@@ -122,8 +128,8 @@ def sets(n, m, d, dtype=torch.float32, seed=0):
 # ranks
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=label)
+@pytest.mark.parametrize("dtype", DTYPES, ids=label)
 def test_ranks_equal_naive_loops(similarity, dtype):
     if not isinstance(similarity, Cosine | Dot | Euclidean | SquaredEuclidean | Order):
         dtype = torch.float64
@@ -136,7 +142,7 @@ def test_ranks_equal_naive_loops(similarity, dtype):
         assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES[:4], ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES[:4], ids=label)
 def test_wide_float32_ranks_are_exact(similarity):
     q, c, _, _ = sets(600, 3000, 512, seed=5)
     q_ids, c_ids = torch.arange(600), torch.arange(3000) // 5
@@ -175,7 +181,7 @@ def test_authors_ranks(similarity, size):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("similarity", SIMILARITIES[:6], ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES[:6], ids=label)
 def test_one_set_never_retrieves_itself(similarity, seed):
     x, _, labels, _ = sets(37, 1, 6, seed=seed)
     labels[0] = 99
@@ -222,7 +228,7 @@ def collapsed(kind, n, d, dtype, generator):
 COLLAPSES = ["equal", "rank one", "absolute noise", "relative noise"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=label)
 @pytest.mark.parametrize("seed", range(25))
 def test_a_hundred_collapsed_models_read_zero(dtype, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -247,8 +253,8 @@ def test_a_hundred_collapsed_models_read_zero(dtype, seed):
         assert recall_at_k(ranks(images, images, labels, same_set=True), 1) == 0
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=label)
+@pytest.mark.parametrize("dtype", DTYPES, ids=label)
 def test_collapsed_under_every_similarity(similarity, dtype):
     for kind in COLLAPSES:
         if kind == "rank one" and not isinstance(similarity, Cosine):
@@ -281,7 +287,7 @@ def test_a_tight_cluster_is_no_collapse():
 
 
 @pytest.mark.parametrize("similarity", ["dot", "euclidean", "squared_euclidean", "order"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=label)
 def test_integers_tie_only_where_they_are_equal(similarity, dtype):
     generator = torch.Generator().manual_seed(1)
     q, c = (torch.randint(-2, 3, (rows, 5), generator=generator).to(dtype) for rows in (30, 90))
@@ -317,7 +323,7 @@ def test_zero_vectors_tie():
     [(similarity, torch.nan) for similarity in SIMILARITIES]
     # an infinite coordinate is legitimate under Order: infinitely specific
     + [(similarity, torch.inf) for similarity in SIMILARITIES[:4]],
-    ids=str,
+    ids=label,
 )
 def test_broken_rows_count_against_the_model(similarity, broken):
     x = torch.eye(5) + 1
@@ -399,7 +405,7 @@ def test_properties_of_ranks(data):
     assert torch.equal(with_far < 0, found < 0)
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=label)
 @pytest.mark.parametrize("panel", [1, 3, 16, 100])
 def test_panel_size_changes_nothing(similarity, panel):
     generator = torch.Generator().manual_seed(2)
@@ -458,7 +464,7 @@ def test_median_and_mean_as_the_authors_compute_them(values):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("similarity", SIMILARITIES[:6], ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES[:6], ids=label)
 @pytest.mark.parametrize("same_set", [True, False])
 def test_lists_equal_naive_loops(similarity, seed, same_set):
     q, c, q_ids, c_ids = sets(26, 44, 5, seed=seed)

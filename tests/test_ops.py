@@ -33,6 +33,11 @@ cases = pytest.mark.parametrize("seed", CASES)
 OPERATORS = torch.ops.hardneg
 
 
+def name_of(value: object) -> str:
+    """A test's name that is the same in every process."""
+    return getattr(value, "__name__", None) or str(value)
+
+
 def squashed(q: Tensor, c: Tensor) -> Tensor:
     """A callable similarity, not symmetric."""
     return (q @ c.T - 0.1 * c.sum(1)).tanh()
@@ -400,7 +405,7 @@ def integers(seed: int) -> Comparison:
     return Comparison(q, c, Dot(), Relation(*ids, paired=True))
 
 
-@pytest.mark.parametrize("similarity", [Dot(), SquaredEuclidean()], ids=str)
+@pytest.mark.parametrize("similarity", [Dot(), SquaredEuclidean()], ids=name_of)
 @pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
 )
@@ -530,7 +535,7 @@ def test_random_draws_are_uniform() -> None:
     assert abs(chi_square(counts, torch.full((m,), 1500 / m))) < 4
 
 
-@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), SquaredEuclidean()], ids=str)
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), SquaredEuclidean()], ids=name_of)
 @pytest.mark.parametrize("executor", [Dense(), Tiled((500, 7))], ids=str)
 def test_distance_weighted_draws_follow_the_inverse_density(
     similarity: object, executor: Executor
@@ -702,7 +707,7 @@ def test_opcheck(name: str) -> None:
 EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4))}
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=name_of)
 @pytest.mark.parametrize("name", list(EXECUTORS))
 def test_gradcheck(name: str, similarity: object) -> None:
     executor = EXECUTORS[name]
@@ -712,22 +717,22 @@ def test_gradcheck(name: str, similarity: object) -> None:
         assert torch.autograd.gradcheck(run, leaves, fast_mode=True), what
 
 
-@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=str)
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=name_of)
 def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
     executor = tiled(labelled(similarity), (3, 4))
     for _, run, leaves in differentiable_runs(executor, similarity):
         found = run(*leaves)
         found = found if isinstance(found, tuple) else (found,)
         value = torch.stack([x.square().sum() for x in found]).sum()
-        gradients = torch.autograd.grad(value, leaves, create_graph=True)
-        norm = torch.stack([x.square().sum() for x in gradients]).sum()
-        # Added to what depends on the leaves otherwise: the graph must not just leave the norm out.
-        beside = torch.stack([x.square().sum() for x in leaves]).sum()
-        with pytest.raises(RuntimeError, match=r"second derivative|once_differentiable"):
+        with pytest.raises(RuntimeError, match="second derivative"):
+            gradients = torch.autograd.grad(value, leaves, create_graph=True)
+            norm = torch.stack([x.square().sum() for x in gradients]).sum()
+            # Added to what depends on the leaves otherwise: the graph must not leave the norm out.
+            beside = torch.stack([x.square().sum() for x in leaves]).sum()
             torch.autograd.grad(norm + beside, leaves)
 
 
-@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Order(), squashed], ids=str)
+@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Order(), squashed], ids=name_of)
 def test_a_second_derivative_works_densely(similarity: object) -> None:
     for what, run, leaves in differentiable_runs(Dense(), similarity):
         assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True), what

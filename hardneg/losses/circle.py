@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from hardneg.losses.two_sided import two_sided_loss
 from hardneg.negatives import All, Negatives, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.executor import Executor
+from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, resolve_similarity
 
 __all__ = ["CircleLoss", "circle_loss"]
@@ -75,7 +75,7 @@ def circle_loss(
         reference_labels,
         strategy,
         (CirclePositive(margin, gamma), CircleNegative(margin, gamma)),
-        lambda positive, negative: F.softplus(positive + negative),
+        lambda positive, negative: softplus(positive + negative),
         None,
         similarity,
         positive_mask,

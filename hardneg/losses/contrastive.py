@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
 from hardneg.losses.margin import one_positive
-from hardneg.losses.mining import check_strategy
+from hardneg.losses.mining import check_strategy, own_positive
 from hardneg.losses.terms import Output, check_reduction, finish
 from hardneg.negatives import (
     All,
@@ -110,11 +109,10 @@ def contrastive_loss(
     )
     check_strategy(strategy, comparison)
     executor = resolve_backend(backend, comparison.similarity)
-    own = torch.arange(queries.shape[0], device=queries.device)
     terms = one_positive(
         executor,
         comparison,
-        own,
+        own_positive(comparison),
         strategy,
         margin,
         phi,

@@ -65,8 +65,8 @@ def info_nce_loss(
     Args:
         queries: n x d, row i belongs to candidate i.
         candidates: m x d, m >= n with ``positives="paired"``.
-        temperature: above 0; a scalar tensor may require a gradient (its sign is not read, which would
-            synchronise).
+        temperature: above 0; a scalar tensor may require a gradient (and gives
+            NaN where it is not above 0).
         margin: taken off the positive's score.
         positives: ``"paired"``: candidates of the same id are left out; ``"all"``: each is a positive
             of its own, against the negatives alone (several positives NT-Xent).
@@ -104,11 +104,6 @@ def info_nce_loss(
         ignore,
         one_to_one=one,
     )
-    if not one and query_ids is None and positive_mask is None:
-        raise ValueError(
-            'positives="all" without ids: pass query_ids and candidate_ids, or positive_mask, to say who '
-            "belongs together"
-        )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, queries)
     executor = resolve_backend(backend, comparison.similarity)

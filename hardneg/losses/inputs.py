@@ -32,13 +32,18 @@ def paired(
         check_paired(queries, candidates)
     given = {"query_ids": query_ids, "candidate_ids": candidate_ids}
     check_both(given)
+    if not one_to_one and query_ids is None and positives is None:
+        raise ValueError(
+            'positives="all" without ids: pass query_ids and candidate_ids, or positive_mask, to say who '
+            "belongs together"
+        )
     if positives is not None and query_ids is not None:
         raise ValueError("positives and ids are both given: one of them says who is related")
     n, m, device = queries.shape[0], candidates.shape[0], queries.device
     if query_ids is not None:
         check_ids("query_ids", query_ids, n, device)
         check_ids("candidate_ids", candidate_ids, m, device)
-    for name, mask in (("positives", positives), ("ignore", ignore)):
+    for name, mask in (("positives (positive_mask)", positives), ("ignore", ignore)):
         if mask is not None:
             check_mask(name, mask, (n, m), device)
     ids = as_long(query_ids), as_long(candidate_ids)
@@ -68,6 +73,10 @@ def labelled(
         raise ValueError(
             "expected labels or a positives mask, one of the two: they say which rows belong together"
         )
+    if labels is None and reference_labels is not None:
+        raise ValueError(
+            "reference_labels are given with a positives mask: one of them says who is related"
+        )
     n, m, device = embeddings.shape[0], other.shape[0], embeddings.device
     others = labels if one else reference_labels
     if labels is not None:
@@ -75,7 +84,7 @@ def labelled(
         if others is None:
             raise ValueError("reference is given without reference_labels: pass both, or neither")
         check_ids("reference_labels", others, m, device)
-    for name, mask in (("positives", positives), ("ignore", ignore)):
+    for name, mask in (("positives (positive_mask)", positives), ("ignore", ignore)):
         if mask is not None:
             check_mask(name, mask, (n, m), device)
     if same_set and n != m:

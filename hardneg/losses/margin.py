@@ -217,8 +217,8 @@ def batch_all(
     found = executor.positives_penalty(comparison, penalty, margin, strategy.ceiling, total=True)
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     positives, _ = executor.admitted_counts(comparison, "positives")
-    valid = (negatives > 0) & (positives > 0)
-    pairs = torch.where(valid, positives, 0).sum()
+    valid = found.pairs > 0
+    pairs = found.pairs.sum()
     divisor = {"sum": torch.ones_like(pairs), "mean": pairs, "mean_active": found.counts.sum()}
     value = found.sums / divisor[reduction].clamp(min=1)
     mean = found.positive_sums / positives.clamp(min=1)

@@ -75,10 +75,7 @@ def margin_loss(
         ignore,
         same_set,
     )
-    if not isinstance(comparison.similarity, Euclidean | SquaredEuclidean):
-        raise ValueError(
-            f'margin_loss with similarity {comparison.similarity!r}: it needs a distance; use "euclidean"'
-        )
+    check_distance(comparison.similarity)
     if isinstance(beta, Tensor) and beta.numel() > 1 and directions != "queries":
         raise ValueError(
             f'beta has one value an anchor but directions={directions!r}: use "queries"'
@@ -96,6 +93,14 @@ def margin_loss(
         return_stats,
         backend,
     )
+
+
+def check_distance(similarity: Similarity) -> None:
+    """The boundary is a distance."""
+    if not isinstance(similarity, Euclidean | SquaredEuclidean):
+        raise ValueError(
+            f'margin_loss with similarity {similarity!r}: it needs a distance; use "euclidean"'
+        )
 
 
 class MarginLoss(nn.Module):
@@ -132,6 +137,7 @@ class MarginLoss(nn.Module):
         self.beta = nn.Parameter(torch.tensor(float(beta)), requires_grad=learnable_beta)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
+        check_distance(self.similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
         resolve_backend(backend, self.similarity)
 

@@ -48,6 +48,7 @@ class Picked:
 class Mined:
     """Positive scores and the negatives picked for queries, and for the candidates paired with them."""
 
+    has: Bool[Tensor, "n"]
     positives: Float[Tensor, "n"]
     queries: Picked | None
     candidates: Picked | None
@@ -110,6 +111,7 @@ def mine(
         pairs.append((index, anchors))
     scores = listed_scores(executor, comparison, pairs)
     mined = Mined(
+        positive >= 0,
         scores[0],
         picked(scores[1], of_rows) if queries else None,
         picked(scores[-1], of_columns) if candidates else None,
@@ -151,7 +153,14 @@ def with_hardest(
     if candidates is not None:
         top = executor.pair_scores(comparison, found.hardest_columns[: len(own), 0], own)
         candidates = replace(candidates, hardest=top)
-    return Mined(mined.positives, queries, candidates)
+    return replace(mined, queries=queries, candidates=candidates)
+
+
+def own_positive(comparison: Comparison) -> Int[Tensor, "n"]:
+    """Candidate i for query i; -1 where that pair itself is ignored."""
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    ignore = comparison.relation.ignore
+    return own if ignore is None else torch.where(ignore[own, own], -1, own)
 
 
 def spread(

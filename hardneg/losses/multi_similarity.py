@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from hardneg.losses.two_sided import two_sided_loss
 from hardneg.negatives import All, Negatives, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.executor import Executor
+from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, resolve_similarity
 
 __all__ = ["MultiSimilarityLoss", "multi_similarity_loss"]
@@ -72,7 +72,7 @@ def multi_similarity_loss(
     strategy = resolve_negatives(negatives, "multi_similarity_loss", ACCEPTED)
 
     def combine(positive: Tensor, negative: Tensor) -> Tensor:
-        return F.softplus(positive) / alpha + F.softplus(negative) / beta
+        return softplus(positive) / alpha + softplus(negative) / beta
 
     return two_sided_loss(
         embeddings,

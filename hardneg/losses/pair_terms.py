@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hardneg.losses.mining import seed_for, spread
+from hardneg.losses.mining import own_positive, seed_for, spread
 from hardneg.losses.softmax import mean_positive
 from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
@@ -81,11 +81,12 @@ def positive_part(
     """``phi(threshold - scale * score)`` of every positive pair."""
     if comparison.relation.paired:
         own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
-        p = executor.pair_scores(comparison, own, own)
+        positive = own_positive(comparison)
+        p, has = executor.pair_scores(comparison, own, positive), positive >= 0
         x = thresholds - (p if scale is None else p * scale)
-        values = penalty.value(x)
+        values = torch.where(has, penalty.value(x), 0.0)
         active = (values.detach() > 0).long()
-        return Part(values.sum() if total else values, torch.ones_like(own), active, p.detach())
+        return Part(values.sum() if total else values, has.long(), active, p.detach())
     sums, counts, largest = penalised(
         executor, comparison, penalty, thresholds, total, "positives", -1.0, scale
     )

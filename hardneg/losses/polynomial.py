@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
-from hardneg.losses.mining import Picked, mine
+from hardneg.losses.mining import Mined, Picked, mine, own_positive
 from hardneg.losses.terms import Direction, Output, check_reduction, finish
 from hardneg.negatives import (
     Hardest,
@@ -76,13 +76,12 @@ def polynomial_loss(
         queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
     )
     executor = resolve_backend(backend, comparison.similarity)
-    own = torch.arange(queries.shape[0], device=queries.device)
     selection = strategy.selection(queries.shape[1])
     assert selection is not None
     mined = mine(
         executor,
         comparison,
-        own,
+        own_positive(comparison),
         strategy,
         selection,
         queries=directions != "candidates",
@@ -93,26 +92,27 @@ def polynomial_loss(
     def terms_of(picked: Picked | None) -> Direction | None:
         if picked is None:
             return None
-        return polynomial_terms(mined.positives, picked, margin, positive, negative)
+        return polynomial_terms(mined, picked, margin, positive, negative)
 
     terms = terms_of(mined.queries), terms_of(mined.candidates)
     return finish(executor, comparison, terms, reduction, return_stats=return_stats)
 
 
 def polynomial_terms(
-    p: Float[Tensor, "n"],
+    mined: Mined,
     picked: Picked,
     margin: float,
     positive: Coefficients,
     negative: Coefficients,
 ) -> Direction:
     """The terms of one direction."""
+    p, valid = mined.positives, mined.has & picked.there[:, 0]
     violating = picked.there & (picked.scores + margin > p[:, None]).detach()
     of_negatives = torch.where(violating, evaluate(negative, picked.scores), 0.0).sum(1)
     some = violating.any(1)
     values = torch.where(some, evaluate(positive, p) + of_negatives, 0.0)
     active, considered = violating.sum(1), picked.there.sum(1)
-    return Direction(values, picked.there[:, 0], active, considered, p, picked.hardest)
+    return Direction(values, valid, active, considered, p, picked.hardest)
 
 
 def evaluate(coefficients: Coefficients, x: Tensor) -> Tensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.energies import Linear
-from hardneg.losses.mining import Picked, mine, mine_per_pair, under_ceilings
+from hardneg.losses.mining import Picked, mine, mine_per_pair, own_positive, under_ceilings
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives
 from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor
-from hardneg.penalties import Identity, Logistic
+from hardneg.penalties import Identity, Logistic, softplus
 from hardneg.similarities import working
 
 __all__ = ["every_positive", "one_to_one", "picked_logsumexp", "scale_of"]
@@ -27,20 +26,24 @@ def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
     """1 / temperature as a scalar tensor in the type of the scores.
 
     Raises:
-        ValueError: for a number that is not above 0, or a tensor with more than one element.
+        ValueError: for a number that is not above 0, or a tensor with more than one element. A tensor
+            that is not above 0 makes the loss NaN instead: reading it would synchronise.
     """
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1:
             shape = tuple(temperature.shape)
             raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
-        return 1 / temperature.to(working(like[:0]).dtype).reshape(())
+        value = temperature.to(working(like[:0]).dtype).reshape(())
+        return torch.where(value > 0, 1 / value, torch.nan)
     check_number("temperature", temperature, above=0)
     return torch.tensor(1 / temperature, dtype=working(like[:0]).dtype, device=like.device)
 
 
 def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:
     """Log-sum-exp of the picked negatives."""
-    return torch.where(picked.there, picked.scores * scale, NOTHING).logsumexp(1)
+    z = torch.where(picked.there, picked.scores * scale, NOTHING)
+    largest = z.detach().amax(1, keepdim=True)
+    return (z - largest).exp().sum(1).log() + largest[:, 0]
 
 
 def term(
@@ -48,7 +51,7 @@ def term(
 ) -> Float[Tensor, "t"]:
     """softplus(against - scale * (positive - margin)), 0 where invalid."""
     x = against - scale * (positives - margin)
-    return F.softplus(torch.where(valid, x, NOTHING))
+    return softplus(torch.where(valid, x, NOTHING))
 
 
 def from_logsumexp(
@@ -61,9 +64,9 @@ def from_logsumexp(
     return Direction(values, valid, valid.long(), valid.long(), p, hardest)
 
 
-def from_picked(picked: Picked, p: Tensor, scale: Tensor, margin: float) -> Direction:
+def from_picked(picked: Picked, p: Tensor, has: Tensor, scale: Tensor, margin: float) -> Direction:
     """The direction of anchors with picked negatives."""
-    valid = picked.there[:, 0]
+    valid = has & picked.there[:, 0]
     values = term(p, picked_logsumexp(picked, scale), scale, margin, valid)
     return Direction(values, valid, valid.long(), valid.long(), p, picked.hardest)
 
@@ -80,15 +83,16 @@ def one_to_one(
     statistics: bool,
 ) -> Terms:
     """Query i with candidate i, in both directions."""
-    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    positive = own_positive(comparison)
     selection = strategy.selection(comparison.queries.shape[1])
     if selection is None:
-        p = executor.pair_scores(comparison, own, own)
-        return against_all(executor, comparison, strategy, p, scale, margin, queries, candidates)
+        return against_all(
+            executor, comparison, strategy, positive, scale, margin, queries, candidates
+        )
     mined = mine(
         executor,
         comparison,
-        own,
+        positive,
         strategy,
         selection,
         queries=queries,
@@ -97,7 +101,11 @@ def one_to_one(
     )
 
     def terms_of(picked: Picked | None) -> Direction | None:
-        return None if picked is None else from_picked(picked, mined.positives, scale, margin)
+        return (
+            None
+            if picked is None
+            else from_picked(picked, mined.positives, mined.has, scale, margin)
+        )
 
     return terms_of(mined.queries), terms_of(mined.candidates)
 
@@ -106,14 +114,15 @@ def against_all(
     executor: Executor,
     comparison: Comparison,
     strategy: Negatives,
-    p: Float[Tensor, "n"],
+    positive: Int[Tensor, "n"],
     scale: Float[Tensor, ""],
     margin: float,
     queries: bool,
     candidates: bool,
 ) -> Terms:
-    """Positives of these scores against all negatives (below the ceiling, where there is one)."""
-    window = Window()
+    """These positives against all negatives (below the ceiling, where there is one)."""
+    own = torch.arange(comparison.queries.shape[0], device=positive.device)
+    p, window = executor.pair_scores(comparison, own, positive), Window()
     if strategy.ceiling is not None:
         bound = strategy.ceiling(p.detach())
         window = under_ceilings(bound, comparison, queries, candidates)
@@ -124,7 +133,8 @@ def against_all(
 
     def terms_of(lse: Tensor, largest: Tensor, counts: Tensor) -> Direction:
         n = p.shape[0]
-        return from_logsumexp(lse[:n], largest[:n], left(counts[:n], lse[:n]), p, scale, margin)
+        remaining = torch.where(positive >= 0, left(counts[:n], lse[:n]), 0)
+        return from_logsumexp(lse[:n], largest[:n], remaining, p, scale, margin)
 
     return (
         terms_of(found.rows, found.row_maxima, row_counts) if queries else None,
@@ -205,4 +215,4 @@ def listed_positives(
             margin,
         )
     picked = mine_per_pair(executor, comparison, anchors, p, strategy, selection, statistics)
-    return from_picked(picked, p, scale, margin)
+    return from_picked(picked, p, torch.ones_like(p, dtype=torch.bool), scale, margin)

@@ -167,6 +167,7 @@ def masked_pairs(executor: Executor, comparison: Comparison) -> Int[Tensor, ""]:
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     left = n * m - negatives.sum()
     if comparison.relation.paired:
-        return left - n
+        ignore = comparison.relation.ignore
+        return left - (n if ignore is None else (~ignore[:n, :n].diagonal()).sum())
     positives, _ = executor.admitted_counts(comparison, "positives")
     return left - positives.sum() - (n if comparison.relation.same_set else 0)

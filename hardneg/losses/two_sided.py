@@ -123,6 +123,8 @@ def negative_logsumexp(
     if strategy.ceiling is not None:
         raise ValueError(f"negatives {strategy!r}: this loss takes no ceiling; use epsilon")
     selection = strategy.selection(comparison.queries.shape[1])
+    if selection is not None and selection.fallback != "none":
+        raise ValueError(f"negatives {strategy!r}: this loss takes no fallback; use epsilon")
     if selection is None:
         return executor.logsumexp(comparison, energy, window=window, columns=False).rows
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)

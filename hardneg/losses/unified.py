@@ -56,7 +56,7 @@ def unified_pair_loss(
         candidates,
         temperature=1 / gamma,
         margin=margin,
-        negatives=negatives,
+        negatives=resolve_negatives(negatives, "unified_pair_loss", ACCEPTED),
         similarity=similarity,
         query_ids=query_ids,
         candidate_ids=candidate_ids,

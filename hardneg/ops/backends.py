@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from hardneg.checks import check_choice
@@ -27,19 +29,32 @@ def resolve_backend(backend: str | Executor, similarity: Similarity) -> Executor
             for a similarity with trainable parameters, which tiles cannot train.
     """
     if not isinstance(backend, str):
-        if isinstance(backend, Tiled) and not is_closed(similarity):
-            return CallableTiled(backend.tile)
-        return backend
+        return check_executor(backend, similarity)
     check_choice("backend", backend, BACKENDS)
     if backend == "triton":
         raise ValueError(
             'backend "triton" is not available: this version of hardneg has no fused kernels; use '
             '"auto" or "tiled"'
         )
-    if backend == "dense":
-        return Dense()
+    return Dense() if backend == "dense" else tiled(similarity, None)
+
+
+def check_executor(backend: object, similarity: Similarity) -> Executor:
+    """An executor given as an object."""
+    if isinstance(backend, type) or not hasattr(backend, "penalty_total"):
+        raise TypeError(
+            f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or an executor such as "
+            "Tiled()"
+        )
+    if isinstance(backend, Tiled):
+        return tiled(similarity, backend.tile)
+    return cast(Executor, backend)
+
+
+def tiled(similarity: Similarity, tile: tuple[int, int] | None) -> Executor:
+    """The tiled executor that fits the similarity."""
     if is_closed(similarity):
-        return Tiled()
+        return Tiled(tile)
     if isinstance(similarity, torch.nn.Module) and any(
         p.requires_grad for p in similarity.parameters()
     ):
@@ -47,4 +62,4 @@ def resolve_backend(backend: str | Executor, similarity: Similarity) -> Executor
             f"similarity {type(similarity).__name__} has trainable parameters, which recomputed tiles "
             'cannot train: use backend="dense", or apply them to the embeddings beforehand'
         )
-    return CallableTiled()
+    return CallableTiled(tile)

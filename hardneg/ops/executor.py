@@ -20,6 +20,12 @@ from hardneg.selection import Selection
 __all__ = ["BatchAll", "Executor", "LogSumExp", "Selected", "Sums", "Total"]
 
 
+NO_SECOND_DERIVATIVE = (
+    "hardneg: a second derivative was asked for (create_graph=True), which the tiled and fused "
+    'reductions do not have: use backend="dense"'
+)
+
+
 class Selected(NamedTuple):
     """Indices of the selected, -1 for none; the hardest of all is empty unless asked for."""
 
@@ -52,13 +58,14 @@ class Total(NamedTuple):
 
 class BatchAll(NamedTuple):
     """Sums under every positive as threshold, counts of terms above 0; for the statistics of each anchor
-    its highest negative and the sum of its positives' scores.
+    its highest negative and the sum of its positives' scores; how many of its positives admit a negative.
     """
 
     sums: Float[Tensor, "..."]
     counts: Int[Tensor, "..."]
     maxima: Float[Tensor, "n"]
     positive_sums: Float[Tensor, "n"]
+    pairs: Int[Tensor, "n"]
 
 
 class LogSumExp(NamedTuple):

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
+from hardneg.checks import check_scores
 from hardneg.energies import Energy
 from hardneg.ops.description import Among, Comparison, Window, admitted
 from hardneg.penalties import Penalty
@@ -34,7 +35,8 @@ def scores(comparison: Comparison) -> Float[Tensor, "n m"]:
     """The matrix itself, in float32 or float64, outside autocast."""
     queries, candidates = working(comparison.queries), working(comparison.candidates)
     with torch.autocast(queries.device.type, enabled=False):
-        return comparison.similarity(queries, candidates)
+        found = comparison.similarity(queries, candidates)
+    return check_scores(found, queries.shape[0], candidates.shape[0])
 
 
 def mask(comparison: Comparison, among: Among) -> Bool[Tensor, "n m"]:
@@ -73,12 +75,12 @@ def select_rows(
     ceiling: Tensor | None,
 ) -> Int[Tensor, "n k"]:
     """The selection of every row."""
-    chosen = first_k(keys, taken & within(s, floor, ceiling), selection.k)
+    chosen = first_k(keys, taken & within(s, floor, ceiling), selection.k)[:, selection.skip :]
     if selection.fallback != "none":
         rescue = first_k(-s if selection.fallback == "easiest" else s, taken, 1)
         empty = chosen[:, :1] < 0
         chosen = torch.cat([torch.where(empty, rescue, chosen[:, :1]), chosen[:, 1:]], dim=1)
-    return chosen[:, selection.skip :]
+    return chosen
 
 
 @torch.no_grad()
@@ -207,29 +209,31 @@ def positives_penalty(
     margin: float,
     ceiling: Ceiling | None = None,
     per_pair: bool = False,
-) -> tuple[Float[Tensor, "t"], Int[Tensor, "t"], Float[Tensor, "n"], Float[Tensor, "n"]]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Batch-all: ``sum over positives p and negatives c of phi(s[i, c] - s[i, p] + margin)`` for every query i.
 
     With a ceiling only the negatives below ``ceiling(s[i, p])``. Returns the sums and the counts of
     terms with a value above 0, one an anchor, or one an (anchor, positive) pair with ``per_pair``; and
-    the highest score of each anchor's negatives (-inf where there are none) and the sum of its
-    positives' scores, without gradient.
+    without gradient, of each anchor, the highest score of its negatives (-inf where there are none),
+    the sum of its positives' scores, and how many of its positives admit a negative.
     """
     s = scores(comparison)
     positive, negative = mask(comparison, "positives"), mask(comparison, "negatives")
-    sums, counts = [], []
+    sums, counts, pairs = [], [], []
     for i in range(s.shape[0]):
         p, c = s[i][positive[i]], s[i][negative[i]]
         value = penalty.value(c[None] - p[:, None] + margin)
+        below = torch.ones_like(value, dtype=torch.bool)
         if ceiling is not None:
-            bound = ceiling(p.detach())
-            value = torch.where(c[None] < bound[:, None], value, 0.0)
+            below = c.detach()[None] < ceiling(p.detach())[:, None]
+            value = torch.where(below, value, 0.0)
+        pairs.append(below.any(1).sum())
         sums.append(value.sum(1) if per_pair else value.sum()[None])
         active = value.detach() > 0
         counts.append(active.sum(1) if per_pair else active.sum()[None])
     maxima = torch.where(negative, s.detach(), -math.inf).amax(1)
     of_positives = torch.where(positive, s.detach(), 0.0).sum(1)
-    return torch.cat(sums), torch.cat(counts), maxima, of_positives
+    return torch.cat(sums), torch.cat(counts), maxima, of_positives, torch.stack(pairs)
 
 
 def logsumexp(

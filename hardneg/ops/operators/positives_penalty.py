@@ -59,15 +59,21 @@ def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, ...]:
     if a.per_pair:
         length = torch.library.get_ctx().new_dynamic_size()
     sums = a.queries.new_empty(length, dtype=vector_type(a.queries))
+    counts = torch.empty_like(sums, dtype=torch.long)
+    return sums, counts, *anchor_shapes(a)
+
+
+def anchor_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor, Tensor]:
+    """What is known of each anchor: highest negative, sum of positive scores, pairs with a negative."""
     maxima = a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries))
-    return sums, torch.empty_like(sums, dtype=torch.long), maxima, torch.empty_like(maxima)
+    return maxima, torch.empty_like(maxima), torch.empty_like(maxima, dtype=torch.long)
 
 
-@operator("positives_penalty", PositivesPenalty, 4, sums_shapes)
+@operator("positives_penalty", PositivesPenalty, 5, sums_shapes)
 def run_sums(a: PositivesPenalty) -> tuple[Tensor, ...]:
     """See ``reference.positives_penalty``."""
     terms, _ = run(a, None)
-    return terms.sums, terms.counts, terms.maxima, terms.positive_sums
+    return terms.all()
 
 
 @operator("positives_penalty_backward", Weighted, 2, gradient_shapes)
@@ -81,12 +87,11 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
 @operator(
     "positives_penalty_total",
     PositivesPenalty,
-    6,
+    7,
     lambda a: (
         a.queries.new_empty((), dtype=vector_type(a.queries)),
         a.queries.new_empty(a.queries.shape[0], dtype=torch.long),
-        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
-        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
+        *anchor_shapes(a),
         *gradient_shapes(a),
     ),
 )
@@ -95,13 +100,8 @@ def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
     kind = vector_type(a.queries)
     terms, gradients = run(a, a.queries.new_ones(a.queries.shape[0], dtype=kind))
     assert gradients is not None
-    return (
-        terms.sums.double().sum().to(kind),
-        terms.counts,
-        terms.maxima,
-        terms.positive_sums,
-        *gradients,
-    )
+    total = terms.sums.double().sum().to(kind)
+    return total, *terms.all()[1:], *gradients
 
 
 def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
@@ -114,7 +114,7 @@ def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
 def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
     """Scale what the forward pass computed."""
     outputs = PositivesPenalty.restore(ctx)[1]
-    dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[4:])
+    dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
     return PositivesPenalty.gradients(queries=dq, candidates=dc)
 
 

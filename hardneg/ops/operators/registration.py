@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import NO_SECOND_DERIVATIVE
 
 __all__ = ["Compared", "Windowed", "differentiable", "operator", "vector_type"]
 
@@ -166,10 +167,7 @@ def unshared(results: Any) -> Any:
 
 def no_second_derivative(ctx: Any, *gradients: Tensor) -> Any:
     """Raise rather than be silently wrong."""
-    raise RuntimeError(
-        "hardneg: a second derivative was asked for (create_graph=True), which the tiled and fused "
-        'reductions do not have: use backend="dense"'
-    )
+    raise RuntimeError(NO_SECOND_DERIVATIVE)
 
 
 def differentiable(

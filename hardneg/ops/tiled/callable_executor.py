@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
+from hardneg.checks import check_tile
 from hardneg.energies import Energy
 from hardneg.ops.dense import weighted_total
 from hardneg.ops.description import Among, Comparison, Window
-from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
@@ -49,9 +50,10 @@ class Recomputed(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         """``differentiate(tensors, outputs, upstream)``: one gradient for each tensor."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
         saved = ctx.saved_tensors
         tensors, outputs = saved[: ctx.inputs], saved[ctx.inputs :]
         return None, None, None, *ctx.differentiate(tensors, outputs, upstream)
@@ -66,6 +68,9 @@ class CallableTiled:
     """
 
     tile: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_tile(self.tile)
 
     @torch.no_grad()
     def select(
@@ -239,7 +244,7 @@ class CallableTiled:
 
         def run(queries: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
             terms, _ = scan(queries, candidates, None)
-            return terms.sums, terms.counts, terms.maxima, terms.positive_sums
+            return terms.all()
 
         def differentiate(given: Saved, results: Saved, upstream: Saved) -> tuple[Tensor, Tensor]:
             _, gradients = scan(given[0], given[1], upstream[0])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardneg import energies
 from hardneg.ceilings import Ceiling
+from hardneg.checks import check_tile
 from hardneg.energies import Energy
 from hardneg.ops import operators
 from hardneg.ops.dense import weighted_total
@@ -33,6 +34,9 @@ class Tiled:
     """
 
     tile: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_tile(self.tile)
 
     def described(self, comparison: Comparison) -> tuple[Any, ...]:
         """A comparison in the operators' order."""
@@ -184,7 +188,7 @@ class Tiled:
             [] if ceiling is None else [ceiling.relative, ceiling.offset],
             per_pair,
         )
-        terms = BatchAll(*found[:4])
+        terms = BatchAll(*found[:5])
         return terms._replace(sums=terms.sums.sum()) if total and not in_one_pass else terms
 
     def logsumexp(

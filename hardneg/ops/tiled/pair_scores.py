@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hardneg.checks import check_scores
 from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.scores import project_out_length, unit_rows
 from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, working
@@ -108,7 +109,7 @@ def score_rows(
     """Row i of one against row i of the other; ``out`` is scratch."""
     if not is_closed(similarity):
         with torch.no_grad():
-            return similarity(q, c).diagonal()
+            return check_scores(similarity(q, c), len(q), len(c)).diagonal()
     if isinstance(similarity, Dot):
         return torch.mul(q, c, out=out).sum(1)
     distance = torch.linalg.vector_norm(separation(similarity, q, c, out), dim=1)

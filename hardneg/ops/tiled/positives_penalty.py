@@ -32,13 +32,19 @@ FEWEST_TO_SORT = 9
 class PairTerms:
     """For the (anchor, positive) pairs in order: sums over negatives and counts of terms above 0, by anchor or pair.
 
-    And the highest score of each anchor's negatives and the sum of its positives' scores.
+    And of each anchor: its highest negative, the sum of its positives' scores, and how many of its
+    positives admit a negative.
     """
 
     sums: Tensor
     counts: Tensor
     maxima: Tensor
     positive_sums: Tensor
+    pairs: Tensor
+
+    def all(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Everything, in the operators' order."""
+        return self.sums, self.counts, self.maxima, self.positive_sums, self.pairs
 
 
 @dataclass
@@ -168,35 +174,60 @@ def positives_penalty(
     rows_at_once = tile[0] if tile else max(32, BLOCK_ELEMENTS // m)
     tiles = tile_scores(comparison, (rows_at_once, m))
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
-    sums, counts, maxima, positive_sums = [], [], [], []
-    done = 0
+    blocks, done = [], 0
     for rows in chunks(n, tiles.tile[0]):
         block = Tile(rows, slice(0, m))
         scores = tiles.scores(block)
         positives = find_positives(scores, comparison, block, margin, ceiling)
         negatives = admission.fill(scores, block, -excluded_value(scores.dtype))
-        maxima.append(largest(negatives.amax(dim=1)))
-        pairs = slice(done, done + len(positives.rows))
-        done = pairs.stop
+        first, done = done, done + len(positives.rows)
         mine = None
         if weights is not None:
-            of_pairs = weights[pairs] if per_pair else weights[rows][positives.rows]
+            of_pairs = weights[first:done] if per_pair else weights[rows][positives.rows]
             mine = positives.padded(of_pairs)
-        many = positives.thresholds.shape[1] >= FEWEST_TO_SORT and isinstance(penalty, Hinge)
-        if many:
-            pair_sums, pair_counts, total, slopes = by_search(negatives, positives, mine)
-        else:
-            pair_sums, pair_counts, total, slopes = one_by_one(penalty, negatives, positives, mine)
-        if total is not None and slopes is not None and mine is not None:
-            pulled = -(slopes * mine)[positives.rows, positives.slots]
-            total[positives.rows, positives.columns] = pulled
+        terms, total = block_terms(penalty, negatives, positives, mine, per_pair)
+        blocks.append(terms)
+        if total is not None:
             tiles.add_gradient(block, total)
-        of_positives = positives.padded(positives.found)
-        positive_sums.append(of_positives.sum(1))
-        at = (positives.rows, positives.slots)
-        sums.append(pair_sums[at] if per_pair else pair_sums.sum(1))
-        counts.append((pair_counts[at] if per_pair else pair_counts.sum(1)).long())
-    terms = PairTerms(
-        torch.cat(sums), torch.cat(counts), torch.cat(maxima), torch.cat(positive_sums)
+    joined = PairTerms(
+        *(torch.cat(parts) for parts in zip(*(b.all() for b in blocks), strict=True))
     )
-    return terms, None if weights is None else tiles.gradients()
+    return joined, None if weights is None else tiles.gradients()
+
+
+def block_terms(
+    penalty: Penalty,
+    negatives: Float[Tensor, "r m"],
+    positives: Positives,
+    weights: Float[Tensor, "r p"] | None,
+    per_pair: bool,
+) -> tuple[PairTerms, Float[Tensor, "r m"] | None]:
+    """The terms of a block, and with weights the gradient of their total by its scores."""
+    many = positives.thresholds.shape[1] >= FEWEST_TO_SORT and isinstance(penalty, Hinge)
+    if many:
+        sums, counts, total, slopes = by_search(negatives, positives, weights)
+    else:
+        sums, counts, total, slopes = one_by_one(penalty, negatives, positives, weights)
+    if total is not None and slopes is not None and weights is not None:
+        pulled = -(slopes * weights)[positives.rows, positives.slots]
+        total[positives.rows, positives.columns] = pulled
+    at = (positives.rows, positives.slots)
+    terms = PairTerms(
+        sums[at] if per_pair else sums.sum(1),
+        (counts[at] if per_pair else counts.sum(1)).long(),
+        largest(negatives.amax(dim=1)),
+        positives.padded(positives.found).sum(1),
+        pairs_with_negative(negatives, positives),
+    )
+    return terms, total
+
+
+def pairs_with_negative(negatives: Float[Tensor, "r m"], positives: Positives) -> Int[Tensor, "r"]:
+    """How many positives of each anchor have a negative below their ceiling: is the lowest one below?"""
+    lowest = torch.where(negatives > -excluded_value(negatives.dtype) / 2, negatives, math.inf)
+    lowest = lowest.amin(dim=1)[positives.rows]
+    if positives.ceilings is None:
+        reached = lowest < math.inf
+    else:
+        reached = lowest < positives.ceilings[positives.rows, positives.slots]
+    return positives.padded(reached).sum(1).long()

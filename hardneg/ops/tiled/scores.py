@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hardneg.checks import check_scores
 from hardneg.ops.description import Comparison
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, working
@@ -220,6 +221,7 @@ class CallableTiles:
         """The callable on the two blocks."""
         with torch.no_grad():
             found = self.similarity(self.q[tile.rows], self.c[tile.columns])
+        check_scores(found, *tile.shape)
         return self.buffers.get("scores", tile).copy_(found)
 
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:

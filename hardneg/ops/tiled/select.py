@@ -114,11 +114,10 @@ def select(
             mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
         sides.append(mine if on else [])
     scan(tiles, admission, [side for both in sides for side in both])
-    none = torch.empty(0, selection.k, dtype=torch.long, device=comparison.queries.device)
+    width = selection.k - selection.skip
+    none = torch.empty(0, width, dtype=torch.long, device=comparison.queries.device)
     found = [settle(selection, hardest, mine) if mine else (none, none[:, :1]) for mine in sides]
-    skip = selection.skip
-    chosen = [of_side[:, skip:].contiguous() for of_side, _ in found]
-    return chosen[0], chosen[1], found[0][1], found[1][1]
+    return found[0][0], found[1][0], found[0][1], found[1][1]
 
 
 def further(selection: Selection, hardest: bool) -> list[Selection]:
@@ -129,7 +128,7 @@ def further(selection: Selection, hardest: bool) -> list[Selection]:
 
 def settle(selection: Selection, hardest: bool, sides: list[Side]) -> tuple[Tensor, Tensor]:
     """The selection with its fallback, and the hardest of all (empty unless asked for)."""
-    chosen = sides[0].best.indices
+    chosen = sides[0].best.indices[:, selection.skip :].contiguous()
     if selection.fallback != "none":
         chosen = with_fallback(chosen, sides[1].best.indices)
     top = sides[-1].best.indices

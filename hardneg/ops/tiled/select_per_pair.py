@@ -33,7 +33,8 @@ def select_per_pair(
     n, m = len(comparison.queries), len(comparison.candidates)
     tiles = tile_scores(comparison, (max(1, BLOCK_ELEMENTS // m), m))
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
-    chosen = torch.full((len(anchors), selection.k), -1, dtype=torch.long, device=anchors.device)
+    width = selection.k - selection.skip
+    chosen = torch.full((len(anchors), width), -1, dtype=torch.long, device=anchors.device)
     for rows in chunks(n, tiles.tile[0]):
         edges = torch.tensor([rows.start, rows.stop], device=anchors.device)
         start, stop = torch.searchsorted(anchors, edges).tolist()
@@ -41,7 +42,7 @@ def select_per_pair(
             mine = slice(start, stop)
             block = Block(comparison, tiles, admission, Tile(rows, slice(0, m)))
             chosen[mine] = block.select(anchors[mine] - rows.start, ceilings[mine], selection, seed)
-    return chosen[:, selection.skip :].contiguous()
+    return chosen
 
 
 class Block:
@@ -67,6 +68,7 @@ class Block:
             chosen = consecutive(order, counts, anchors, above, selection.k)
         else:
             chosen = self.first_below(anchors, ceilings, selection, seed)
+        chosen = chosen[:, selection.skip :]
         if selection.fallback == "none":
             return chosen
         if selection.fallback == "easiest":
