@@ -206,6 +206,8 @@ def clash(loss: str, row: Row) -> bool:
             and get("positives") == "paired"
             and not_queries
             and layout.startswith("wide"),
+            # Pairs need equal numbers there, several positives need ids.
+            loss == "sigmoid" and not_queries and layout == "wide",
             per_anchor and not_queries,
         )
     )

@@ -717,6 +717,14 @@ def test_gradcheck(name: str, similarity: object) -> None:
         assert torch.autograd.gradcheck(run, leaves, fast_mode=True), what
 
 
+def differentiate_twice(value: Tensor, leaves: list[Tensor]) -> None:
+    """A gradient penalty, beside a term without it: the graph must not just leave the penalty out."""
+    gradients = torch.autograd.grad(value, leaves, create_graph=True)
+    norm = torch.stack([x.square().sum() for x in gradients]).sum()
+    beside = torch.stack([x.square().sum() for x in leaves]).sum()
+    torch.autograd.grad(norm + beside, leaves)
+
+
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=name_of)
 def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
     executor = tiled(labelled(similarity), (3, 4))
@@ -725,11 +733,7 @@ def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
         found = found if isinstance(found, tuple) else (found,)
         value = torch.stack([x.square().sum() for x in found]).sum()
         with pytest.raises(RuntimeError, match="second derivative"):
-            gradients = torch.autograd.grad(value, leaves, create_graph=True)
-            norm = torch.stack([x.square().sum() for x in gradients]).sum()
-            # Added to what depends on the leaves otherwise: the graph must not leave the norm out.
-            beside = torch.stack([x.square().sum() for x in leaves]).sum()
-            torch.autograd.grad(norm + beside, leaves)
+            differentiate_twice(value, leaves)
 
 
 @pytest.mark.parametrize("similarity", [Cosine(), Dot(), Order(), squashed], ids=name_of)

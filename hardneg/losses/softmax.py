@@ -144,7 +144,7 @@ def against_all(
 
 def left(counts: Int[Tensor, "n"], lse: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
     """Counts, 0 where a window left nothing."""
-    return torch.where(lse.detach() > -torch.inf, counts, 0)
+    return torch.where(lse.detach() == -torch.inf, 0, counts)
 
 
 def every_positive(
