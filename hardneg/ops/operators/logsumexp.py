@@ -85,10 +85,14 @@ def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
+def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
     """Gradients by argument."""
     a, results = LogSumExp.restore(ctx)
-    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(*a.values(), *results[:2], rows, columns)
+    upstream = [
+        torch.zeros_like(result) if gradient is None else gradient
+        for gradient, result in zip((rows, columns), results[:2], strict=True)
+    ]
+    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(*a.values(), *results[:2], *upstream)
     if a.scale is not None:
         scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
     return LogSumExp.gradients(queries=dq, candidates=dc, scale=None if a.scale is None else scale)

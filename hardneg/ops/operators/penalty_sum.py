@@ -144,23 +144,29 @@ def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
         queries=dq,
         candidates=dc,
         scale=None if a.scale is None else scale.to(a.scale.dtype).reshape(a.scale.shape),
-        row_thresholds=None if a.row_thresholds is None else rows,
-        column_thresholds=None if a.column_thresholds is None else columns,
+        row_thresholds=of_side(a.row_thresholds, rows),
+        column_thresholds=of_side(a.column_thresholds, columns),
     )
 
 
-def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
-    """Weights are the upstream gradients of the sums."""
-    a, _ = PenaltySum.restore(ctx)
+def of_side(thresholds: Tensor | None, gradient: Tensor) -> Tensor | None:
+    """The gradient of a side's thresholds; None where there are none, or where it had no weights."""
+    given = thresholds is not None and gradient.shape == thresholds.shape
+    return gradient if given else None
+
+
+def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
+    """Weights are the upstream gradients of the sums; a side without one is not weighted."""
+    a = PenaltySum.restore(ctx)[0]
     found = torch.ops.hardneg.penalty_sum_backward(
         *a.values(),
-        None if a.row_thresholds is None else rows.contiguous(),
-        None if a.column_thresholds is None else columns.contiguous(),
+        None if a.row_thresholds is None or rows is None else rows.contiguous(),
+        None if a.column_thresholds is None or columns is None else columns.contiguous(),
     )
     return gradients_of(a, found)
 
 
-def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+def backward_of_total(ctx: Any, upstream: Tensor, *_: None) -> Any:
     """Scale what the forward pass computed."""
     a, outputs = WeightedPenaltySum.restore(ctx)
     found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])

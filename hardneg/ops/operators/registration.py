@@ -51,6 +51,9 @@ class Arguments:
         """Keep the arguments and the results for the backward."""
         outputs = output if isinstance(output, tuple) else (output,)
         ctx.mark_non_differentiable(*outputs[cls.differentiable_results :])
+        ctx.set_materialize_grads(
+            False
+        )  # no zeros the size of the embeddings for what has no gradient
         is_tensor = ["Tensor" in str(f.type) for f in dataclasses.fields(cls)]
         tensors = [x for x, yes in zip(inputs, is_tensor, strict=True) if yes]
         ctx.save_for_backward(*tensors, *outputs)

@@ -24,7 +24,7 @@ from hardneg.penalties import Hinge, Penalty
 
 __all__ = ["PairTerms", "positives_penalty"]
 
-BLOCK_ELEMENTS = 1 << 20
+BLOCK_ELEMENTS = 1 << 19
 FEWEST_TO_SORT = 9
 
 
@@ -174,7 +174,8 @@ def positives_penalty(
     rows_at_once = tile[0] if tile else max(32, BLOCK_ELEMENTS // m)
     tiles = tile_scores(comparison, (rows_at_once, m))
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
-    blocks, done = [], 0
+    joined = Joined(n, per_pair, tiles.buffers.dtype, tiles.buffers.device)
+    done = 0
     for rows in chunks(n, tiles.tile[0]):
         block = Tile(rows, slice(0, m))
         scores = tiles.scores(block)
@@ -186,13 +187,39 @@ def positives_penalty(
             of_pairs = weights[first:done] if per_pair else weights[rows][positives.rows]
             mine = positives.padded(of_pairs)
         terms, total = block_terms(penalty, negatives, positives, mine, per_pair)
-        blocks.append(terms)
+        joined.take(terms, rows)
         if total is not None:
             tiles.add_gradient(block, total)
-    joined = PairTerms(
-        *(torch.cat(parts) for parts in zip(*(b.all() for b in blocks), strict=True))
-    )
-    return joined, None if weights is None else tiles.gradients()
+    return joined.result(), None if weights is None else tiles.gradients()
+
+
+class Joined:
+    """The terms of all blocks, written into place: small results kept among the scratch would scatter the heap."""
+
+    def __init__(self, n: int, per_pair: bool, dtype: torch.dtype, device: torch.device) -> None:
+        like = torch.zeros(n, dtype=dtype, device=device)
+        self.terms = PairTerms(
+            like, like.long(), like.clone(), like.clone(), torch.zeros_like(like, dtype=torch.long)
+        )
+        self.listed: list[tuple[Tensor, Tensor]] | None = [] if per_pair else None
+
+    def take(self, block: PairTerms, rows: slice) -> None:
+        """Take in a block."""
+        self.terms.maxima[rows] = block.maxima
+        self.terms.positive_sums[rows] = block.positive_sums
+        self.terms.pairs[rows] = block.pairs
+        if self.listed is not None:
+            self.listed.append((block.sums, block.counts))
+        else:
+            self.terms.sums[rows] = block.sums
+            self.terms.counts[rows] = block.counts
+
+    def result(self) -> PairTerms:
+        """The terms of everything."""
+        if self.listed is not None:
+            self.terms.sums = torch.cat([sums for sums, _ in self.listed])
+            self.terms.counts = torch.cat([counts for _, counts in self.listed])
+        return self.terms
 
 
 def block_terms(
