@@ -32,7 +32,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start + 1} is not UTF-8: convert the file") from error
+        raise ValueError(
+            f"{path}: byte {error.start + 1} is not UTF-8: convert the file"
+        ) from error
     except ValueError as error:
         raise ValueError(
             f"{path} is not complete JSON ({error}): it is truncated; fetch it again"
@@ -71,7 +73,9 @@ def karpathy_split(
         image_of=np.repeat(np.arange(len(rows)), [len(said) for said in sentences]),
         where=f"{path} ({split})",
         image_keys=tuple(image["cocoid"] for image in rows) if with_keys else (),
-        caption_keys=tuple(one["sentid"] for said in sentences for one in said) if with_keys else (),
+        caption_keys=tuple(one["sentid"] for said in sentences for one in said)
+        if with_keys
+        else (),
     )
 
 
@@ -120,7 +124,9 @@ def chosen(ids: Path, captions: dict[int, tuple[int, str, str]], images: Path) -
             "the two are of different releases (COCO 2014 is needed)"
         )
     rows: dict[int, int] = {}
-    image_of = np.array([rows.setdefault(captions[key][0], len(rows)) for key in keys], dtype=np.int64)
+    image_of = np.array(
+        [rows.setdefault(captions[key][0], len(rows)) for key in keys], dtype=np.int64
+    )
     files = {captions[key][0]: captions[key][1] for key in keys}
     return Annotated(
         paths=tuple(images / files[image] for image in rows),
@@ -139,7 +145,9 @@ def joined(parts: Iterable[Annotated]) -> Annotated:
     return Annotated(
         paths=tuple(path for part in parts for path in part.paths),
         captions=tuple(caption for part in parts for caption in part.captions),
-        image_of=np.concatenate([part.image_of + start for part, start in zip(parts, offsets, strict=False)]),
+        image_of=np.concatenate(
+            [part.image_of + start for part, start in zip(parts, offsets, strict=False)]
+        ),
         where=" and ".join(part.where for part in parts),
         image_keys=tuple(key for part in parts for key in part.image_keys),
         caption_keys=tuple(key for part in parts for key in part.caption_keys),

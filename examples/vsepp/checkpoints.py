@@ -100,7 +100,11 @@ def load_progress(state: Path) -> Progress:
 
 
 def save_model(
-    path: Path, settings: Settings, vocabulary: Vocabulary, model: nn.Module, metrics: dict[str, Any]
+    path: Path,
+    settings: Settings,
+    vocabulary: Vocabulary,
+    model: nn.Module,
+    metrics: dict[str, Any],
 ) -> None:
     """Write a model with its settings and vocabulary, complete or not at all."""
     content = {

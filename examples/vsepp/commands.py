@@ -149,8 +149,12 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
 
 def overview() -> str:
     """The commands, one a line."""
-    lines = [f"  {name:<11}{(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()]
-    return "\n".join(["commands (COMMAND --help explains each; `train` may be left out):", *lines, ""])
+    lines = [
+        f"  {name:<11}{(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()
+    ]
+    return "\n".join(
+        ["commands (COMMAND --help explains each; `train` may be left out):", *lines, ""]
+    )
 
 
 def parsed(kind: type[T], command: str, given: list[str], default: T | None = None) -> T:
@@ -164,8 +168,9 @@ def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
     names = recipe_names(dataset, given)
     asked = [(name, train_arguments(name, names, given)) for name in names]
+    from vsepp.finished import read_run
     from vsepp.gallery import write_gallery
-    from vsepp.report import read_run, text_table, write_report
+    from vsepp.report import text_table, write_report
     from vsepp.train import train
 
     folders = []
@@ -244,7 +249,8 @@ def run_features(dataset: str, given: list[str]) -> None:
 def run_report(dataset: str, given: list[str]) -> None:
     """Write the page about finished runs."""
     arguments = parsed(Report, "report", given)
-    from vsepp.report import read_run, text_table, write_report
+    from vsepp.finished import read_run
+    from vsepp.report import text_table, write_report
 
     runs = [read_run(folder) for folder in arguments.runs]
     write_report(runs, arguments.out)
@@ -257,7 +263,9 @@ def run_recipes(dataset: str, given: list[str]) -> None:
     arguments = parsed(Recipes, "recipes", given)
     for recipe in RECIPES.values():
         if arguments.only in recipe.name:
-            stage = f"  (second stage, starts from {recipe.start_from})" if recipe.start_from else ""
+            stage = (
+                f"  (second stage, starts from {recipe.start_from})" if recipe.start_from else ""
+            )
             print(f"{recipe.name}{stage}")
             for protocol, expected in recipe.expected.items():
                 print(f"    {protocol}: {expected}")

@@ -138,7 +138,9 @@ def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(one) for one in words])
     if not words:
         return torch.empty(0, 0, dtype=torch.int64), lengths
-    return torch.nn.utils.rnn.pad_sequence(list(words), batch_first=True, padding_value=PAD), lengths
+    return torch.nn.utils.rnn.pad_sequence(
+        list(words), batch_first=True, padding_value=PAD
+    ), lengths
 
 
 class ShuffledBatches(Sampler[list[int]]):

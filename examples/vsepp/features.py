@@ -47,7 +47,9 @@ def extract_split(
     captions = captions_of(split, kept)
     write_file(out / f"{name}_ims.npy", lambda path: save_array(path, np.concatenate(parts)))
     write_text(out / f"{name}_caps.txt", "".join(f"{one}\n" for one in captions))
-    write_text(out / f"{name}_names.txt", "".join(f"{split.images.paths[row].name}\n" for row in kept))
+    write_text(
+        out / f"{name}_names.txt", "".join(f"{split.images.paths[row].name}\n" for row in kept)
+    )
     return len(kept)
 
 

@@ -43,7 +43,10 @@ def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
                 "caption": caption_at(embedded, split, query),
                 "answer": picture(embedded, split, int(embedded.image_of[query])),
                 "top": [
-                    {"picture": picture(embedded, split, row), "right": row == embedded.image_of[query].item()}
+                    {
+                        "picture": picture(embedded, split, row),
+                        "right": row == embedded.image_of[query].item(),
+                    }
                     for row in rows
                 ],
             }
@@ -53,7 +56,10 @@ def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
             {
                 "picture": picture(embedded, split, query),
                 "top": [
-                    {"caption": caption_at(embedded, split, row), "right": embedded.image_of[row].item() == query}
+                    {
+                        "caption": caption_at(embedded, split, row),
+                        "right": embedded.image_of[row].item() == query,
+                    }
                     for row in rows
                 ],
             }

@@ -31,7 +31,9 @@ class Features:
 
     def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
         """The features of these rows as float32; there is no random view."""
-        return torch.from_numpy(self.array[np.asarray(rows)].astype(np.float32)), [*range(len(rows))]
+        return torch.from_numpy(self.array[np.asarray(rows)].astype(np.float32)), [
+            *range(len(rows))
+        ]
 
     def first(self, count: int) -> Features:
         """The first ``count`` rows."""

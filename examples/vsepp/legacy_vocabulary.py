@@ -8,8 +8,6 @@ from typing import Any
 
 from vsepp.vocabulary import Vocabulary, tokenizer_named
 
-ALLOWED = {("vocab", "Vocabulary"), ("__main__", "Vocabulary")}
-
 
 class PickledVocabulary:
     """Stands in for the pickled class: it takes the attributes and has no behaviour."""
@@ -17,13 +15,25 @@ class PickledVocabulary:
     idx2word: dict[int, str | bytes]
 
 
+def latin1_bytes(text: str, encoding: str) -> bytes:
+    """Bytes as Python 3 writes them into Python 2's pickles."""
+    return text.encode("latin1")
+
+
+ALLOWED = {
+    ("vocab", "Vocabulary"): PickledVocabulary,
+    ("__main__", "Vocabulary"): PickledVocabulary,
+    ("_codecs", "encode"): latin1_bytes,
+}
+
+
 class WordsOnly(pickle.Unpickler):
     """An unpickler that knows the vocabulary class and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Answer for the vocabulary class; refuse every other name."""
+        """Answer for the vocabulary class and its bytes; refuse every other name."""
         if (module, name) in ALLOWED:
-            return PickledVocabulary
+            return ALLOWED[module, name]
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}, which a vocabulary has no use for and which may run code"
         )

@@ -64,16 +64,17 @@ def direction(ranked: Tensor) -> Direction:
     """Summarise ranks counted from 0, with the released conventions for median and mean."""
     found = ranked.numpy()
     r1, r5, r10 = (100.0 * float((found < level).mean()) for level in LEVELS)
-    return Direction(
-        r1, r5, r10, float(np.floor(np.median(found)) + 1), float(found.mean() + 1)
-    )
+    return Direction(r1, r5, r10, float(np.floor(np.median(found)) + 1), float(found.mean() + 1))
 
 
 def mean_of(parts: Sequence[Direction]) -> Direction:
     """The mean of each number over folds."""
-    return Direction(**{
-        name: float(np.mean([getattr(part, name) for part in parts])) for name in asdict(parts[0])
-    })
+    return Direction(
+        **{
+            name: float(np.mean([getattr(part, name) for part in parts]))
+            for name in asdict(parts[0])
+        }
+    )
 
 
 def retrieve(images: Tensor, captions: Tensor, image_of: Tensor, measure: str) -> Retrieval:
@@ -101,4 +102,3 @@ def retrieve_folds(
             )
         )
     return Retrieval(mean_of([one.i2t for one in parts]), mean_of([one.t2i for one in parts]))
-

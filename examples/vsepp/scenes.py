@@ -54,10 +54,12 @@ class Drawings:
 def draw_scenes(seed: int, train_images: int = 0, side: int = 64) -> Splits:
     """The three splits of a seed; ``train_images`` overrides how many training pictures there are."""
     counts = {**COUNTS, "train": train_images or COUNTS["train"]}
-    return Splits(**{
-        name: scene_split(name, count, np.random.default_rng([seed, number]), side)
-        for number, (name, count) in enumerate(counts.items())
-    })
+    return Splits(
+        **{
+            name: scene_split(name, count, np.random.default_rng([seed, number]), side)
+            for number, (name, count) in enumerate(counts.items())
+        }
+    )
 
 
 def scene_split(name: str, count: int, random: np.random.Generator, side: int) -> Split:
@@ -80,7 +82,12 @@ def scene_at_random(random: np.random.Generator) -> Scene:
     """Two or three different things in a row or a column, on a plain ground."""
     things: list[Thing] = []
     while len(things) < 2 + int(random.random() < 0.3):
-        thing = Thing(pick(random, SHAPES), pick(random, tuple(COLOURS)), pick(random, SIZES), pick(random, TEXTURES))
+        thing = Thing(
+            pick(random, SHAPES),
+            pick(random, tuple(COLOURS)),
+            pick(random, SIZES),
+            pick(random, TEXTURES),
+        )
         if all((thing.shape, thing.colour) != (one.shape, one.colour) for one in things):
             things.append(thing)
     return Scene(
@@ -96,10 +103,14 @@ def near_miss(scene: Scene, random: np.random.Generator) -> Scene:
     change = pick(random, ("order", "colour", "shape", "size", "texture"))
     if change == "order":
         return replace(scene, things=scene.things[::-1])
-    choices = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES, "texture": TEXTURES}[change]
+    choices = {"colour": tuple(COLOURS), "shape": SHAPES, "size": SIZES, "texture": TEXTURES}[
+        change
+    ]
     which = int(random.integers(len(scene.things)))
     old = scene.things[which]
-    new = replace(old, **{change: pick(random, [one for one in choices if one != getattr(old, change)])})
+    new = replace(
+        old, **{change: pick(random, [one for one in choices if one != getattr(old, change)])}
+    )
     things = (*scene.things[:which], new, *scene.things[which + 1 :])
     confusable = len({(one.shape, one.colour) for one in things}) < len(things)
     return near_miss(scene, random) if confusable else replace(scene, things=things)

@@ -196,7 +196,9 @@ class Trainer:
         }
         progress.history.append(row)
         self.accelerator.log({"dev/rsum": found.rsum, "epoch loss": row["loss"]}, progress.step)
-        self.say(f"epoch {progress.epoch}: loss {row['loss']:.2f}, {row['seconds']:.1f} s, dev {found}")
+        self.say(
+            f"epoch {progress.epoch}: loss {row['loss']:.2f}, {row['seconds']:.1f} s, dev {found}"
+        )
         if found.rsum > progress.best_rsum:
             progress.best_rsum, progress.best_epoch = found.rsum, progress.epoch
             progress.best_file = f"best-{progress.step:09d}.pt"

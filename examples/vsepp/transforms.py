@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from PIL import Image
-from torch import Tensor
-from torchvision.transforms import v2
-
 import torch
+from torchvision.transforms import v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -30,9 +27,4 @@ def centre_crop(size: int) -> v2.Compose:
 
 def ten_crops(size: int) -> v2.Compose:
     """The paper's 10C: four corners and the centre, each mirrored too; ``10 x 3 x size x size``."""
-    view = as_tensor()
-
-    def stacked(crops: tuple[Image.Image, ...]) -> Tensor:
-        return torch.stack([view(crop) for crop in crops])
-
-    return v2.Compose([v2.Resize(size * 8 // 7), v2.TenCrop(size), v2.Lambda(stacked)])
+    return v2.Compose([v2.Resize(size * 8 // 7), as_tensor(), v2.TenCrop(size), torch.stack])

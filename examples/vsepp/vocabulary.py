@@ -40,7 +40,9 @@ def tokenizer_named(name: str) -> str:
     if name == "auto":
         return "nltk" if installed else "regex"
     if name == "nltk" and not installed:
-        raise ModuleNotFoundError("the nltk tokenizer needs nltk: pip install nltk, or choose regex")
+        raise ModuleNotFoundError(
+            "the nltk tokenizer needs nltk: pip install nltk, or choose regex"
+        )
     if name not in TOKENIZERS:
         raise ValueError(f"unknown tokenizer {name!r}: choose auto, {', '.join(TOKENIZERS)}")
     return name

@@ -73,7 +73,7 @@ class FeatureEncoder(nn.Module):
         if self.training and self.feature_drop > 0.0:
             dropped = torch.rand(n, count, device=regions.device) < self.feature_drop
             dropped[:, 0] &= ~dropped.all(1)
-            order = dropped.long().argsort(1, stable=True).unsqueeze(2)
+            order = dropped.long().argsort(dim=1, stable=True).unsqueeze(2)
             regions = regions.gather(1, order.expand_as(regions))
             lengths = count - dropped.sum(1)
         return self.pool(regions, lengths)

@@ -1,0 +1,174 @@
+"""Kill a run at any moment, resume it, and get the very numbers of a run that was left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CHECKOUT, write_flickr, write_precomp
+
+SCRIPT = CHECKOUT / "examples" / "vsepp_flickr8k.py"
+PRECOMP = [
+    "--recipe",
+    "flickr8k-256-vse++",
+    "--threshold",
+    "1",
+    "--embed-dim",
+    "16",
+    "--word-dim",
+    "8",
+]
+RAW = [
+    *[
+        "--recipe",
+        "flickr8k-small-vse0",
+        "--threshold",
+        "1",
+        "--embed-dim",
+        "16",
+        "--word-dim",
+        "8",
+    ],
+    *["--image-size", "32", "--word-drop", "0.2", "--workers", "1"],
+]
+COMMON = [
+    "--epochs",
+    "3",
+    "--batch-size",
+    "8",
+    "--checkpoint-every",
+    "3",
+    "--learning-rate",
+    "0.002",
+    "--quiet",
+]
+
+
+def command(root: Path, out: Path, kind: list[str], *more: str) -> list[str]:
+    return [
+        *[sys.executable, str(SCRIPT), "--data", str(root), "--out", str(out), "--cpu"],
+        *["--no-tensorboard", *kind, *COMMON, *more],
+    ]
+
+
+def environment() -> dict[str, str]:
+    paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def finish(arguments: list[str]) -> None:
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def kill_when(arguments: list[str], reached) -> None:
+    """Start a run and kill it, by SIGKILL, as soon as ``reached()``."""
+    process = subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not reached():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run never got there"
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def only_run(out: Path) -> Path:
+    (folder,) = [path for path in out.iterdir() if path.is_dir()]
+    return folder
+
+
+def outcome(out: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """What must agree: every number but times and memory, and the best model's weights."""
+    folder = only_run(out)
+    result = json.loads((folder / "result.json").read_text())
+    for row in result["history"]:
+        del row["seconds"]
+    del result["seconds_per_epoch"], result["peak_memory_mib"]
+    return result, torch.load(folder / result["best_file"], weights_only=True)["model"]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    ours, theirs = outcome(one), outcome(other)
+    assert ours[0] == theirs[0]
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in ours[1].items():
+        assert torch.equal(value, theirs[1][name]), name
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Data, and a run of each kind that was left alone."""
+    base = tmp_path_factory.mktemp("resume")
+    write_precomp(base / "data" / "f8k_precomp")
+    write_flickr(base / "data")
+    for name, kind in (("precomp", PRECOMP), ("raw", RAW)):
+        finish(command(base / "data", base / name, kind))
+    return {"data": base / "data", "precomp": base / "precomp", "raw": base / "raw"}
+
+
+@pytest.mark.parametrize("name", ["precomp", "raw"])
+def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str) -> None:
+    """Killed twice, both times between two checkpoints inside an epoch (25 steps, a checkpoint every 3)."""
+    kind, out = {"precomp": PRECOMP, "raw": RAW}[name], tmp_path / "out"
+    run = command(folders["data"], out, kind, "--resume")
+    for step in (6, 36):
+        kill_when(run, lambda step=step: any(out.glob(f"*/state-{step:09d}")))
+        assert not (only_run(out) / "result.json").exists()
+    finish(run)
+    assert_same(out, folders[name])
+
+
+def test_killed_at_moments_that_nobody_chose(folders, tmp_path: Path) -> None:
+    """Killed a little later each time, wherever that is: in start-up, in a step, in a checkpoint."""
+    out, kills = tmp_path / "out", 0
+    run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
+    for wait in (0.0, 0.03, 0.11, 0.23):
+        started: list[float] = []
+
+        def reached(wait: float = wait, started: list[float] = started) -> bool:
+            if any(out.glob("*/.state-*.unfinished")) and not started:
+                started.append(time.monotonic())
+            return bool(started) and time.monotonic() - started[0] >= wait
+
+        kill_when(run, reached)
+        kills += 1
+    assert kills == 4
+    finish(run)
+    assert_same(out, folders["precomp"])
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(folders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = command(folders["data"], out, PRECOMP, "--resume")
+    finish(run)
+    finish(run)
+    assert_same(out, folders["precomp"])
+
+
+def test_a_folder_is_not_taken_by_mistake(folders, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finish(command(folders["data"], out, PRECOMP, "--epochs", "1"))
+    for more, message in [
+        ((), "holds a run: pass --resume to go on with it, --overwrite to replace it"),
+        (("--resume", "--margin", "0.3"), "begun with other settings (loss.margin: 0.2, 0.3"),
+    ]:
+        again = subprocess.run(
+            command(folders["data"], out, PRECOMP, "--epochs", "1", *more),
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert again.returncode == 2
+        assert message in again.stderr
+    finish(command(folders["data"], out, PRECOMP, "--overwrite", "--epochs", "1"))
