@@ -1,4 +1,6 @@
-"""Train VSE++ on COCO; with no arguments, on scenes that the program draws itself. See docs/vsepp.md."""
+"""Train VSE++ on COCO; with no arguments, on scenes that the program draws itself. See
+docs/vsepp.md.
+"""
 
 from vsepp.commands import main
 

@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_karpathy(path: Path, images: Path) -> dict[str, Annotated]:
-    """``images[].split/filename/filepath/sentences[].raw``: the splits under the names they have there.
+    """Karpathy's ``images[].split/filename/filepath/sentences[].raw``, by split as named there.
 
     Of COCO's images with more than five captions the first five count, as in the released id files.
     """
@@ -80,7 +80,9 @@ def karpathy_split(
 
 
 def read_coco_ids(folder: Path) -> dict[str, Annotated]:
-    """COCO's ``annotations/captions_{train,val}2014.json`` with ``coco_{train,dev,test,restval}_ids.npy``."""
+    """COCO's ``annotations/captions_{train,val}2014.json`` with
+    ``coco_{train,dev,test,restval}_ids.npy``.
+    """
     annotations = folder / "annotations"
     from_train = coco_captions(annotations / "captions_train2014.json")
     from_val = coco_captions(annotations / "captions_val2014.json")
@@ -110,7 +112,9 @@ def coco_captions(path: Path) -> dict[int, tuple[int, str, str]]:
 
 
 def chosen(ids: Path, captions: dict[int, tuple[int, str, str]], images: Path) -> Annotated:
-    """The captions that an id file lists, in its order; images in the order of their first caption."""
+    """The captions that an id file lists, in its order; images in the order of their first
+    caption.
+    """
     if not ids.is_file():
         raise FileNotFoundError(
             f"no id file at {ids}: take the released ones, or put Karpathy's dataset_coco.json "
@@ -120,7 +124,8 @@ def chosen(ids: Path, captions: dict[int, tuple[int, str, str]], images: Path) -
     unknown = [key for key in keys if key not in captions]
     if unknown:
         raise ValueError(
-            f"{ids} lists {len(unknown):,} annotations that the captions file lacks, the first is {unknown[0]}: "
+            f"{ids} lists {len(unknown):,} annotations that the captions file lacks, the first "
+            f"is {unknown[0]}: "
             "the two are of different releases (COCO 2014 is needed)"
         )
     rows: dict[int, int] = {}

@@ -33,7 +33,8 @@ def load_authors_checkpoint(path: Path) -> Trained:
     lacking = {"model", "opt"} - set(content if isinstance(content, dict) else ())
     if lacking or len(content["model"]) != 2:
         raise ValueError(
-            f"{path} is no checkpoint of the release: expected model (image and text weights) and opt"
+            f"{path} is no checkpoint of the release: expected model (image and text weights) "
+            "and opt"
         )
     image, text = content["model"]
     state = {**renamed("image", image), **renamed("text", text)}
@@ -50,7 +51,9 @@ def renamed(tower: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def settings_of(opt: argparse.Namespace) -> Settings:
-    """The released options in our terms. Options that older files lack take the release's defaults."""
+    """The released options in our terms. Options that older files lack take the release's
+    defaults.
+    """
 
     def option(name: str, default: Any) -> Any:
         return getattr(opt, name, default)

@@ -1,8 +1,9 @@
 """What a run leaves on disk, written so that a kill at any moment leaves a whole checkpoint behind.
 
-A run's folder holds ``state-<step>/`` (accelerate's state: model, optimiser, random generators; and our
-``progress.json``), ``best-<step>.pt`` (the best model with its settings and vocabulary), and, at the end,
-``result.json``. A state folder gets its name only when it is complete, and names its best model.
+A run's folder holds ``state-<step>/`` (accelerate's state: model, optimiser, random generators;
+and our ``progress.json``), ``best-<step>.pt`` (the best model with its settings and vocabulary),
+and, at the end, ``result.json``. A state folder gets its name only when it is complete, and names
+its best model.
 """
 
 from __future__ import annotations
@@ -158,7 +159,8 @@ def read_tensors(path: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"{path} cannot be read ({first_line(error)}): it is truncated or no checkpoint; copy it again"
+            f"{path} cannot be read ({first_line(error)}): it is truncated or no checkpoint; "
+            "copy it again"
         ) from error
 
 
@@ -170,7 +172,9 @@ def first_line(error: Exception) -> str:
 
 
 def load_weights(model: nn.Module, trained: Trained, own_cnn: bool = False) -> None:
-    """Put weights into a model of the same shape; with ``own_cnn`` the image network may keep its own."""
+    """Put weights into a model of the same shape; with ``own_cnn`` the image network may keep
+    its own.
+    """
     ours, theirs = model.state_dict(), trained.state
     faults = [
         f"{name}: {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
@@ -192,5 +196,7 @@ def load_weights(model: nn.Module, trained: Trained, own_cnn: bool = False) -> N
 
 
 def optional(name: str, own_cnn: bool) -> bool:
-    """Whether a weight may be absent: batch counters, which old files lack, and a pretrained network."""
+    """Whether a weight may be absent: batch counters, which old files lack, and a pretrained
+    network.
+    """
     return name.endswith("num_batches_tracked") or (own_cnn and name.startswith("image.cnn."))

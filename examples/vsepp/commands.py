@@ -33,8 +33,9 @@ REFUSALS = (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError)
 class Train:
     """Train one or more recipes in turn, then write a table and report.html.
 
-    Without --data, COCO's script trains on scenes: pictures that the program draws itself. Every other
-    option below changes one setting of the recipe; the defaults shown are those of the first recipe.
+    Without --data, COCO's script trains on scenes: pictures that the program draws itself. Every
+    other option below changes one setting of the recipe; the defaults shown are those of the first
+    recipe.
     """
 
     recipe: tuple[str, ...] = ()
@@ -103,7 +104,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes: one for each row and loss of the paper's tables, with the numbers to expect."""
+    """List the recipes: one for each row and loss of the paper's tables, with the numbers to
+    expect.
+    """
 
     only: str = ""
     """Show only recipes whose name contains this."""

@@ -73,7 +73,8 @@ def read_annotations(dataset: str, folder: Path) -> dict[str, Annotated]:
         return read_coco_ids(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}: expected {folder}/images/ and {karpathy}, or choose --layout precomp"
+            f"no folder {folder}: expected {folder}/images/ and {karpathy}, or choose --layout "
+            "precomp"
         )
     parts = read_karpathy(karpathy, folder / "images")
     parts["dev"] = parts.pop("val", parts.get("dev"))
@@ -144,7 +145,9 @@ def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of an order that (seed, epoch) fixes, from any position on. The last batch may be short."""
+    """Batches of an order that (seed, epoch) fixes, from any position on. The last batch may be
+    short.
+    """
 
     def __init__(self, pairs: Pairs, batch_size: int, seed: int) -> None:
         self.pairs, self.batch_size, self.seed = pairs, batch_size, seed

@@ -1,6 +1,7 @@
 """ECCV Caption and CxC on COCO's 5,000 test images, through the ``eccv_caption`` package.
 
-They count further captions and images that people judged to match (Chun et al., "ECCV Caption", ECCV 2022).
+They count further captions and images that people judged to match (Chun et al., "ECCV Caption",
+ECCV 2022).
 """
 
 from __future__ import annotations

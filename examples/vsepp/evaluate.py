@@ -20,7 +20,9 @@ FOLD = 1_000
 
 @dataclass(frozen=True)
 class Embedded:
-    """A split as embeddings on the CPU; ``images_kept`` and ``captions_kept`` are rows of the split."""
+    """A split as embeddings on the CPU; ``images_kept`` and ``captions_kept`` are rows of the
+    split.
+    """
 
     images: Tensor
     captions: Tensor
@@ -76,7 +78,9 @@ def embed_captions(model: MatchingModel, captions: list[str], vocabulary: Vocabu
 
 
 def protocols(embedded: Embedded, measure: str, dataset: str) -> dict[str, Retrieval]:
-    """Every published way to count on this data set: COCO's 5,000 test images count whole and in folds."""
+    """Every published way to count on this data set: COCO's 5,000 test images count whole and
+    in folds.
+    """
     images, captions, image_of = embedded.images, embedded.captions, embedded.image_of
     results = {"test": retrieve(images, captions, image_of, measure)}
     if dataset == "coco" and len(images) > FOLD and len(images) % FOLD == 0:

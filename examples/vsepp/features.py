@@ -1,4 +1,6 @@
-"""Features of a frozen network, computed once and kept in the released layout of precomputed features."""
+"""Features of a frozen network, computed once and kept in the released layout of precomputed
+features.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ BATCH = 64
 
 
 def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu: bool) -> list[str]:
-    """Write ``{train,dev,test}_ims.npy``, ``*_caps.txt`` and ``*_names.txt``; one line about each split."""
+    """Write ``{train,dev,test}_ims.npy``, ``*_caps.txt`` and ``*_names.txt``; one line about
+    each split.
+    """
     device = Accelerator(cpu=cpu).device
     encoder = ImageEncoder(backbone, 1, weights=None if weights == "none" else weights).eval()
     encoder.to(device)
@@ -35,7 +39,9 @@ def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu:
 def extract_split(
     encoder: ImageEncoder, split: Split, out: Path, name: str, device: torch.device
 ) -> int:
-    """One split; returns how many images could be read. Features are L2-normalised, as the encoder uses them."""
+    """One split; returns how many images could be read. Features are L2-normalised, as the
+    encoder uses them.
+    """
     parts, kept = [], []
     for start in tqdm(range(0, len(split.images), BATCH), desc=name, leave=False):
         rows = range(start, min(start + BATCH, len(split.images)))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, put it on disk, then give it its name."""
+    """Let ``write`` fill a temporary file beside ``path``, put it on disk, then give it its
+    name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:

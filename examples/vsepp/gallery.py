@@ -31,7 +31,9 @@ def write_gallery(folder: Path, root: Path | None) -> None:
 
 
 def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
-    """Evenly spread queries, the same for every model, in both directions; pictures as data URLs."""
+    """Evenly spread queries, the same for every model, in both directions; pictures as data
+    URLs.
+    """
     similarity = Order() if measure == "order" else Dot()
     of_text = spread(len(embedded.captions))
     of_image = spread(len(embedded.images))

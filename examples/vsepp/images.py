@@ -18,7 +18,7 @@ THUMBNAIL_SIDE = 128
 
 @dataclass(frozen=True)
 class Features:
-    """Precomputed features, ``rows x width`` (or ``rows x regions x width``), perhaps memory-mapped.
+    """Precomputed features, ``rows x width`` or ``rows x regions x width``, maybe memory-mapped.
 
     ``names`` are files that show the same images, for the report's gallery.
     """
@@ -57,7 +57,8 @@ class Photographs:
         missing = [path for path in self.paths if not path.is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{len(missing):,} of {len(self.paths):,} images are missing, the first is {missing[0]}: "
+                f"{len(missing):,} of {len(self.paths):,} images are missing, the first is "
+                f"{missing[0]}: "
                 "unpack the images there, or point --data at the folder that holds them"
             )
 
@@ -75,7 +76,9 @@ class Photographs:
         return (torch.stack(views) if views else torch.empty(0)), kept
 
     def view(self, picture: Image.Image, seed: int | None) -> Tensor:
-        """The test view, or the training view that this seed draws; torch's own generator is left alone."""
+        """The test view, or the training view that this seed draws; torch's own generator is
+        left alone.
+        """
         if seed is None:
             return self.test_view(picture)
         with torch.random.fork_rng(devices=[]):

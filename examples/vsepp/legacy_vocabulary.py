@@ -1,4 +1,6 @@
-"""The released vocabularies are pickles of a class instance. This reads their words and runs no code."""
+"""The released vocabularies are pickles of a class instance. This reads their words and runs no
+code.
+"""
 
 from __future__ import annotations
 

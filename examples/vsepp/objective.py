@@ -32,10 +32,10 @@ def negatives_by_step(settings: Loss, steps_per_epoch: int) -> Callable[[int], A
 
 @dataclass
 class CollapseWatch:
-    """Tells when the loss sits where it is if every score is the same: margin for each negative that counts.
+    """Tells when the loss sits where equal scores put it: at the margin for each counted negative.
 
-    For max of hinges that is 2 x batch x margin. The mean of ``window`` steps within ``tolerance`` of it
-    is called a plateau; ``streak`` counts the steps, and survives in checkpoints.
+    For max of hinges that is 2 x batch x margin. The mean of ``window`` steps within ``tolerance``
+    of it is called a plateau; ``streak`` counts the steps, and survives in checkpoints.
     """
 
     settings: Loss
@@ -44,7 +44,9 @@ class CollapseWatch:
     streak: int = 0
 
     def see(self, loss: float, pairs: int, warming_up: bool) -> bool:
-        """Take in the loss of one step. True once, at the step that completes a window on the plateau."""
+        """Take in the loss of one step. True once, at the step that completes a window on the
+        plateau.
+        """
         plateau = 2 * self.settings.margin * pairs * self.terms(pairs, warming_up)
         near = pairs > 1 and abs(loss - plateau) <= self.tolerance * plateau
         self.streak = self.streak + 1 if near else 0
@@ -59,9 +61,9 @@ class CollapseWatch:
     def advice(self, step: int) -> str:
         """What to say to the person who waits."""
         return (
-            f"step {step}: for {self.window} steps the loss has been within {self.tolerance:.0%} of "
-            f"2 x batch x margin, its value when every score is equal: the embeddings have collapsed "
-            "or have not begun to separate. It may still leave by itself; what helps is a warm-up "
-            "(--warmup-epochs 1), the selective guard (--negatives selective), or a lower "
-            "--learning-rate (fine-tuning: 2e-5)"
+            f"step {step}: for {self.window} steps the loss has been within {self.tolerance:.0%} "
+            "of 2 x batch x margin, its value when every score is equal: the embeddings have "
+            "collapsed or have not begun to separate. It may still leave by itself; what helps is "
+            "a warm-up (--warmup-epochs 1), the selective guard (--negatives selective), or a "
+            "lower --learning-rate (fine-tuning: 2e-5)"
         )

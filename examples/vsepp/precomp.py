@@ -15,10 +15,13 @@ ROWS_CHECKED_AT_ONCE = 4_096
 
 
 def read_precomp(folder: Path, pictures: Path | None = None) -> Splits:
-    """The three splits of a ``*_precomp`` folder; ``pictures`` holds the images that ``*_names.txt`` names."""
+    """The three splits of a ``*_precomp`` folder; ``pictures`` holds the images that
+    ``*_names.txt`` names.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}: put {{train,dev,test}}_ims.npy and {{train,dev,test}}_caps.txt there, "
+            f"no folder {folder}: put {{train,dev,test}}_ims.npy and {{train,dev,test}}_caps.txt "
+            "there, "
             "make them from images with the `features` command, or choose --layout raw"
         )
     dev = read_precomp_split(folder, "dev", pictures)
@@ -42,8 +45,10 @@ def read_precomp_split(folder: Path, name: str, pictures: Path | None = None) ->
         image_of = np.arange(len(captions)) // CAPTIONS_EACH
     else:
         raise ValueError(
-            f"{where} has {len(array):,} rows and {folder / f'{name}_caps.txt'} {len(captions):,} captions: "
-            f"expected {CAPTIONS_EACH} captions a row, or a row for each caption; one of the two is incomplete"
+            f"{where} has {len(array):,} rows and {folder / f'{name}_caps.txt'} "
+            f"{len(captions):,} captions: "
+            f"expected {CAPTIONS_EACH} captions a row, or a row for each caption; one of the two "
+            "is incomplete"
         )
     return Split(Features(array, named(folder, name, pictures)), captions, image_of, where)
 

@@ -1,4 +1,6 @@
-"""One page about some runs: the paper's number beside ours, curves, recalls, and a gallery of queries."""
+"""One page about some runs: the paper's number beside ours, curves, recalls, and a gallery of
+queries.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,23 @@ from vsepp.gallery_page import gallery_of
 from vsepp.recipes import RECIPES
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1d2329; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; }
-table { border-collapse: collapse; } th, td { padding: .3rem .8rem; border-bottom: 1px solid #dde2e7; text-align: right; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-td.wide, th.wide { text-align: left; } .note { color: #5b6670; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; }
+body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin: .4rem 0 0; }
+table { border-collapse: collapse; } th { font-weight: 600; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #dde2e7; text-align: right; }
+th:first-child, td:first-child, td.wide, th.wide { text-align: left; }
+.note { color: #5b6670; }
 svg { max-width: 100%; height: auto; }
-.query { display: grid; grid-template-columns: 15rem 1fr; gap: 1rem; padding: .7rem 0; border-bottom: 1px solid #dde2e7; }
-.row { display: flex; gap: .5rem; align-items: center; margin: .25rem 0; flex-wrap: wrap; }
+.query { display: grid; grid-template-columns: 15rem 1fr; gap: 1rem; padding: .7rem 0; }
+.query { border-bottom: 1px solid #dde2e7; }
+.row { display: flex; gap: .5rem; align-items: center; margin: .3rem 0; flex-wrap: wrap; }
 .row b { width: 11rem; font-weight: 600; font-size: .85rem; }
 img { width: 84px; height: 84px; object-fit: cover; border-radius: 3px; }
 .right { outline: 4px solid #3a9a55; } .wrong { outline: 2px solid #d9b3ac; }
-li.right { outline: 0; color: #23713b; font-weight: 600; } li.wrong { outline: 0; color: #6d5450; }
+li.right { outline: 0; color: #23713b; font-weight: 600; }
+li.wrong { outline: 0; color: #6d5450; }
 ol { margin: 0; padding-left: 1.4rem; }
 """
 
@@ -65,7 +72,9 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
 
 
 def results_table(runs: Sequence[Run]) -> str:
-    """A line for each recipe and protocol: ours (mean and spread over seeds) and the expected numbers."""
+    """A line for each recipe and protocol: ours (mean and spread over seeds) and the expected
+    numbers.
+    """
     lines = []
     for recipe in dict.fromkeys(run.recipe for run in runs):
         same = [run for run in runs if run.recipe == recipe]
@@ -88,7 +97,8 @@ def results_table(runs: Sequence[Run]) -> str:
     head = "".join(f"<th>{one}</th>" for one in heads) + "<th class=wide>expected</th>"
     return (
         f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-        "<p class=note>Test split, read once with the model that was best on the dev split. With several "
+        "<p class=note>Test split, read once with the model that was best on the dev split. With "
+        "several "
         "seeds: mean ± standard deviation.</p>"
     )
 

@@ -80,7 +80,8 @@ def mean_of(parts: Sequence[Direction]) -> Direction:
 def retrieve(images: Tensor, captions: Tensor, image_of: Tensor, measure: str) -> Retrieval:
     """Rank every caption for every image and the other way round; ties count against the model.
 
-    ``images: Float[Tensor, "n d"]``, ``captions: Float[Tensor, "m d"]``, ``image_of: Int[Tensor, "m"]``.
+    ``images: Float[Tensor, "n d"]``, ``captions: Float[Tensor, "m d"]``, ``image_of: Int[Tensor,
+    "m"]``.
     """
     rows = torch.arange(len(images))
     similarity = Order() if measure == "order" else Dot()
@@ -92,7 +93,9 @@ def retrieve(images: Tensor, captions: Tensor, image_of: Tensor, measure: str) -
 def retrieve_folds(
     images: Tensor, captions: Tensor, image_of: Tensor, measure: str, fold: int = 1_000
 ) -> Retrieval:
-    """COCO's 1K protocol: the mean over consecutive folds of ``fold`` images, each with its captions."""
+    """COCO's 1K protocol: the mean over consecutive folds of ``fold`` images, each with its
+    captions.
+    """
     parts = []
     for start in range(0, len(images), fold):
         inside = (image_of >= start) & (image_of < start + fold)

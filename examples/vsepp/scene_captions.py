@@ -48,7 +48,9 @@ class Scene:
 
 
 def describe(scene: Scene, random: np.random.Generator) -> list[str]:
-    """Five captions: both directions of the relation, an inventory, a place, and one that is less exact."""
+    """Five captions: both directions of the relation, an inventory, a place, and one that is
+    less exact.
+    """
     before, after, start, end = RELATION[scene.layout]
     first, second, *rest = scene.things
     last = scene.things[-1]
@@ -59,7 +61,8 @@ def describe(scene: Scene, random: np.random.Generator) -> list[str]:
         f"there is {named(last, random)} {after} {named(scene.things[-2], random)}",
         f"a picture of {everything}, with the {word(first.shape, random)} {start}",
         f"{named(last, random)} {end} and {named(first, random)} {start}",
-        f"the {last.colour} {word(last.shape, random)} is {after} the {first.colour} {word(first.shape, random)}",
+        f"the {last.colour} {word(last.shape, random)} is {after} the {first.colour} "
+        f"{word(first.shape, random)}",
     ]
 
 

@@ -1,8 +1,9 @@
-"""Scenes: pictures that the program draws itself, with captions, so that it can be tried with nothing on disk.
+"""Scenes: pictures that the program draws itself, with captions; nothing on disk is needed.
 
-Two or three objects, each with a shape, a colour, a size, a texture and a place. Half of the scenes are
-near-misses of the one before: a colour, a shape, a size, a texture or the order changed, so that a caption
-must be read to the end to tell them apart. Everything follows from one seed.
+Two or three objects, each with a shape, a colour, a size, a texture and a place. Half of the
+scenes are near-misses of the one before: a colour, a shape, a size, a texture or the order
+changed, so that a caption must be read to the end to tell them apart. Everything follows from one
+seed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class Drawings:
 
 
 def draw_scenes(seed: int, train_images: int = 0, side: int = 64) -> Splits:
-    """The three splits of a seed; ``train_images`` overrides how many training pictures there are."""
+    """The three splits of a seed; ``train_images`` overrides how many training pictures there
+    are.
+    """
     counts = {**COUNTS, "train": train_images or COUNTS["train"]}
     return Splits(
         **{

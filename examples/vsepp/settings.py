@@ -1,4 +1,6 @@
-"""Everything that shapes a run. A checkpoint carries these settings; a command line is made from them."""
+"""Everything that shapes a run. A checkpoint carries these settings; a command line is made
+from them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ class Data:
     layout: Literal["precomp", "raw"] = "precomp"
     """Precomputed features (*_ims.npy and *_caps.txt), or images and an annotation file."""
     precomp: str = ""
-    """The folder of precomputed features, when it is not the data set's own (10crop_precomp, say)."""
+    """The folder of precomputed features, when it is not the data set's own (10crop_precomp,
+    say).
+    """
     restval: bool = False
     """COCO: train on restval too (the paper's rV)."""
     crop: Literal["rc", "1c", "10c"] = "rc"
@@ -26,7 +30,9 @@ class Data:
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, and count them, instead of stopping."""
     tokenizer: Literal["auto", "nltk", "regex"] = "auto"
-    """How captions become words; auto is nltk where it is installed, else the regular expression."""
+    """How captions become words; auto is nltk where it is installed, else the regular
+    expression.
+    """
     threshold: int = 4
     """A word enters the vocabulary if the training captions hold it this often."""
     vocabulary: str = ""
@@ -42,13 +48,17 @@ class Model:
     """The two encoders."""
 
     backbone: str = "resnet152"
-    """Image network for raw images: any torchvision classifier, or "small" (four layers, from scratch)."""
+    """Image network for raw images: any torchvision classifier, or "small" (four layers, from
+    scratch).
+    """
     weights: str = "IMAGENET1K_V1"
     """Its pretrained weights in torchvision's naming; "none" starts from random ones."""
     finetune: bool = False
     """Train the image network too."""
     cnn_mode: Literal["eval", "train", "legacy"] = "eval"
-    """Mode of the image network while training; legacy is train up to an epoch's first validation."""
+    """Mode of the image network while training; legacy is train up to an epoch's first
+    validation.
+    """
     embed_dim: int = 1024
     """Width of the joint space."""
     word_dim: int = 300
@@ -72,7 +82,9 @@ class Loss:
     """The loss, and which negatives it hears."""
 
     negatives: Literal["all", "hardest", "selective", "top8"] = "hardest"
-    """all: VSE0. hardest: VSE++. selective: the SelHN guard against collapse. top8: the 8 hardest."""
+    """all: VSE0. hardest: VSE++. selective: the SelHN guard against collapse. top8: the 8
+    hardest.
+    """
     measure: Literal["cosine", "order"] = "cosine"
     """Inner product of the (normalised) embeddings, or the order score."""
     margin: float = 0.2
@@ -98,7 +110,9 @@ class Schedule:
     clip: float = 2.0
     """Largest global norm of the gradient of the summed loss."""
     validate_every: int = 0
-    """Validate every so many steps within an epoch too (the released code: 500). 0: after each epoch."""
+    """Validate every so many steps within an epoch too (the released code: 500). 0: after each
+    epoch.
+    """
     seed: int = 0
     """Seed of the weights, the order of the captions and the random crops."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -129,7 +143,8 @@ class Settings:
         ]
         if unknown:
             raise ValueError(
-                f"the record has settings that this version does not know: {', '.join(sorted(unknown))}"
+                "the record has settings that this version does not know: "
+                f"{', '.join(sorted(unknown))}"
             )
         return cls(**{part: kind(**record[part]) for part, kind in parts.items()})
 

@@ -1,4 +1,6 @@
-"""A network small enough to train from scratch on a CPU: scenes, and raw images without pretrained weights."""
+"""A network small enough to train from scratch on a CPU: scenes, and raw images without
+pretrained weights.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ class ImageSource(Protocol):
     def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
         """The images of these rows, stacked, and which of the rows (by position) could be read.
 
-        ``seeds`` (one a row) ask for the training view, whose random crop depends on the seed alone;
-        without them it is the test view.
+        ``seeds`` (one a row) ask for the training view, whose random crop depends on the seed
+        alone; without them it is the test view.
         """
 
     def first(self, count: int) -> ImageSource:
@@ -48,7 +48,8 @@ class Split:
         for number, caption in enumerate(self.captions):
             if not caption.strip():
                 raise ValueError(
-                    f"{self.where}: caption {number + 1} (of image {self.image_of[number] + 1}) is empty: "
+                    f"{self.where}: caption {number + 1} (of image {self.image_of[number] + 1}) "
+                    "is empty: "
                     "write one, or remove the image with its captions"
                 )
         if not self.captions:

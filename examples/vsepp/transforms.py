@@ -21,7 +21,9 @@ def random_crop(size: int) -> v2.Compose:
 
 
 def centre_crop(size: int) -> v2.Compose:
-    """The paper's 1C and its test view: the short side to 8/7 of the crop (256 for 224), then the centre."""
+    """The paper's 1C and its test view: the short side to 8/7 of the crop (256 for 224), then
+    the centre.
+    """
     return v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), as_tensor()])
 
 

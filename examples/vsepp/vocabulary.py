@@ -96,7 +96,8 @@ class Vocabulary:
         if not isinstance(record, dict) or record.get("format") != "hardneg vocabulary 1":
             raise ValueError(
                 f"{where} is not a vocabulary of ours: convert an old pickle with "
-                "`vocabulary --from-pickle`, or delete it and one is built from the training captions"
+                "`vocabulary --from-pickle`, or delete it and one is built from the training "
+                "captions"
             )
         return cls(
             tuple(record["words"]), record["tokenizer"], record["made_from"], record["threshold"]

@@ -80,27 +80,29 @@ class FeatureEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """A torchvision network, an L2 norm, and the projection: the image tower of VSE++ (section 3.1).
+    """A torchvision network, an L2 norm, a projection: the image tower of VSE++ (section 3.1).
 
     ``normalize(fc(normalize(cnn(images))))``: the network's last linear layer is replaced by the
     identity, so VGG19 gives fc7 (4096) and ResNet152 its pooled 2048 numbers.
 
     Args:
-        backbone: the name of a torchvision classification model, or a module ``images -> n x features``.
+        backbone: the name of a torchvision classification model, or a module ``images -> n x
+            features``.
         embed_dim: the width of the joint space.
-        weights: a name of torchvision's multi-weight API (``"IMAGENET1K_V1"``, as the paper), or None for random.
+        weights: a name of torchvision's multi-weight API (``"IMAGENET1K_V1"``, as the paper), or
+            None for random.
         feature_dim: the width of the network's output; needed only with a module of your own.
         finetune: train the network too; otherwise its parameters are frozen.
-        cnn_mode: ``"eval"`` keeps the network in evaluation mode while training (running statistics, no
-            dropout); ``"train"`` lets it follow ``.train()``; ``"legacy"`` follows ``.train()`` until
-            ``after_validation()`` and then stays in evaluation mode until ``start_epoch()``, as the
-            released code did within each epoch.
+        cnn_mode: ``"eval"`` keeps the network in evaluation mode while training (running
+            statistics, no dropout); ``"train"`` lets it follow ``.train()``; ``"legacy"`` follows
+            ``.train()`` until ``after_validation()`` and then stays in evaluation mode until
+            ``start_epoch()``, as the released code did within each epoch.
         normalize, absolute: as in ``FeatureEncoder``.
 
     Example:
         >>> tiny = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        >>> ImageEncoder(tiny, embed_dim=4, weights=None, feature_dim=12)(torch.rand(2, 3, 8, 8)).shape
-        torch.Size([2, 4])
+        >>> ImageEncoder(tiny, embed_dim=4, weights=None, feature_dim=12)(torch.rand(2, 3, 8,
+        8)).shape torch.Size([2, 4])
     """
 
     def __init__(
@@ -138,7 +140,9 @@ class ImageEncoder(nn.Module):
     def features(
         self, images: Float[Tensor, "n 3 h w"] | Float[Tensor, "n crops 3 h w"]
     ) -> Float[Tensor, "n f"]:
-        """The network's L2-normalised output before the projection; of several crops, the mean output."""
+        """The network's L2-normalised output before the projection; of several crops, the mean
+        output.
+        """
         if images.ndim not in (4, 5):
             raise ValueError(
                 f"images are {tuple(images.shape)}: expected (n, 3, height, width) "
@@ -162,7 +166,9 @@ class ImageEncoder(nn.Module):
         self.train()
 
     def after_validation(self) -> None:
-        """Return to training after a validation; under ``"legacy"`` the network stays in evaluation mode."""
+        """Return to training after a validation; under ``"legacy"`` the network stays in
+        evaluation mode.
+        """
         self.validated = True
         self.train()
 

@@ -60,11 +60,12 @@ class LastPool(nn.Module):
 class GeneralizedPool(nn.Module):
     """Learned weights over the sorted values of each dimension (GPO).
 
-    ``(weights[i] * states[i, :lengths[i]].sort(0, descending=True).values).sum(0)``, where the weights
-    depend on the length alone: a BiGRU reads sinusoidal codes of the positions and a softmax over the
-    valid positions follows. Mean and max are two of the poolings it can become.
+    ``(weights[i] * states[i, :lengths[i]].sort(0, descending=True).values).sum(0)``, where the
+    weights depend on the length alone: a BiGRU reads sinusoidal codes of the positions and a
+    softmax over the valid positions follows. Mean and max are two of the poolings it can become.
 
-    Source: Chen et al., "Learning the Best Pooling Strategy for Visual Semantic Embedding", CVPR 2021.
+    Source: Chen et al., "Learning the Best Pooling Strategy for Visual Semantic Embedding", CVPR
+        2021.
     """
 
     def __init__(self, code_dim: int = 32, hidden_dim: int = 32, temperature: float = 0.1) -> None:

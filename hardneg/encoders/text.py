@@ -15,8 +15,8 @@ __all__ = ["TextEncoder"]
 class TextEncoder(nn.Module):
     """Word embeddings, a GRU, a pooling, an L2 norm: the caption tower of VSE++ (section 3.1).
 
-    The dense expression, for one caption of t words: ``normalize(pool(rnn(embed(words[:t]))))``, and its
-    absolute value for order embeddings. Word vectors start uniform in [-0.1, 0.1].
+    The dense expression, for one caption of t words: ``normalize(pool(rnn(embed(words[:t]))))``,
+    and its absolute value for order embeddings. Word vectors start uniform in [-0.1, 0.1].
 
     Args:
         vocabulary_size: the number of word ids; 0 is padding.
@@ -25,7 +25,8 @@ class TextEncoder(nn.Module):
         layers: stacked GRU layers.
         bidirectional: a BiGRU; the two directions are averaged, so the width stays ``embed_dim``.
         pooling: ``"last"`` (the paper), ``"mean"``, ``"max"``, ``"gpo"`` or a module.
-        word_drop: the chance that a training step replaces a word by ``unknown_id`` (VSE-infinity drops 20 %).
+        word_drop: the chance that a training step replaces a word by ``unknown_id`` (VSE-infinity
+            drops 20 %).
         unknown_id: the id that stands for a word unknown to the vocabulary.
         absolute: take the absolute value at the end (Order0).
 
@@ -61,7 +62,9 @@ class TextEncoder(nn.Module):
     def forward(
         self, words: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]
     ) -> Float[Tensor, "n d"]:
-        """Embed captions: ``words`` padded at the end, in any order of length; ``lengths`` at least 1."""
+        """Embed captions: ``words`` padded at the end, in any order of length; ``lengths`` at
+        least 1.
+        """
         check_captions(words, lengths, self.embed.num_embeddings)
         packed = nn.utils.rnn.pack_padded_sequence(
             self.embed(self.drop_words(words)),

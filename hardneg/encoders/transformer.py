@@ -20,8 +20,8 @@ class TransformerTextEncoder(nn.Module):
     """A transformer, a projection, a pooling, an L2 norm (VSE-infinity's text tower with BERT).
 
     Args:
-        backbone: a model name or folder that ``transformers.AutoModel`` knows, or a module that returns
-            an object with ``last_hidden_state`` and has ``config.hidden_size``.
+        backbone: a model name or folder that ``transformers.AutoModel`` knows, or a module that
+            returns an object with ``last_hidden_state`` and has ``config.hidden_size``.
         embed_dim: the width of the joint space.
         pooling: ``"mean"``, ``"max"``, ``"last"``, ``"gpo"`` or a module.
         absolute: take the absolute value at the end (order embeddings).
@@ -38,9 +38,10 @@ class TransformerTextEncoder(nn.Module):
         absolute: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone: Any = pretrained(backbone) if isinstance(backbone, str) else backbone
+        network: Any = pretrained(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = network
         self.embed_dim, self.absolute = embed_dim, absolute
-        self.fc = projection(self.backbone.config.hidden_size, embed_dim)
+        self.fc = projection(network.config.hidden_size, embed_dim)
         self.pool = pooling_named(pooling)
 
     def forward(

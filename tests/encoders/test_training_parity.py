@@ -1,7 +1,7 @@
 """From the authors' weights and batches, their loss at every step and their weights at the end.
 
-The values were made by the released code (float32, one thread): 80 steps of Adam with the gradient of the
-summed loss clipped at norm 2.
+The values were made by the released code (float32, one thread): 80 steps of Adam with the gradient
+of the summed loss clipped at norm 2.
 """
 
 from pathlib import Path
@@ -75,8 +75,8 @@ def test_every_loss_and_the_final_weights_are_the_authors(name: str) -> None:
 def test_the_bias_left_out_above_has_no_gradient_in_exact_arithmetic() -> None:
     """With every hinge active, the summed loss does not feel a shift of all images.
 
-    So Adam turns the rounding error of VSE0's image bias into steps of either sign, at most one learning
-    rate each, in their run as in ours: there is nothing to compare.
+    So Adam turns the rounding error of VSE0's image bias into steps of either sign, at most one
+    learning rate each, in their run as in ours: there is nothing to compare.
     """
     run = Replay("vse0")
     image, text = run.image.double(), run.text.double()

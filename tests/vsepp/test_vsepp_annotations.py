@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SPLITS, caption, karpathy_entry, write_flickr, write_picture
+
+from tiny_data import SPLITS, caption, karpathy_entry, write_flickr, write_picture
 from vsepp.annotations import read_json, read_karpathy
 from vsepp.data import read_splits
 from vsepp.settings import Data
@@ -107,7 +108,7 @@ def test_centre_and_ten_crops(flickr_root: Path) -> None:
 def test_missing_pieces_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="flickr8k needs --data DIR"):
         read_splits(Data("flickr8k"), None)
-    with pytest.raises(FileNotFoundError, match="no folder .*absent: --data is"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*absent: --data is"):
         read_splits(Data("flickr8k"), tmp_path / "absent")
     with pytest.raises(
         FileNotFoundError, match=r"no folder .*f8k: expected .*dataset_flickr8k\.json"

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_precomp
+
+from tiny_data import write_precomp
 from vsepp.assess import assess, load_any, rebuild
 from vsepp.authors import load_authors_checkpoint
 from vsepp.checkpoints import load_model, load_weights, save_model

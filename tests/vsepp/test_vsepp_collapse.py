@@ -1,6 +1,7 @@
 """The watch over the plateau at 2 x batch x margin."""
 
 import pytest
+
 from vsepp.objective import CollapseWatch, negatives_by_step
 from vsepp.settings import Loss
 

@@ -1,4 +1,6 @@
-"""The command line as a newcomer meets it: help, lists, refusals, a run with its report, features."""
+"""The command line as a newcomer meets it: help, lists, refusals, a run with its report,
+features.
+"""
 
 import json
 import re
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vsepp.commands import COMMANDS, main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
 
@@ -161,7 +164,8 @@ def test_features_are_extracted_and_train_a_frozen_recipe(
     out = flickr_root / "f8k_precomp"
     main("flickr8k", [
         *["features", "--data", str(flickr_root), "--dataset", "flickr8k", "--out", str(out)],
-        *["--backbone", "resnet18", "--weights", "none", "--image-size", "32", "--skip-corrupt", "--cpu"],
+        *["--backbone", "resnet18", "--weights", "none", "--image-size", "32"],
+        *["--skip-corrupt", "--cpu"],
     ])  # fmt: skip
     rows = np.load(out / "train_ims.npy")
     assert rows.shape == (39, 512)

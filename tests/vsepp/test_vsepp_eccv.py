@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from vsepp.evaluate import Embedded
 from vsepp.splits import Split
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from vsepp.data import Pairs, ShuffledBatches, read_splits, view_seed
 from vsepp.evaluate import embed
 from vsepp.model import build_model

@@ -1,10 +1,13 @@
-"""The released layout of precomputed features, both variants, and everything that can be wrong with it."""
+"""The released layout of precomputed features, both variants, and everything that can be wrong
+with it.
+"""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SPLITS, write_precomp
+
+from tiny_data import SPLITS, write_precomp
 from vsepp.precomp import read_captions, read_features, read_precomp
 
 

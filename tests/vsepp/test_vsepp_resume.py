@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHECKOUT, write_flickr, write_precomp
 
+from tiny_data import write_flickr, write_precomp
+
+CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "examples" / "vsepp_flickr8k.py"
 PRECOMP = [
     "--recipe",
@@ -118,7 +120,9 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", ["precomp", "raw"])
 def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str) -> None:
-    """Killed twice, both times between two checkpoints inside an epoch (25 steps, a checkpoint every 3)."""
+    """Killed twice, both times between two checkpoints inside an epoch (25 steps, a checkpoint
+    every 3).
+    """
     kind, out = {"precomp": PRECOMP, "raw": RAW}[name], tmp_path / "out"
     run = command(folders["data"], out, kind, "--resume")
     for step in (6, 36):
@@ -129,7 +133,9 @@ def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str)
 
 
 def test_killed_at_moments_that_nobody_chose(folders, tmp_path: Path) -> None:
-    """Killed a little later each time, wherever that is: in start-up, in a step, in a checkpoint."""
+    """Killed a little later each time, wherever that is: in start-up, in a step, in a
+    checkpoint.
+    """
     out, kills = tmp_path / "out", 0
     run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
     for wait in (0.0, 0.03, 0.11, 0.23):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from vsepp.retrieval import Retrieval, direction, retrieve, retrieve_folds
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vsepp_ranks.npz"

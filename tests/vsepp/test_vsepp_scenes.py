@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from vsepp.scene_captions import COLOURS, SHAPES, Scene, Thing, describe
 from vsepp.scenes import draw, draw_scenes, near_miss, scene_at_random
 

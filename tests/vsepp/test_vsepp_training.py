@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vsepp.data import Batch, Pairs, read_splits
 from vsepp.model import build_model
 from vsepp.objective import build_loss

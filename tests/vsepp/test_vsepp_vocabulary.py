@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from vsepp.legacy_vocabulary import convert_vocabulary
 from vsepp.vocabulary import (
     END,
