@@ -18,7 +18,7 @@ from vsepp.scenes import draw_scenes
 from vsepp.settings import Data
 from vsepp.splits import Split, Splits
 from vsepp.transforms import centre_crop, random_crop, ten_crops
-from vsepp.vocabulary import PAD, Vocabulary
+from vsepp.vocabulary import PAD, Vocabulary, build_vocabulary
 
 FOLDERS = {"coco": "coco", "flickr30k": "f30k", "flickr8k": "f8k"}
 ANNOTATIONS = {
@@ -182,3 +182,11 @@ def training_loader(pairs: Pairs, batch_size: int, seed: int, workers: int) -> D
 def as_it_is(batch: Batch) -> Batch:
     """``__getitems__`` has already made the batch."""
     return batch
+
+
+def vocabulary_of(data: Data, splits: Splits) -> Vocabulary:
+    """The vocabulary file that is asked for, or the words of the training captions."""
+    if data.vocabulary:
+        return Vocabulary.load(Path(data.vocabulary))
+    made_from = f"training captions of {data.dataset}, {data.layout}"
+    return build_vocabulary(splits.train.captions, data.tokenizer, data.threshold, made_from)

@@ -14,6 +14,7 @@ from vsepp.files import write_text
 from vsepp.finished import Run
 from vsepp.gallery_page import gallery_of
 from vsepp.recipes import RECIPES
+from vsepp.settings import Settings
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; }
@@ -22,7 +23,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin: .4rem 0 0; }
 table { border-collapse: collapse; } th { font-weight: 600; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid #dde2e7; text-align: right; }
-th:first-child, td:first-child, td.wide, th.wide { text-align: left; }
+th:first-child, td:first-child, td:nth-child(8), th:nth-child(8) { text-align: left; }
 .note { color: #5b6670; }
 svg { max-width: 100%; height: auto; }
 .query { display: grid; grid-template-columns: 15rem 1fr; gap: 1rem; padding: .7rem 0; }
@@ -32,9 +33,26 @@ svg { max-width: 100%; height: auto; }
 img { width: 84px; height: 84px; object-fit: cover; border-radius: 3px; }
 .right { outline: 4px solid #3a9a55; } .wrong { outline: 2px solid #d9b3ac; }
 li.right { outline: 0; color: #23713b; font-weight: 600; }
+li.right::after { content: " \2713"; }
 li.wrong { outline: 0; color: #6d5450; }
 ol { margin: 0; padding-left: 1.4rem; }
 """
+
+
+HEADS = (
+    "recipe",
+    "runs",
+    "image to text R@1/5/10",
+    "text to image R@1/5/10",
+    "rsum",
+    "median ranks",
+    "s / epoch",
+    "expected",
+)
+NOTE = (
+    "Test split, read once with the model that was best on the dev split. "
+    "With several seeds: mean \u00b1 standard deviation."
+)
 
 
 def text_table(runs: Sequence[Run]) -> str:
@@ -57,6 +75,7 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
     body = [
         f"<h1>{html.escape(title)}</h1>",
         results_table(runs),
+        settings_lines(runs),
         "<h2>Training</h2>",
         curves(runs),
         "<h2>Recall in both directions</h2>",
@@ -72,35 +91,53 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
 
 
 def results_table(runs: Sequence[Run]) -> str:
-    """A line for each recipe and protocol: ours (mean and spread over seeds) and the expected
-    numbers.
-    """
+    """A line for each recipe and protocol: ours, and the expected numbers beside them."""
+    rows = [
+        result_cells(recipe, protocol, [run for run in runs if run.recipe == recipe])
+        for recipe in dict.fromkeys(run.recipe for run in runs)
+        for protocol in next(run for run in runs if run.recipe == recipe).result["results"]
+    ]
+    columns = range(len(HEADS) if any(row[-1] for row in rows) else len(HEADS) - 1)
+    head = "".join(f"<th>{HEADS[column]}</th>" for column in columns)
+    lines = ("".join(f"<td>{html.escape(row[column])}</td>" for column in columns) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><tr>{head}</tr>{body}</table><p class=note>{html.escape(NOTE)}</p>"
+
+
+def result_cells(recipe: str, protocol: str, runs: Sequence[Run]) -> list[str]:
+    """One line of the table: the runs of a recipe under a protocol."""
+    found = [run.retrieval(protocol) for run in runs]
+    seconds = mean(run.result["seconds_per_epoch"] for run in runs)
+    return [
+        f"{recipe} ({protocol})",
+        str(len(runs)),
+        ways([one.i2t.recalls for one in found]),
+        ways([one.t2i.recalls for one in found]),
+        spread([one.rsum for one in found]),
+        "; ".join(f"{one.i2t.median:g}, {one.t2i.median:g}" for one in found),
+        f"{seconds:.1f}",
+        str(RECIPES[recipe].expected.get(protocol, "")),
+    ]
+
+
+def settings_lines(runs: Sequence[Run]) -> str:
+    """What each recipe was: a sentence each."""
     lines = []
     for recipe in dict.fromkeys(run.recipe for run in runs):
         same = [run for run in runs if run.recipe == recipe]
-        for protocol in same[0].result["results"]:
-            found = [run.retrieval(protocol) for run in same]
-            expected = RECIPES[recipe].expected.get(protocol)
-            cells = [
-                f"{recipe} ({protocol})",
-                str(len(same)),
-                ways([one.i2t.recalls for one in found]),
-                ways([one.t2i.recalls for one in found]),
-                spread([one.rsum for one in found]),
-                " / ".join(f"{one.i2t.median:g}, {one.t2i.median:g}" for one in found),
-                f"{mean(run.result['seconds_per_epoch'] for run in same):.1f}",
-            ]
-            plain = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            lines.append(f"<tr>{plain}<td class=wide>{html.escape(str(expected or ''))}</td></tr>")
-    heads = ("recipe", "runs", "image to text R@1/5/10", "text to image R@1/5/10", "rsum",
-             "median ranks", "s / epoch")  # fmt: skip
-    head = "".join(f"<th>{one}</th>" for one in heads) + "<th class=wide>expected</th>"
-    return (
-        f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-        "<p class=note>Test split, read once with the model that was best on the dev split. With "
-        "several "
-        "seeds: mean ± standard deviation.</p>"
-    )
+        settings = Settings.from_record(same[0].result["settings"])
+        loss, schedule = settings.loss, settings.schedule
+        warmup = (
+            f", all of them for {loss.warmup_epochs:g} epochs first" if loss.warmup_epochs else ""
+        )
+        parity = ", strict parity" if loss.strict_parity else ""
+        seeds = ", ".join(str(run.result["settings"]["schedule"]["seed"]) for run in same)
+        lines.append(
+            f"{recipe}: negatives {loss.negatives}{warmup}, {loss.measure}, margin {loss.margin:g}"
+            f"{parity}; embedding {settings.model.embed_dim}; {schedule.epochs} epochs, batch "
+            f"{schedule.batch_size}, learning rate {schedule.learning_rate:g}; seeds {seeds}"
+        )
+    return "".join(f"<p class=note>{html.escape(line)}.</p>" for line in lines)
 
 
 def spread(values: Sequence[float]) -> str:

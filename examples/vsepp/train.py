@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import resource
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -29,16 +28,16 @@ from vsepp.checkpoints import (
     save_model,
     save_state,
 )
-from vsepp.data import Batch, Pairs, read_splits, training_loader
+from vsepp.data import Batch, Pairs, read_splits, training_loader, vocabulary_of
 from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.images import Features
 from vsepp.model import build_model
 from vsepp.objective import CollapseWatch, build_loss, negatives_by_step
 from vsepp.retrieval import retrieve
+from vsepp.run_folder import prepare_folder
 from vsepp.settings import Options, Settings
 from vsepp.splits import Splits
-from vsepp.vocabulary import Vocabulary, build_vocabulary
 
 DECAY = 0.1
 LOOK_EVERY = 20
@@ -52,15 +51,17 @@ class Trainer:
     ) -> None:
         self.recipe, self.settings, self.splits = recipe, settings, splits
         self.folder, self.options = folder, options
-        prepare_folder(folder, settings, options)
-        set_seed(settings.schedule.seed)
-        self.vocabulary = vocabulary_of(settings, splits)
         self.accelerator = Accelerator(
             mixed_precision=settings.schedule.precision,
             log_with="tensorboard" if options.tensorboard else None,
             project_dir=str(folder),
             cpu=options.cpu,
         )
+        if self.accelerator.is_main_process:
+            prepare_folder(folder, settings, options)
+        self.accelerator.wait_for_everyone()
+        set_seed(settings.schedule.seed)
+        self.vocabulary = vocabulary_of(settings.data, splits)
         self.progress = Progress()
         self.loss = build_loss(settings.loss)
         self.watch = CollapseWatch(settings.loss)
@@ -88,6 +89,7 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end, then read the test split once with the best model."""
+        self.introduce()
         self.resume()
         if self.options.tensorboard:
             self.accelerator.init_trackers("tensorboard")
@@ -98,6 +100,15 @@ class Trainer:
             write_text(self.folder / "result.json", json.dumps(result, indent=1))
         self.accelerator.end_training()
         return result
+
+    def introduce(self) -> None:
+        """What is about to be trained on what."""
+        for name in ("train", "dev", "test"):
+            self.say(f"{name}: {getattr(self.splits, name)}")
+        words = self.vocabulary
+        self.say(f"{len(words):,} words, split by {words.tokenizer}, from {words.made_from}")
+        parameters = sum(one.numel() for one in self.plain.parameters())
+        self.say(f"{parameters:,} parameters on {self.accelerator.device}")
 
     def resume(self) -> None:
         """Take up the newest state, if that is asked for and there is one."""
@@ -254,37 +265,6 @@ class Trainer:
         """A line on the main process, clear of the progress bar."""
         if self.accelerator.is_main_process:
             tqdm.write(f"[{self.folder.name}] {message}", file=sys.stderr)
-
-
-def prepare_folder(folder: Path, settings: Settings, options: Options) -> None:
-    """Refuse to mix two runs in one folder; note the settings of this one."""
-    noted = folder / "settings.json"
-    if noted.is_file() and not options.overwrite:
-        if not options.resume:
-            raise FileExistsError(
-                f"{folder} holds a run: pass --resume to go on with it, --overwrite to replace it, "
-                "or another --out"
-            )
-        before = Settings.from_record(json.loads(noted.read_text(encoding="utf-8")))
-        if changed := before.differences(settings):
-            raise ValueError(
-                f"{folder} was begun with other settings ({'; '.join(changed)}): "
-                "resume with the same ones, or start a run in another --out"
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        if not noted.is_file():
-            raise FileExistsError(f"{folder} holds other files: choose another --out")
-        shutil.rmtree(folder)
-    write_text(noted, json.dumps(settings.record(), indent=1))
-
-
-def vocabulary_of(settings: Settings, splits: Splits) -> Vocabulary:
-    """The vocabulary file that is asked for, or the words of the training captions."""
-    data = settings.data
-    if data.vocabulary:
-        return Vocabulary.load(Path(data.vocabulary))
-    made_from = f"training captions of {data.dataset}, {data.layout}"
-    return build_vocabulary(splits.train.captions, data.tokenizer, data.threshold, made_from)
 
 
 def peak_memory_mib() -> float:
