@@ -153,7 +153,7 @@ def read_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} was refused, nothing in it was run: {first_line(error)} "
+            f"{path} was refused, nothing in it was run: {first_line(error)}. "
             "A checkpoint needs tensors and plain values only; do not load this one by other means "
             "unless you trust who wrote it"
         ) from error
@@ -168,7 +168,8 @@ def first_line(error: Exception) -> str:
     """What went wrong, without the advice that follows it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    return (telling or lines or [type(error).__name__])[0]
+    said = (telling or lines or [type(error).__name__])[0]
+    return said.partition(" Please use")[0]
 
 
 def load_weights(model: nn.Module, trained: Trained, own_cnn: bool = False) -> None:

@@ -69,13 +69,13 @@ def read_raw(settings: Data, folder: Path) -> Splits:
 def read_annotations(dataset: str, folder: Path) -> dict[str, Annotated]:
     """The splits train, dev, test (and COCO's restval) from whichever annotation file is there."""
     karpathy = folder / ANNOTATIONS[dataset]
-    if dataset == "coco" and not karpathy.is_file():
-        return read_coco_ids(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}: expected {folder}/images/ and {karpathy}, or choose --layout "
-            "precomp"
+            f"no folder {folder}: expected {folder}/images/ and {karpathy}, "
+            "or choose --layout precomp"
         )
+    if dataset == "coco" and not karpathy.is_file():
+        return read_coco_ids(folder)
     parts = read_karpathy(karpathy, folder / "images")
     parts["dev"] = parts.pop("val", parts.get("dev"))
     lacking = [name for name in ("train", "dev", "test") if parts.get(name) is None]

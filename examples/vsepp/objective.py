@@ -25,9 +25,12 @@ def build_loss(settings: Loss) -> ContrastiveLoss:
 
 def negatives_by_step(settings: Loss, steps_per_epoch: int) -> Callable[[int], Any]:
     """Which negatives count at a step: all of them while warming up, then the chosen ones."""
-    chosen = NEGATIVES[settings.negatives]
-    steps = round(settings.warmup_epochs * steps_per_epoch)
-    return Warmup(All(), chosen, steps) if steps else lambda step: chosen
+    return Warmup(All(), NEGATIVES[settings.negatives], warmup_steps(settings, steps_per_epoch))
+
+
+def warmup_steps(settings: Loss, steps_per_epoch: int) -> int:
+    """How many steps the warm-up lasts."""
+    return round(settings.warmup_epochs * steps_per_epoch)
 
 
 @dataclass

@@ -33,7 +33,7 @@ from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.images import Features
 from vsepp.model import build_model
-from vsepp.objective import CollapseWatch, build_loss, negatives_by_step
+from vsepp.objective import CollapseWatch, build_loss, negatives_by_step, warmup_steps
 from vsepp.retrieval import retrieve
 from vsepp.run_folder import prepare_folder
 from vsepp.settings import Options, Settings
@@ -125,7 +125,7 @@ class Trainer:
         self.rate = schedule.learning_rate * DECAY ** (progress.epoch // schedule.decay_after)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        self.batches.start(progress.epoch, progress.done)
+        self.batches.start(progress.epoch, progress.done * self.accelerator.num_processes)
         self.plain.start_epoch()
         self.clock = time.perf_counter()
         for batch in self.bar():
@@ -189,7 +189,7 @@ class Trainer:
 
     def warming_up(self, step: int) -> bool:
         """Whether all negatives still count, although others were chosen."""
-        return step < self.settings.loss.warmup_epochs * len(self.loader)
+        return step < warmup_steps(self.settings.loss, len(self.loader))
 
     def validate(self) -> None:
         """Measure the dev split, note it, and keep the model if it is the best so far."""

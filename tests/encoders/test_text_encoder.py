@@ -27,13 +27,32 @@ def test_a_batch_is_its_captions_one_by_one(bidirectional: bool, pooling: str, l
     torch.testing.assert_close(encoder(words, lengths), torch.cat(alone))
 
 
-def test_last_is_the_state_at_the_last_valid_step_normalised() -> None:
-    encoder = TextEncoder(50, 12, 6)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_last_is_the_state_at_the_last_valid_step_normalised(layers: int) -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoder(50, 12, 6, layers=layers)
     words, lengths = captions()
     for i, length in enumerate(lengths):
         states, _ = encoder.rnn(encoder.embed(words[i, :length]).unsqueeze(0))
         expected = F.normalize(states[:, -1], dim=1)
         torch.testing.assert_close(encoder(words[i : i + 1], lengths[i : i + 1]), expected)
+
+
+@pytest.mark.parametrize(("pooling", "pick"), [("last", None), ("mean", "mean"), ("max", "amax")])
+def test_a_bigru_averages_its_directions(pooling: str, pick: str | None) -> None:
+    """Last means: the forward state after the last word, the backward state after the first."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(50, 12, 6, layers=2, bidirectional=True, pooling=pooling)
+    words, lengths = captions()
+    for i, length in enumerate(lengths):
+        states, _ = encoder.rnn(encoder.embed(words[i : i + 1, :length]))
+        forwards, backwards = states[0].chunk(2, dim=1)
+        if pick is None:
+            pooled = (forwards[-1] + backwards[0]) / 2
+        else:
+            pooled = getattr((forwards + backwards) / 2, pick)(0)
+        expected = F.normalize(pooled, dim=0)
+        torch.testing.assert_close(encoder(words[i : i + 1], lengths[i : i + 1])[0], expected)
 
 
 def test_absolute_values_for_order_embeddings() -> None:
