@@ -1,8 +1,8 @@
 """Time and memory of evaluating 5,000 images x 25,000 captions (COCO 5K), both directions.
 
-``python benchmarks/vsepp_evaluation.py``. The embeddings are random with planted pairs, so that ranks are
-neither all 0 nor all random. The peak counts the process from its start, embeddings and torch included;
-``added`` is what the evaluation itself put on top.
+``python benchmarks/vsepp_evaluation.py``. The embeddings are random with planted pairs, so that
+ranks are neither all 0 nor all random. The peak counts the process from its start, embeddings and
+torch included; ``added`` is what the evaluation itself put on top.
 """
 
 from __future__ import annotations

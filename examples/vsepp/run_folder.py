@@ -13,6 +13,7 @@ from vsepp.settings import Options, Settings
 def prepare_folder(folder: Path, settings: Settings, options: Options) -> None:
     """Refuse to mix two runs in one folder; note the settings of this one."""
     noted = folder / "settings.json"
+    remove_unfinished(folder)
     if noted.is_file() and not options.overwrite:
         if not options.resume:
             raise FileExistsError(
@@ -25,8 +26,18 @@ def prepare_folder(folder: Path, settings: Settings, options: Options) -> None:
                 f"{folder} was begun with other settings ({'; '.join(changed)}): "
                 "resume with the same ones, or start a run in another --out"
             )
-    elif folder.exists() and any(folder.iterdir()):
+        return
+    if folder.exists() and any(folder.iterdir()):
         if not noted.is_file():
             raise FileExistsError(f"{folder} holds other files: choose another --out")
         shutil.rmtree(folder)
     write_text(noted, json.dumps(settings.record(), indent=1))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run was about to write."""
+    for path in folder.glob(".*.unfinished"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -59,7 +59,7 @@ def command(root: Path, out: Path, kind: list[str], *more: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(CHECKOUT), str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
@@ -132,23 +132,40 @@ def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str)
     assert_same(out, folders[name])
 
 
-def test_killed_at_moments_that_nobody_chose(folders, tmp_path: Path) -> None:
-    """Killed a little later each time, wherever that is: in start-up, in a step, in a
-    checkpoint.
+KILLER = """
+import os, runpy, signal, sys
+left = int(sys.argv[1])
+def counted(call):
+    def wrapper(*arguments, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return wrapper
+os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
+    """Killed at the n-th time that a file is put on disk or given its name, each time in one run.
+
+    3 of these are the settings file, at the first start; then each checkpoint has 7: its files and
+    folder, its name, and the run's folder. A validation puts the best model before it.
     """
-    out, kills = tmp_path / "out", 0
+    out = tmp_path / "out"
     run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
-    for wait in (0.0, 0.03, 0.11, 0.23):
-        started: list[float] = []
-
-        def reached(wait: float = wait, started: list[float] = started) -> bool:
-            if any(out.glob("*/.state-*.unfinished")) and not started:
-                started.append(time.monotonic())
-            return bool(started) and time.monotonic() - started[0] >= wait
-
-        kill_when(run, reached)
-        kills += 1
-    assert kills == 4
+    for count in (2, 7, 6, 7, 8, 177):
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLER, str(count), *run[1:]],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
     finish(run)
     assert_same(out, folders["precomp"])
 

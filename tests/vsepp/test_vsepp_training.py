@@ -79,6 +79,24 @@ def test_gradient_is_clipped_at_norm_two(precomp_root: Path, tmp_path: Path) -> 
     assert seen == [pytest.approx(2.0, rel=1e-4)]
 
 
+def test_the_best_model_is_kept_when_later_ones_are_worse(
+    precomp_root: Path, tmp_path: Path
+) -> None:
+    trainer = tiny_trainer(precomp_root, tmp_path / "run")
+    trainer.epoch()
+    best = (trainer.progress.best_rsum, trainer.progress.best_file)
+    kept = {name: value.clone() for name, value in trainer.plain.state_dict().items()}
+    with torch.no_grad():
+        for parameter in trainer.plain.parameters():
+            parameter.zero_()
+    trainer.epoch()
+    assert trainer.progress.history[-1]["rsum"] < best[0]
+    assert (trainer.progress.best_rsum, trainer.progress.best_file) == best
+    trainer.result()
+    for name, value in trainer.plain.state_dict().items():
+        assert torch.equal(value, kept[name])
+
+
 def test_an_all_corrupt_batch_is_passed_over(precomp_root: Path, tmp_path: Path) -> None:
     trainer = tiny_trainer(precomp_root, tmp_path / "run")
     nothing = torch.empty(0, dtype=torch.int64)
