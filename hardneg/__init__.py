@@ -1,1 +1,74 @@
 """Losses with hard negatives that never build the query x candidate matrix."""
+
+from hardneg.ceilings import Ceiling
+from hardneg.losses.circle import CircleLoss
+from hardneg.losses.contrastive import ContrastiveLoss
+from hardneg.losses.info_nce import InfoNCELoss, NTXentLoss
+from hardneg.losses.margin_loss import MarginLoss
+from hardneg.losses.multi_similarity import MultiSimilarityLoss
+from hardneg.losses.pairwise import PairwiseContrastiveLoss
+from hardneg.losses.polynomial import PolynomialLoss
+from hardneg.losses.sigmoid import SigmoidLoss
+from hardneg.losses.sup_con import SupConLoss
+from hardneg.losses.triplet import TripletLoss
+from hardneg.losses.unified import UnifiedPairLoss
+from hardneg.mining_statistics import MiningStatistics
+from hardneg.negatives import (
+    All,
+    DistanceWeighted,
+    Hardest,
+    RandomK,
+    RankWindow,
+    SelectiveHardest,
+    SemiHard,
+    TopK,
+)
+from hardneg.ops.dense import Dense
+from hardneg.ops.tiled.executor import Tiled
+from hardneg.penalties import Hinge, Logistic, SquaredHinge
+from hardneg.positives import AllPositives, EasiestPositive, HardestPositive, Paired
+from hardneg.schedules import Steps, Warmup
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "All",
+    "AllPositives",
+    "Ceiling",
+    "CircleLoss",
+    "ContrastiveLoss",
+    "Cosine",
+    "Dense",
+    "DistanceWeighted",
+    "Dot",
+    "EasiestPositive",
+    "Euclidean",
+    "Hardest",
+    "HardestPositive",
+    "Hinge",
+    "InfoNCELoss",
+    "Logistic",
+    "MarginLoss",
+    "MiningStatistics",
+    "MultiSimilarityLoss",
+    "NTXentLoss",
+    "Order",
+    "Paired",
+    "PairwiseContrastiveLoss",
+    "PolynomialLoss",
+    "RandomK",
+    "RankWindow",
+    "SelectiveHardest",
+    "SemiHard",
+    "SigmoidLoss",
+    "SquaredEuclidean",
+    "SquaredHinge",
+    "Steps",
+    "SupConLoss",
+    "Tiled",
+    "TopK",
+    "TripletLoss",
+    "UnifiedPairLoss",
+    "Warmup",
+]

@@ -1,0 +1,365 @@
+"""InfoNCE on pairs (CLIP), and over labels with several positives (NT-Xent)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hardneg.checks import check_number
+from hardneg.losses.inputs import check_directions, labelled, paired
+from hardneg.losses.mining import check_strategy
+from hardneg.losses.softmax import every_positive, one_to_one, scale_of
+from hardneg.losses.terms import Output, check_reduction, finish, masked_pairs
+from hardneg.negatives import (
+    All,
+    DistanceWeighted,
+    Hardest,
+    Negatives,
+    RandomK,
+    RankWindow,
+    SemiHard,
+    TopK,
+    resolve_negatives,
+)
+from hardneg.ops.backends import resolve_backend
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Executor
+from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
+from hardneg.similarities import Similarity, resolve_similarity
+
+__all__ = ["InfoNCELoss", "NTXentLoss", "Temperature", "info_nce_loss", "nt_xent_loss"]
+
+ACCEPTED = (All, Hardest, SemiHard, TopK, RandomK, RankWindow, DistanceWeighted)
+
+
+def info_nce_loss(
+    queries: Float[Tensor, "n d"],
+    candidates: Float[Tensor, "m d"],
+    *,
+    temperature: float | Float[Tensor, ""] = 0.07,
+    margin: float = 0.0,
+    positives: Positives | str = "paired",
+    negatives: Negatives | str = "all",
+    similarity: Similarity | str = "cosine",
+    query_ids: Int[Tensor, "n"] | None = None,
+    candidate_ids: Int[Tensor, "m"] | None = None,
+    positive_mask: Bool[Tensor, "n m"] | None = None,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    directions: str = "both",
+    reduction: str = "mean",
+    return_stats: bool = False,
+    backend: str | Executor = "auto",
+) -> Output:
+    """Cross-entropy of picking each row's partner, averaged over both directions.
+
+    The term of query i is ``log(1 + sum over negatives j of exp((s[i, j] - s[i, i] + margin) / T))``.
+    Dense equivalent of the default (CLIP)::
+
+        z = normalize(queries) @ normalize(candidates).T / temperature
+        target = arange(n)
+        loss = (cross_entropy(z, target) + cross_entropy(z.T[:n], target)) / 2
+
+    Args:
+        queries: n x d, row i belongs to candidate i.
+        candidates: m x d, m >= n with ``positives="paired"``.
+        temperature: above 0; a scalar tensor may require a gradient.
+        margin: taken off the positive's score.
+        positives: ``"paired"``: candidates of the same id are left out; ``"all"``: each is a positive
+            of its own, against the negatives alone (several positives NT-Xent).
+        negatives: by name or object; picked ones give InfoNCE on hard negatives.
+        similarity: by name, object or callable.
+        query_ids, candidate_ids: equal ids are never negatives of each other.
+        positive_mask: mask of related pairs, instead of ids.
+        ignore: mask of pairs left out.
+        directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``.
+        reduction: ``"mean"``, ``"sum"``, ``"mean_active"`` (the mean: every term is active), ``"none"``.
+        return_stats: also return ``MiningStatistics``.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+
+    Raises:
+        ValueError, TypeError: naming the argument, what was expected, and what came.
+
+    Source: van den Oord et al., 2018; Radford et al. (CLIP), ICML 2021.
+
+    Example:
+        >>> info_nce_loss(torch.randn(8, 4), torch.randn(8, 4), temperature=0.1).shape
+        torch.Size([])
+    """
+    check_number("margin", margin)
+    check_reduction(reduction, directions)
+    strategy = resolve_negatives(negatives, "info_nce_loss", ACCEPTED)
+    which = resolve_positives(positives, "info_nce_loss", (Paired, AllPositives))
+    told = (similarity, query_ids, candidate_ids, positive_mask, ignore)
+    one = isinstance(which, Paired)
+    comparison = paired(queries, candidates, *told, one_to_one=one)
+    if not one and query_ids is None and positive_mask is None:
+        raise ValueError(
+            'positives="all" without ids: pass query_ids and candidate_ids, or positive_mask, to say who '
+            "belongs together"
+        )
+    check_strategy(strategy, comparison)
+    scale = scale_of(temperature, queries)
+    if not one:
+        rest = (strategy, scale, margin, directions, reduction, return_stats, backend)
+        return several_positives(comparison, *rest)
+    executor = resolve_backend(backend, comparison.similarity)
+    sides = {"queries": directions != "candidates", "candidates": directions != "queries"}
+    told_how = (executor, comparison, strategy, scale, margin)
+    both = one_to_one(*told_how, **sides, statistics=return_stats)
+    masked = masked_pairs(executor, comparison) if return_stats else None
+    options = {"average": True, "return_stats": return_stats, "masked": masked}
+    return finish(comparison, *both, reduction, **options)
+
+
+def several_positives(
+    comparison: Comparison,
+    strategy: Negatives,
+    scale: Tensor,
+    margin: float,
+    directions: str,
+    reduction: str,
+    return_stats: bool,
+    backend: str | Executor,
+) -> Output:
+    """Every related candidate as a positive, in either direction."""
+    executor = resolve_backend(backend, comparison.similarity)
+    rest = (strategy, scale, margin, reduction, return_stats)
+    queries = candidates = None
+    if directions != "candidates":
+        queries = every_positive(executor, comparison, *rest)
+    if directions != "queries":
+        candidates = every_positive(executor, comparison.swapped(), *rest)
+    masked = masked_pairs(executor, comparison) if return_stats else None
+    options = {"average": True, "return_stats": return_stats, "masked": masked}
+    return finish(comparison, queries, candidates, reduction, **options)
+
+
+def nt_xent_loss(
+    embeddings: Float[Tensor, "n d"],
+    labels: Int[Tensor, "n"] | None = None,
+    reference: Float[Tensor, "m d"] | None = None,
+    reference_labels: Int[Tensor, "m"] | None = None,
+    *,
+    temperature: float | Float[Tensor, ""] = 0.07,
+    margin: float = 0.0,
+    negatives: Negatives | str = "all",
+    similarity: Similarity | str = "cosine",
+    positive_mask: Bool[Tensor, "n m"] | None = None,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    same_set: bool = False,
+    directions: str = "queries",
+    reduction: str = "mean",
+    return_stats: bool = False,
+    backend: str | Executor = "auto",
+) -> Output:
+    """InfoNCE over labels: every pair of equal labels against the anchor's negatives.
+
+    The term of (anchor i, positive p) is ``log(1 + sum over negatives j of exp((s[i, j] - s[i, p]) / T))``;
+    with two views a sample this is SimCLR's loss (Chen et al., ICML 2020).
+
+    Args:
+        embeddings: n x d, the anchors.
+        labels: n integers; equal labels are positives.
+        reference, reference_labels: m x d candidates and their labels; None: the embeddings themselves.
+        temperature, margin, negatives, similarity, reduction: as in ``info_nce_loss``.
+        positive_mask, ignore, same_set, directions: as in ``triplet_loss``.
+        return_stats: also return ``MiningStatistics``.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+
+    Raises:
+        ValueError, TypeError: naming the argument, what was expected, and what came.
+    """
+    check_number("margin", margin)
+    check_reduction(reduction, directions)
+    check_directions(directions, reference)
+    strategy = resolve_negatives(negatives, "nt_xent_loss", ACCEPTED)
+    told = (embeddings, labels, reference, reference_labels, similarity)
+    comparison = labelled(*told, positive_mask, ignore, same_set)
+    check_strategy(strategy, comparison)
+    scale = scale_of(temperature, embeddings)
+    rest = (strategy, scale, margin, directions, reduction, return_stats, backend)
+    return several_positives(comparison, *rest)
+
+
+class Temperature(nn.Module):
+    """A temperature, fixed or learned as CLIP does: the log of its inverse is the parameter.
+
+    Args:
+        temperature: the (first) value, above 0.
+        learnable: whether it is trained.
+        max_scale: 1 / temperature never exceeds it; the gradient still passes, so that it can come back.
+    """
+
+    def __init__(self, temperature: float, learnable: bool, max_scale: float = 100.0) -> None:
+        super().__init__()
+        check_number("temperature", temperature, above=0)
+        check_number("max_scale", max_scale, above=0)
+        self.max_scale, self.learnable = max_scale, learnable
+        logit_scale = torch.tensor(-math.log(temperature))
+        if learnable:
+            self.logit_scale = nn.Parameter(logit_scale)
+        else:
+            self.register_buffer("logit_scale", logit_scale)
+        self.fixed = float(temperature)
+
+    def forward(self) -> float | Float[Tensor, ""]:
+        """The temperature."""
+        if not self.learnable:
+            return self.fixed
+        bounded = self.logit_scale.clamp(max=math.log(self.max_scale))
+        passed = self.logit_scale + (bounded - self.logit_scale).detach()
+        return (-passed).exp()
+
+    def extra_repr(self) -> str:
+        """The choices."""
+        return f"temperature={self.fixed}, learnable={self.learnable}, max_scale={self.max_scale}"
+
+
+class InfoNCELoss(nn.Module):
+    """InfoNCE on pairs, as in CLIP; ``loss(queries, candidates)``.
+
+    Choices are those of ``hardneg.functional.info_nce_loss``, and:
+
+    Args:
+        learnable_temperature: train it, as ``temperature.logit_scale`` = log(1 / temperature).
+        max_scale: bound of 1 / temperature where it is trained.
+
+    Example:
+        >>> loss = InfoNCELoss(temperature=0.07, learnable_temperature=True)
+        >>> value = loss(torch.randn(8, 4), torch.randn(8, 4))
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        negatives: Negatives | str = "all",
+        similarity: Similarity | str = "cosine",
+        *,
+        positives: Positives | str = "paired",
+        margin: float = 0.0,
+        learnable_temperature: bool = False,
+        max_scale: float = 100.0,
+        directions: str = "both",
+        reduction: str = "mean",
+        backend: str | Executor = "auto",
+    ) -> None:
+        super().__init__()
+        check_number("margin", margin)
+        check_reduction(reduction, directions)
+        self.temperature = Temperature(temperature, learnable_temperature, max_scale)
+        self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
+        self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
+        self.similarity = resolve_similarity(similarity)
+        self.margin, self.directions, self.reduction = margin, directions, reduction
+        self.backend = backend
+        resolve_backend(backend, self.similarity)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "n d"],
+        candidates: Float[Tensor, "m d"],
+        *,
+        query_ids: Int[Tensor, "n"] | None = None,
+        candidate_ids: Int[Tensor, "m"] | None = None,
+        positives: Bool[Tensor, "n m"] | None = None,
+        ignore: Bool[Tensor, "n m"] | None = None,
+        negatives: Negatives | str | None = None,
+        return_stats: bool = False,
+    ) -> Output:
+        """See ``hardneg.functional.info_nce_loss``; ``positives`` is its ``positive_mask``."""
+        return info_nce_loss(
+            queries,
+            candidates,
+            temperature=self.temperature(),
+            margin=self.margin,
+            positives=self.positives,
+            negatives=self.negatives if negatives is None else negatives,
+            similarity=self.similarity,
+            query_ids=query_ids,
+            candidate_ids=candidate_ids,
+            positive_mask=positives,
+            ignore=ignore,
+            directions=self.directions,
+            reduction=self.reduction,
+            return_stats=return_stats,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        """The choices."""
+        return (
+            f"negatives={self.negatives}, positives={self.positives}, similarity={self.similarity}, "
+            f"margin={self.margin}, directions={self.directions!r}, reduction={self.reduction!r}"
+        )
+
+
+class NTXentLoss(nn.Module):
+    """InfoNCE over labels (NT-Xent); ``loss(embeddings, labels)`` or with a reference.
+
+    Choices are those of ``hardneg.functional.nt_xent_loss``; temperature as in ``InfoNCELoss``.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        negatives: Negatives | str = "all",
+        similarity: Similarity | str = "cosine",
+        *,
+        margin: float = 0.0,
+        learnable_temperature: bool = False,
+        max_scale: float = 100.0,
+        directions: str = "queries",
+        reduction: str = "mean",
+        backend: str | Executor = "auto",
+    ) -> None:
+        super().__init__()
+        check_number("margin", margin)
+        check_reduction(reduction, directions)
+        self.temperature = Temperature(temperature, learnable_temperature, max_scale)
+        self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
+        self.similarity = resolve_similarity(similarity)
+        self.margin, self.directions, self.reduction = margin, directions, reduction
+        self.backend = backend
+        resolve_backend(backend, self.similarity)
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, "n"] | None = None,
+        reference: Float[Tensor, "m d"] | None = None,
+        reference_labels: Int[Tensor, "m"] | None = None,
+        *,
+        positives: Bool[Tensor, "n m"] | None = None,
+        ignore: Bool[Tensor, "n m"] | None = None,
+        same_set: bool = False,
+        negatives: Negatives | str | None = None,
+        return_stats: bool = False,
+    ) -> Output:
+        """See ``hardneg.functional.nt_xent_loss``; ``positives`` is its ``positive_mask``."""
+        return nt_xent_loss(
+            embeddings,
+            labels,
+            reference,
+            reference_labels,
+            temperature=self.temperature(),
+            margin=self.margin,
+            negatives=self.negatives if negatives is None else negatives,
+            similarity=self.similarity,
+            positive_mask=positives,
+            ignore=ignore,
+            same_set=same_set,
+            directions=self.directions,
+            reduction=self.reduction,
+            return_stats=return_stats,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        """The choices."""
+        return (
+            f"negatives={self.negatives}, similarity={self.similarity}, margin={self.margin}, "
+            f"reduction={self.reduction!r}"
+        )

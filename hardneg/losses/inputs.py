@@ -1,0 +1,111 @@
+"""From a user's arguments to a comparison, checked once."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_paired
+from hardneg.ops.description import Comparison, Relation
+from hardneg.similarities import Similarity, resolve_similarity
+
+__all__ = ["labelled", "paired"]
+
+
+def paired(
+    queries: Float[Tensor, "n d"],
+    candidates: Float[Tensor, "m d"],
+    similarity: Similarity | str,
+    query_ids: Int[Tensor, "n"] | None = None,
+    candidate_ids: Int[Tensor, "m"] | None = None,
+    positives: Bool[Tensor, "n m"] | None = None,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    *,
+    one_to_one: bool = True,
+) -> Comparison:
+    """Query i belongs to candidate i; equal ids (or ``positives``) are related too."""
+    check_embeddings("queries", queries)
+    check_embeddings("candidates", candidates)
+    check_alike("queries", queries, "candidates", candidates)
+    if one_to_one:
+        check_paired(queries, candidates)
+    given = {"query_ids": query_ids, "candidate_ids": candidate_ids}
+    check_both(given)
+    if positives is not None and query_ids is not None:
+        raise ValueError("positives and ids are both given: one of them says who is related")
+    n, m, device = queries.shape[0], candidates.shape[0], queries.device
+    if query_ids is not None:
+        check_ids("query_ids", query_ids, n, device)
+        check_ids("candidate_ids", candidate_ids, m, device)
+    for name, mask in (("positives", positives), ("ignore", ignore)):
+        if mask is not None:
+            check_mask(name, mask, (n, m), device)
+    ids = as_long(query_ids), as_long(candidate_ids)
+    relation = Relation(*ids, positives, ignore, paired=one_to_one)
+    return Comparison(queries, candidates, resolve_similarity(similarity), relation)
+
+
+def labelled(
+    embeddings: Float[Tensor, "n d"],
+    labels: Int[Tensor, "n"] | None,
+    reference: Float[Tensor, "m d"] | None,
+    reference_labels: Int[Tensor, "m"] | None,
+    similarity: Similarity | str,
+    positives: Bool[Tensor, "n m"] | None = None,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    same_set: bool = False,
+) -> Comparison:
+    """One set with labels, or a set against a reference; equal labels are positives."""
+    check_embeddings("embeddings", embeddings)
+    one = reference is None
+    other = embeddings if reference is None else reference
+    check_embeddings("reference", other)
+    check_alike("embeddings", embeddings, "reference", other)
+    if one and reference_labels is not None:
+        raise ValueError("reference_labels are given without reference: pass both, or neither")
+    if (labels is None) == (positives is None):
+        raise ValueError(
+            "expected labels or a positives mask, one of the two: they say which rows belong together"
+        )
+    n, m, device = embeddings.shape[0], other.shape[0], embeddings.device
+    others = labels if one else reference_labels
+    if labels is not None:
+        check_ids("labels", labels, n, device)
+        if others is None:
+            raise ValueError("reference is given without reference_labels: pass both, or neither")
+        check_ids("reference_labels", others, m, device)
+    for name, mask in (("positives", positives), ("ignore", ignore)):
+        if mask is not None:
+            check_mask(name, mask, (n, m), device)
+    if same_set and n != m:
+        raise ValueError(
+            f"same_set=True but there are {n} embeddings and {m} reference rows: it says that row i of "
+            "both is the same sample"
+        )
+    relation = Relation(
+        as_long(labels), as_long(others), positives, ignore, same_set=one or same_set
+    )
+    return Comparison(embeddings, other, resolve_similarity(similarity), relation)
+
+
+def check_both(pair: dict[str, Tensor | None]) -> None:
+    """Two arguments that go together."""
+    (first, a), (second, b) = pair.items()
+    if (a is None) != (b is None):
+        missing, present = (first, second) if a is None else (second, first)
+        raise ValueError(f"{present} is given without {missing}: pass both, or neither")
+
+
+def as_long(ids: Tensor | None) -> Int[Tensor, "n"] | None:
+    """Ids as int64."""
+    return None if ids is None else ids.to(torch.long)
+
+
+def check_directions(directions: str, reference: Tensor | None) -> None:
+    """One labelled set has one direction."""
+    if reference is None and directions != "queries":
+        raise ValueError(
+            f'directions={directions!r} with one set: its anchors are all rows already; use "queries", or '
+            "pass a reference"
+        )

@@ -1,0 +1,168 @@
+"""The engine of the pair losses, where every pair is a term: phi(t - score) of positives, phi(score - t) of negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.losses.mining import seed_for, spread
+from hardneg.losses.terms import Direction, Output, finish, masked_pairs
+from hardneg.negatives import Negatives
+from hardneg.ops.backends import resolve_backend
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Executor
+from hardneg.penalties import Penalty
+from hardneg.similarities import working
+
+__all__ = ["as_vector", "negative_part", "pair_loss", "positive_part"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The positive or the negative terms of every query.
+
+    Attributes:
+        sums: their sum by query, or over all queries (0-d) where ``total`` was asked for.
+        pairs: how many terms every query has.
+        active: how many of them are above 0.
+        scores: mean score of the positives, or the highest of the negatives, for statistics.
+    """
+
+    sums: Float[Tensor, "..."]
+    pairs: Int[Tensor, "n"]
+    active: Int[Tensor, "n"]
+    scores: Float[Tensor, "n"]
+
+
+def penalised(
+    executor: Executor,
+    comparison: Comparison,
+    penalty: Penalty,
+    thresholds: Float[Tensor, "n"],
+    total: bool,
+    **told: object,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums or total, counts and largest arguments of a penalty over the candidates of every query."""
+    if total:
+        ones = torch.ones_like(thresholds, requires_grad=False)
+        found = executor.penalty_total(
+            comparison, penalty, thresholds, None, ones.detach(), None, **told
+        )
+        return found.value, found.row_counts, found.row_maxima
+    sums = executor.penalty_sum(comparison, penalty, thresholds, None, **told)
+    return sums.rows, sums.row_counts, sums.row_maxima
+
+
+def positive_part(
+    executor: Executor,
+    comparison: Comparison,
+    penalty: Penalty,
+    thresholds: Float[Tensor, "n"],
+    total: bool,
+    scale: Tensor | None = None,
+) -> Part:
+    """``phi(threshold - scale * score)`` of every positive pair."""
+    if comparison.relation.paired:
+        own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+        p = executor.pair_scores(comparison, own, own)
+        x = thresholds - (p if scale is None else p * scale)
+        values = penalty.value(x)
+        active = (values.detach() > 0).long()
+        return Part(values.sum() if total else values, torch.ones_like(own), active, p.detach())
+    told = {"among": "positives", "sign": -1.0, "scale": scale}
+    found = penalised(executor, comparison, penalty, thresholds, total, **told)
+    sums, counts, largest = found
+    pairs, _ = executor.admitted_counts(comparison, "positives")
+    lowest = thresholds.detach() - torch.where(largest > -torch.inf, largest, 0.0)
+    return Part(sums, pairs, counts, lowest if scale is None else lowest / scale.detach())
+
+
+def negative_part(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    penalty: Penalty,
+    thresholds: Float[Tensor, "n"],
+    total: bool,
+    scale: Tensor | None = None,
+) -> Part:
+    """``phi(scale * score - threshold)`` of every chosen negative pair."""
+    selection = strategy.selection(comparison.queries.shape[1])
+    if strategy.ceiling is not None:
+        raise ValueError(
+            f"negatives {strategy!r}: pair losses have no positive of an anchor that a ceiling could relate to"
+        )
+    if selection is None:
+        told = (comparison, penalty, thresholds, total)
+        sums, counts, largest = penalised(executor, *told, scale=scale)
+        pairs, _ = executor.admitted_counts(comparison, "negatives")
+        highest = thresholds.detach() + torch.where(largest > -torch.inf, largest, 0.0)
+        return Part(sums, pairs, counts, highest if scale is None else highest / scale.detach())
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    seed = seed_for(selection, comparison)
+    found = executor.select(comparison, selection, seed=seed, columns=False, hardest=True)
+    scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
+    there = found.rows >= 0
+    x = (scores if scale is None else scores * scale) - thresholds[:, None]
+    values = torch.where(there, penalty.value(x), 0.0)
+    with torch.no_grad():
+        highest = executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
+    sums = values.sum() if total else values.sum(1)
+    return Part(sums, there.sum(1), (values.detach() > 0).sum(1), highest)
+
+
+def combine(positive: Part, negative: Part, reduction: str) -> Float[Tensor, "..."]:
+    """Both kinds under one reduction: each mean is over its own pairs, or its own active ones."""
+    parts = []
+    for part in (positive, negative):
+        if reduction == "mean":
+            parts.append(part.sums / part.pairs.sum().clamp(min=1))
+        elif reduction == "mean_active":
+            parts.append(part.sums / part.active.sum().clamp(min=1))
+        else:
+            parts.append(part.sums)
+    return parts[0] + parts[1]
+
+
+def as_vector(value: float | Tensor, comparison: Comparison) -> Float[Tensor, "n"]:
+    """A number, a scalar tensor or a vector as one threshold a query."""
+    q = working(comparison.queries)
+    if isinstance(value, Tensor):
+        return value.to(q.dtype).expand(q.shape[0])
+    return q.new_full((q.shape[0],), value)
+
+
+def pair_loss(
+    comparison: Comparison,
+    positive_threshold: float | Tensor,
+    negative_threshold: float | Tensor,
+    strategy: Negatives,
+    penalty: Penalty,
+    directions: str,
+    reduction: str,
+    return_stats: bool,
+    backend: str | Executor,
+) -> Output:
+    """phi(positive_threshold - s) over positive pairs plus phi(s - negative_threshold) over negative ones."""
+    executor = resolve_backend(backend, comparison.similarity)
+
+    def one_direction(compared: Comparison) -> Direction:
+        total = reduction != "none"
+        thresholds = [as_vector(t, compared) for t in (positive_threshold, negative_threshold)]
+        positive = positive_part(executor, compared, penalty, thresholds[0], total)
+        told = (compared, strategy, penalty, thresholds[1], total)
+        negative = negative_part(executor, *told)
+        value = combine(positive, negative, reduction)
+        valid = (positive.pairs > 0) & (negative.pairs > 0)
+        active, considered = positive.active + negative.active, positive.pairs + negative.pairs
+        scores = positive.scores, negative.scores
+        return Direction(value, valid, active, considered, *scores, summed=True)
+
+    of_queries = None if directions == "candidates" else one_direction(comparison)
+    of_candidates = None if directions == "queries" else one_direction(comparison.swapped())
+    masked = masked_pairs(executor, comparison) if return_stats else None
+    both = (comparison, of_queries, of_candidates, reduction)
+    return finish(*both, return_stats=return_stats, masked=masked)

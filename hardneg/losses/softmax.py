@@ -1,0 +1,181 @@
+"""The engine of the softmax losses: softplus(logsumexp of the negatives - positive)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.checks import check_number
+from hardneg.energies import Linear
+from hardneg.losses.mining import Picked, mine, mine_per_pair
+from hardneg.losses.terms import Direction
+from hardneg.negatives import All, Negatives
+from hardneg.ops.description import Comparison, Window
+from hardneg.ops.executor import Executor
+from hardneg.penalties import Identity, Logistic
+from hardneg.similarities import working
+
+__all__ = ["every_positive", "one_to_one", "picked_logsumexp", "scale_of"]
+
+NOTHING = -1e30
+"""The log of no negatives: far below every exponent, yet finite, so that differences stay defined."""
+
+
+def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
+    """1 / temperature as a scalar tensor in the type of the scores.
+
+    Raises:
+        ValueError: for a number that is not above 0, or a tensor with more than one element.
+    """
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1:
+            shape = tuple(temperature.shape)
+            raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
+        return 1 / temperature.to(working(like[:0]).dtype).reshape(())
+    check_number("temperature", temperature, above=0)
+    return torch.tensor(1 / temperature, dtype=working(like[:0]).dtype, device=like.device)
+
+
+def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:
+    """Log-sum-exp of the picked negatives."""
+    return torch.where(picked.there, picked.scores * scale, NOTHING).logsumexp(1)
+
+
+def term(
+    positives: Tensor, against: Tensor, scale: Tensor, margin: float, valid: Tensor
+) -> Float[Tensor, "t"]:
+    """softplus(against - scale * (positive - margin)), 0 where invalid."""
+    x = against - scale * (positives - margin)
+    return F.softplus(torch.where(valid, x, NOTHING))
+
+
+def from_logsumexp(
+    lse: Tensor, largest: Tensor, counts: Tensor, p: Tensor, scale: Tensor, margin: float
+) -> Direction:
+    """The direction of anchors whose negatives are summed up already."""
+    valid = counts > 0
+    values = term(p, torch.where(valid, lse, NOTHING), scale, margin, valid)
+    hardest = torch.where(valid, largest, 0.0) / scale.detach()
+    return Direction(values, valid, valid.long(), valid.long(), p, hardest)
+
+
+def from_picked(picked: Picked, p: Tensor, scale: Tensor, margin: float) -> Direction:
+    """The direction of anchors with picked negatives."""
+    valid = picked.there[:, 0]
+    values = term(p, picked_logsumexp(picked, scale), scale, margin, valid)
+    return Direction(values, valid, valid.long(), valid.long(), p, picked.hardest)
+
+
+def one_to_one(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    scale: Float[Tensor, ""],
+    margin: float,
+    *,
+    queries: bool,
+    candidates: bool,
+    statistics: bool,
+) -> tuple[Direction | None, Direction | None]:
+    """Query i with candidate i, in both directions."""
+    n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
+    own = torch.arange(n, device=comparison.queries.device)
+    selection = strategy.selection(comparison.queries.shape[1])
+    if selection is not None:
+        sides = {"queries": queries, "candidates": candidates, "statistics": statistics}
+        mined = mine(executor, comparison, own, strategy, selection, **sides)
+        both = [
+            None if picked is None else from_picked(picked, mined.positives, scale, margin)
+            for picked in (mined.queries, mined.candidates)
+        ]
+        return both[0], both[1]
+    p, window = executor.pair_scores(comparison, own, own), Window()
+    if strategy.ceiling is not None:
+        bound = strategy.ceiling(p.detach())
+        further = bound.new_full((m - n,), torch.inf)
+        window = Window(row_ceiling=bound, column_ceiling=torch.cat([bound, further]))
+    sides = {"rows": queries, "columns": candidates}
+    told = {"scale": scale, "window": window}
+    found = executor.logsumexp(comparison, Linear(), **told, **sides)
+    rows, columns = executor.admitted_counts(comparison, "negatives")
+    directions = [
+        from_logsumexp(lse[:n], largest[:n], left(counts[:n], lse[:n]), p, scale, margin)
+        if on
+        else None
+        for on, lse, largest, counts in (
+            (queries, found.rows, found.row_maxima, rows),
+            (candidates, found.columns, found.column_maxima, columns),
+        )
+    ]
+    return directions[0], directions[1]
+
+
+def left(counts: Int[Tensor, "n"], lse: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Counts, 0 where a window left nothing."""
+    return torch.where(lse.detach() > -torch.inf, counts, 0)
+
+
+def every_positive(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    scale: Float[Tensor, ""],
+    margin: float,
+    reduction: str,
+    statistics: bool,
+) -> Direction:
+    """All candidates of a query's id as positives, each against the negatives alone; queries only."""
+    selection = strategy.selection(comparison.queries.shape[1])
+    if strategy.ceiling is not None or reduction == "none" or selection is not None:
+        return listed_positives(executor, comparison, strategy, scale, margin, statistics)
+    found = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+    negatives, _ = executor.admitted_counts(comparison, "negatives")
+    positives, _ = executor.admitted_counts(comparison, "positives")
+    valid = (negatives > 0) & (positives > 0)
+    against = torch.where(valid, found.rows, NOTHING) + scale * margin
+    options = {"among": "positives", "sign": -1.0, "scale": scale}
+    sums = executor.penalty_sum(comparison, Logistic(), against, None, **options)
+    pairs = torch.where(valid, positives, 0).sum().clamp(min=1)
+    total = torch.where(valid, sums.rows, 0.0).sum()
+    hardest = torch.where(valid, found.row_maxima, 0.0) / scale.detach()
+    value = total if reduction == "sum" else total / pairs
+    mean = mean_positive(executor, comparison, positives) if statistics else hardest
+    return Direction(value, valid, valid.long(), valid.long(), mean, hardest, summed=True)
+
+
+def mean_positive(
+    executor: Executor, comparison: Comparison, counts: Int[Tensor, "n"]
+) -> Float[Tensor, "n"]:
+    """Mean score of each query's positives."""
+    zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
+    sums = executor.penalty_sum(comparison, Identity(), zero, None, among="positives")
+    return sums.rows / counts.clamp(min=1)
+
+
+def listed_positives(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    scale: Float[Tensor, ""],
+    margin: float,
+    statistics: bool,
+) -> Direction:
+    """The same by listed (anchor, positive) pairs, for picked negatives and terms one by one."""
+    if isinstance(strategy, All) and strategy.ceiling is not None:
+        raise ValueError(
+            f"negatives {strategy!r} with several positives an anchor: a softmax over all negatives under a "
+            "bound for each pair is not available; use TopK(k, ceiling=...)"
+        )
+    anchors, positives = executor.positive_pairs(comparison)
+    p = executor.pair_scores(comparison, anchors, positives)
+    selection = strategy.selection(comparison.queries.shape[1])
+    if selection is None:
+        found = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+        counts, _ = executor.admitted_counts(comparison, "negatives")
+        of_pairs = (x.index_select(0, anchors) for x in (found.rows, found.row_maxima, counts))
+        return from_logsumexp(*of_pairs, p, scale, margin)
+    told = (comparison, anchors, p, strategy, selection, statistics)
+    picked = mine_per_pair(executor, *told)
+    return from_picked(picked, p, scale, margin)

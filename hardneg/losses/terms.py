@@ -1,0 +1,140 @@
+"""From terms to a loss: directions, reductions, the finiteness factor and the statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hardneg.checks import check_choice
+from hardneg.mining_statistics import MiningStatistics, is_collapsed
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Executor
+from hardneg.similarities import working
+
+__all__ = ["DIRECTIONS", "REDUCTIONS", "Direction", "Result", "finish", "finite_or_nan"]
+
+REDUCTIONS = ("mean", "sum", "mean_active", "none")
+DIRECTIONS = ("both", "queries", "candidates")
+
+Result = Tensor | tuple[Tensor, Tensor]
+Output = Result | tuple[Result, MiningStatistics]
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """The terms of one direction, one an (anchor, positive) pair.
+
+    Attributes:
+        values: the terms, or their total where they were summed on the way (0-d).
+        valid: which of them have both a positive and a negative.
+        active: how many of each term's negatives gave a value above 0.
+        considered: how many negatives each term had.
+        positives: score of each pair's positive.
+        hardest: highest score among each pair's negatives.
+        summed: ``values`` is the finished reduction of this direction.
+    """
+
+    values: Float[Tensor, "t"]
+    valid: Bool[Tensor, "t"]
+    active: Int[Tensor, "t"]
+    considered: Int[Tensor, "t"]
+    positives: Float[Tensor, "t"]
+    hardest: Float[Tensor, "t"]
+    summed: bool = False
+
+    def reduce(self, reduction: str) -> Float[Tensor, "..."]:
+        """The sum, the mean over valid terms, the mean over active ones, or the terms themselves."""
+        if self.summed:
+            return self.values
+        values = torch.where(self.valid, self.values, 0.0)
+        if reduction == "none":
+            return values
+        if reduction == "sum":
+            return values.sum()
+        counts = self.valid if reduction == "mean" else torch.where(self.valid, self.active, 0)
+        return values.sum() / counts.sum().clamp(min=1)
+
+
+def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
+    """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
+
+    A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
+    """
+    parts = []
+    for x in (comparison.queries, comparison.candidates):
+        low, high = torch.aminmax(x.detach())
+        parts.append(working(low) * 0 + working(high) * 0)
+    return torch.stack(parts).sum() + 1
+
+
+def finish(
+    comparison: Comparison,
+    queries: Direction | None,
+    candidates: Direction | None,
+    reduction: str,
+    *,
+    average: bool = False,
+    return_stats: bool = False,
+    masked: Int[Tensor, ""] | None = None,
+) -> Output:
+    """The loss: directions added, or averaged, then marked NaN where the inputs are not finite."""
+    factor = finite_or_nan(comparison)
+    directions = [d for d in (queries, candidates) if d is not None]
+    parts = [d.reduce(reduction) * factor for d in directions]
+    value: Result
+    if reduction == "none":
+        none = parts[0].new_zeros(0)
+        value = (
+            parts[0] if queries is not None else none,
+            parts[-1] if candidates is not None else none,
+        )
+    else:
+        value = torch.stack(parts).sum() / (len(parts) if average else 1)
+    if not return_stats:
+        return value
+    return value, statistics(comparison, directions, masked)
+
+
+@torch.no_grad()
+def statistics(
+    comparison: Comparison, directions: list[Direction], masked: Tensor | None
+) -> MiningStatistics:
+    """The statistics over both directions."""
+    valid = torch.cat([d.valid for d in directions])
+    active = torch.cat([d.active for d in directions])
+    considered = torch.cat([d.considered for d in directions])
+    positives = torch.cat([d.positives for d in directions]).detach()
+    hardest = torch.cat([d.hardest for d in directions]).detach()
+    terms = valid.sum().clamp(min=1)
+    positive_mean = torch.where(valid, positives, 0.0).sum() / terms
+    hardest_mean = torch.where(valid, hardest, 0.0).sum() / terms
+    total = torch.where(valid, considered, 0).sum()
+    return MiningStatistics(
+        torch.where(valid, active, 0).sum() / total.clamp(min=1),
+        positive_mean,
+        hardest_mean,
+        positive_mean - hardest_mean,
+        total.new_zeros(()) if masked is None else masked,
+        is_collapsed(comparison.queries, comparison.candidates),
+    )
+
+
+def check_reduction(reduction: str, directions: str) -> None:
+    """Names of a reduction and of directions."""
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("directions", directions, DIRECTIONS)
+
+
+@torch.no_grad()
+def masked_pairs(executor: Executor, comparison: Comparison) -> Int[Tensor, ""]:
+    """Pairs that are neither a negative nor one's own positive nor a row beside itself."""
+    n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
+    negatives, _ = executor.admitted_counts(comparison, "negatives")
+    left = n * m - negatives.sum()
+    if comparison.relation.paired:
+        return left - n
+    positives, _ = executor.admitted_counts(comparison, "positives")
+    return left - positives.sum() - (n if comparison.relation.same_set else 0)

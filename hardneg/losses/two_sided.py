@@ -1,0 +1,125 @@
+"""The engine of losses with a log-sum-exp on both sides: over an anchor's positives and over its negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hardneg.energies import Energy
+from hardneg.losses.inputs import check_directions, labelled
+from hardneg.losses.mining import spread
+from hardneg.losses.softmax import NOTHING
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.negatives import Negatives
+from hardneg.ops.backends import resolve_backend
+from hardneg.ops.description import Comparison, Window
+from hardneg.ops.executor import Executor
+from hardneg.selection import Selection
+from hardneg.similarities import Similarity
+
+__all__ = ["two_sided_loss"]
+
+Combine = Callable[[Tensor, Tensor], Tensor]
+
+
+def two_sided_loss(
+    embeddings: Float[Tensor, "n d"],
+    labels: Int[Tensor, "n"] | None,
+    reference: Float[Tensor, "m d"] | None,
+    reference_labels: Int[Tensor, "m"] | None,
+    strategy: Negatives,
+    energies: tuple[Energy, Energy],
+    combine: Combine,
+    epsilon: float | None,
+    similarity: Similarity | str,
+    positive_mask: Bool[Tensor, "n m"] | None,
+    ignore: Bool[Tensor, "n m"] | None,
+    same_set: bool,
+    directions: str,
+    reduction: str,
+    return_stats: bool,
+    backend: str | Executor,
+) -> Output:
+    """``combine(logsumexp over positives, logsumexp over chosen negatives)`` of every anchor that has both.
+
+    With ``epsilon`` only positives below the hardest negative + epsilon, and negatives above the
+    hardest positive - epsilon, take part (``NOTHING`` stands for an empty sum).
+    """
+    check_reduction(reduction, directions)
+    check_directions(directions, reference)
+    told = (embeddings, labels, reference, reference_labels, similarity)
+    comparison = labelled(*told, positive_mask, ignore, same_set)
+    executor = resolve_backend(backend, comparison.similarity)
+    rest = (strategy, energies, combine, epsilon)
+    both = [
+        one_direction(executor, compared, *rest) if on else None
+        for on, compared in (
+            (directions != "candidates", comparison),
+            (directions != "queries", comparison.swapped()),
+        )
+    ]
+    masked = masked_pairs(executor, comparison) if return_stats else None
+    options = {"return_stats": return_stats, "masked": masked}
+    return finish(comparison, *both, reduction, **options)
+
+
+def one_direction(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    energies: tuple[Energy, Energy],
+    combine: Combine,
+    epsilon: float | None,
+) -> Direction:
+    """The terms of every query."""
+    negatives, _ = executor.admitted_counts(comparison, "negatives")
+    positives, _ = executor.admitted_counts(comparison, "positives")
+    valid = (negatives > 0) & (positives > 0)
+    hardest_positive = extreme(executor, comparison, "positives", "lowest")
+    hardest_negative = extreme(executor, comparison, "negatives", "highest")
+    windows = Window(), Window()
+    if epsilon is not None:
+        windows = (
+            Window(row_ceiling=hardest_negative + epsilon),
+            Window(row_floor=hardest_positive - epsilon),
+        )
+    told = {"among": "positives", "window": windows[0], "columns": False}
+    of_positives = executor.logsumexp(comparison, energies[0], **told).rows
+    told = (comparison, strategy, energies[1], windows[1])
+    of_negatives = negative_logsumexp(executor, *told)
+    sums = [torch.where(x > NOTHING, x, NOTHING) for x in (of_positives, of_negatives)]
+    values = torch.where(valid, combine(*sums), 0.0)
+    active = valid.long()
+    return Direction(values, valid, active, active, hardest_positive, hardest_negative)
+
+
+@torch.no_grad()
+def extreme(
+    executor: Executor, comparison: Comparison, among: str, order: str
+) -> Float[Tensor, "n"]:
+    """The lowest or highest score of every query, 0 where there is none."""
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    found = executor.select(comparison, Selection(order, 1), among, columns=False)
+    return executor.pair_scores(comparison, own, found.rows[:, 0])
+
+
+def negative_logsumexp(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    energy: Energy,
+    window: Window,
+) -> Float[Tensor, "n"]:
+    """Over all negatives in the window, or over the k hardest of them."""
+    if strategy.ceiling is not None:
+        raise ValueError(f"negatives {strategy!r}: this loss takes no ceiling; use epsilon")
+    selection = strategy.selection(comparison.queries.shape[1])
+    if selection is None:
+        return executor.logsumexp(comparison, energy, window=window, columns=False).rows
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    found = executor.select(comparison, selection, window=window, columns=False)
+    scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
+    return torch.where(found.rows >= 0, energy(scores), NOTHING).logsumexp(1)

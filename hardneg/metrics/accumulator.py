@@ -1,0 +1,116 @@
+"""Embeddings collected batch by batch, then evaluated together."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.checks import check_choice, check_embeddings, check_ids
+from hardneg.metrics.retrieval import RetrievalMetrics, retrieval_metrics
+from hardneg.similarities import Similarity, resolve_similarity
+
+__all__ = ["RetrievalAccumulator"]
+
+
+class RetrievalAccumulator:
+    """Collects images and captions by batch, of any sizes; computes ``retrieval_metrics`` of all.
+
+    Args:
+        similarity: as in ``retrieval_metrics``.
+        device: where embeddings are kept, and metrics computed; None: where they come from.
+        repeated_images: ``"skip"`` keeps the first image of every id, since caption data sets
+            yield an image with each of its captions; ``"keep"`` keeps all, for several views.
+
+    Example:
+        >>> accumulator = RetrievalAccumulator()
+        >>> for start in (0, 4):
+        ...     ids = torch.arange(start, start + 4)
+        ...     accumulator.update(torch.eye(8)[ids], torch.eye(8)[ids], ids)
+        >>> accumulator.compute().rsum
+        600.0
+    """
+
+    def __init__(
+        self,
+        similarity: Similarity | str = "cosine",
+        *,
+        device: torch.device | str | None = "cpu",
+        repeated_images: str = "skip",
+    ) -> None:
+        check_choice("repeated_images", repeated_images, ("skip", "keep"))
+        self.similarity, self.device = resolve_similarity(similarity), device
+        self.repeated_images = repeated_images
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything collected."""
+        self.images: list[tuple[Tensor, Tensor]] = []
+        self.captions: list[tuple[Tensor, Tensor]] = []
+        self.seen: set[int] = set()
+
+    def update(
+        self,
+        images: Float[Tensor, "n d"],
+        captions: Float[Tensor, "m d"],
+        image_ids: Int[Tensor, "n"],
+        caption_ids: Int[Tensor, "m"] | None = None,
+    ) -> None:
+        """Take in a batch; without ``caption_ids``, caption i belongs to image i of the batch.
+
+        Raises:
+            ValueError, TypeError: for embeddings or ids of the wrong shape or type.
+        """
+        check_embeddings("captions", captions)
+        belongs = image_ids if caption_ids is None else caption_ids
+        check_ids("caption_ids", belongs, len(captions), captions.device)
+        self.add_images(images, image_ids)
+        self.add_captions(captions, belongs)
+
+    def add_images(self, images: Float[Tensor, "n d"], image_ids: Int[Tensor, "n"]) -> None:
+        """Take in images alone."""
+        check_embeddings("images", images)
+        check_ids("image_ids", image_ids, len(images), images.device)
+        if self.repeated_images == "skip":
+            fresh = []
+            for row, number in enumerate(image_ids.tolist()):
+                if number not in self.seen:
+                    self.seen.add(number)
+                    fresh.append(row)
+            images, image_ids = images[fresh], image_ids[fresh]
+        self.images.append(self.held(images, image_ids))
+
+    def add_captions(self, captions: Float[Tensor, "m d"], caption_ids: Int[Tensor, "m"]) -> None:
+        """Take in captions alone, each with the id of its image."""
+        check_embeddings("captions", captions)
+        check_ids("caption_ids", caption_ids, len(captions), captions.device)
+        self.captions.append(self.held(captions, caption_ids))
+
+    def held(self, embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """A copy that the caller's buffers and graph cannot reach."""
+        device = embeddings.device if self.device is None else torch.device(self.device)
+        kept = torch.empty_like(embeddings, device=device, requires_grad=False)
+        return kept.copy_(embeddings.detach()), ids.detach().to(device, torch.long, copy=True)
+
+    def compute(self) -> RetrievalMetrics:
+        """The metrics of all that was collected; collecting may go on afterwards.
+
+        Raises:
+            ValueError: if images or captions are missing, or their widths differ.
+        """
+        if not self.images or not self.captions:
+            missing = "captions" if self.images else "images"
+            raise ValueError(f"no {missing} were collected: call update for every batch first")
+        images, image_ids = self.joined("images", self.images)
+        captions, caption_ids = self.joined("captions", self.captions)
+        return retrieval_metrics(
+            images, captions, image_ids, caption_ids, similarity=self.similarity
+        )
+
+    def joined(self, name: str, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """All batches of one side in one."""
+        widths = sorted({embeddings.shape[1] for embeddings, _ in batches})
+        if len(widths) > 1:
+            raise ValueError(f"{name} came with widths {widths}: expected one width in every batch")
+        embeddings, ids = zip(*batches, strict=True)
+        return torch.cat(embeddings), torch.cat(ids)

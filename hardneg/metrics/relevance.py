@@ -1,0 +1,157 @@
+"""Which candidates are relevant to each query, as stretches of one list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hardneg.checks import check_alike, check_embeddings, check_ids, check_paired
+
+__all__ = ["Relevant", "by_gains", "by_ids", "check_sets"]
+
+
+@dataclass(frozen=True, eq=False)
+class Relevant:
+    """The relevant candidates of query i are ``columns[starts[i] : starts[i] + lengths[i]]``.
+
+    Attributes:
+        starts, lengths: where each query's stretch lies.
+        columns: candidate numbers; queries with equal ids share a stretch.
+        counts: relevant candidates of each query, itself left out in one set.
+        gains: graded relevance beside ``columns``; None where all count alike.
+        same_set: query i and candidate i are the same item, which never retrieves itself.
+    """
+
+    starts: Int[Tensor, "n"]
+    lengths: Int[Tensor, "n"]
+    columns: Int[Tensor, "t"]
+    counts: Int[Tensor, "n"]
+    gains: Float[Tensor, "t"] | None = None
+    same_set: bool = False
+
+    def listed(
+        self, rows: slice
+    ) -> tuple[Int[Tensor, "r l"], Bool[Tensor, "r l"], Float[Tensor, "r l"] | None]:
+        """Candidate numbers of a block of queries, which of them are meant, and their gains.
+
+        Rows shorter than the longest are filled with one of their own candidates.
+        """
+        starts, lengths = self.starts[rows, None], self.lengths[rows, None]
+        device = starts.device
+        place = torch.arange(int(lengths.max()), device=device).expand(len(starts), -1)
+        valid = place < lengths
+        place = starts + torch.where(valid, place, 0)
+        if len(self.columns) == 0 or place.shape[1] == 0:
+            return place[:, :0], valid[:, :0], None
+        place = place.clamp(max=len(self.columns) - 1)
+        columns = self.columns[place]
+        if self.same_set:
+            own = torch.arange(rows.start, rows.stop, device=device)[:, None]
+            valid = valid & (columns != own)
+        return columns, valid, None if self.gains is None else self.gains[place]
+
+
+def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
+    """Two sets of embeddings that can be compared; for one set, equally many."""
+    check_embeddings("queries", queries)
+    check_embeddings("candidates", candidates)
+    check_alike("queries", queries, "candidates", candidates)
+    if same_set and len(queries) != len(candidates):
+        raise ValueError(
+            f"same_set=True, but there are {len(queries)} queries and "
+            f"{len(candidates)} candidates: query i and candidate i are "
+            "the same item, so pass the same embeddings twice"
+        )
+
+
+def resolve_ids(
+    queries: Tensor,
+    candidates: Tensor,
+    query_ids: Tensor | None,
+    candidate_ids: Tensor | None,
+    same_set: bool,
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
+    """The ids of both sides: given ones, or row i of the one with row i of the other."""
+    n, m, device = len(queries), len(candidates), queries.device
+    if query_ids is None and candidate_ids is None and not same_set:
+        check_paired(queries, candidates)
+        return torch.arange(n, device=device), torch.arange(m, device=device)
+    if same_set and candidate_ids is None:
+        candidate_ids = query_ids
+    if query_ids is None or candidate_ids is None:
+        missing = "query_ids" if query_ids is None else "candidate_ids"
+        rule = "one set needs query_ids (labels)" if same_set else "pass both or neither"
+        raise ValueError(f"{missing} is missing: {rule}, since equal ids say what is relevant")
+    check_ids("query_ids", query_ids, n, device)
+    check_ids("candidate_ids", candidate_ids, m, device)
+    query_ids, candidate_ids = query_ids.long(), candidate_ids.long()
+    if same_set and not torch.equal(query_ids, candidate_ids):
+        raise ValueError(
+            "same_set=True, but query_ids and candidate_ids differ: an item has one id, so pass "
+            "query_ids only"
+        )
+    return query_ids, candidate_ids
+
+
+def by_ids(
+    queries: Tensor,
+    candidates: Tensor,
+    query_ids: Tensor | None,
+    candidate_ids: Tensor | None,
+    same_set: bool,
+) -> Relevant:
+    """Candidates with the query's id, found by sorting the candidates by id once."""
+    check_sets(queries, candidates, same_set)
+    wanted, offered = resolve_ids(queries, candidates, query_ids, candidate_ids, same_set)
+    ordered, columns = offered.sort(stable=True)
+    starts = torch.searchsorted(ordered, wanted)
+    lengths = torch.searchsorted(ordered, wanted, right=True) - starts
+    return Relevant(starts, lengths, columns, lengths - int(same_set), None, same_set)
+
+
+def by_gains(queries: Tensor, candidates: Tensor, relevance: Tensor, same_set: bool) -> Relevant:
+    """Candidates with positive graded relevance, from a dense or sparse n x m matrix.
+
+    Raises:
+        TypeError: if ``relevance`` is not a tensor of numbers.
+        ValueError: for another shape or device, or negative or non-finite entries.
+    """
+    check_sets(queries, candidates, same_set)
+    n, m = len(queries), len(candidates)
+    if not isinstance(relevance, Tensor) or relevance.is_complex():
+        kind = relevance.dtype if isinstance(relevance, Tensor) else type(relevance).__name__
+        raise TypeError(f"relevance is {kind}: expected a dense or sparse matrix of numbers")
+    if tuple(relevance.shape) != (n, m):
+        raise ValueError(
+            f"relevance has shape {tuple(relevance.shape)}: expected {(n, m)}, queries by "
+            "candidates"
+        )
+    if relevance.device != queries.device:
+        raise ValueError(
+            f"relevance is on {relevance.device}: expected {queries.device}, where the embeddings "
+            "are"
+        )
+    row, column, gain = entries(relevance)
+    if not bool((gain.isfinite() & (gain >= 0)).all()):
+        raise ValueError(
+            "relevance has negative or non-finite entries: expected gains of at least 0"
+        )
+    kept = gain > 0
+    if same_set:
+        kept &= row != column
+    row, column, gain = row[kept], column[kept], gain[kept]
+    counts = torch.bincount(row, minlength=n)
+    return Relevant(counts.cumsum(0) - counts, counts, column, counts, gain, same_set)
+
+
+def entries(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (rising), columns and float64 values of the entries; duplicates are added."""
+    if matrix.layout == torch.strided:
+        row, column = matrix.nonzero(as_tuple=True)
+        return row, column, matrix[row, column].double()
+    coalesced = matrix.double().to_sparse_coo().coalesce()
+    row, column = coalesced.indices()
+    return row, column, coalesced.values()

@@ -1,0 +1,128 @@
+"""Where the relevant candidates of each query stand, a few rows of scores at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hardneg.metrics.ranking import Ranking
+from hardneg.metrics.relevance import Relevant
+from hardneg.ops.tiled.grid import Tile, chunks
+from hardneg.ops.tiled.scores import TileScores, tile_scores
+
+__all__ = ["Standing", "standings"]
+
+PANEL_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 25}
+FEW = 8
+"""Up to so many thresholds a query are compared one by one; more are sorted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """The relevant candidates of a block of queries, in the order in which they are retrieved.
+
+    Attributes:
+        rows: which queries.
+        positions: rank from 0 of each relevant candidate among all, ties against the model.
+        valid: which entries are meant; they stand first in each row.
+        gains: graded relevance of each, or None.
+    """
+
+    rows: slice
+    positions: Int[Tensor, "r l"]
+    valid: Bool[Tensor, "r l"]
+    gains: Float[Tensor, "r l"] | None
+
+
+def panel_rows(n: int, m: int, device: torch.device, panel: int | None = None) -> int:
+    """How many rows of scores are held at a time."""
+    kind = "cpu" if device.type == "cpu" else "cuda"
+    return min(n, panel or max(1, PANEL_ELEMENTS[kind] // m))
+
+
+def standings(
+    ranking: Ranking, relevant: Relevant, best_only: bool = False, panel: int | None = None
+) -> Iterator[Standing]:
+    """Every query's relevant candidates, or only the best of them, a block of queries at a time.
+
+    A block's scores are one tile of full width. Relevant scores are read from that tile, where
+    their rivals stand, and compared with it: no score is computed twice or in another way.
+    """
+    compared = ranking.comparison
+    n, m = len(compared.queries), len(compared.candidates)
+    size = panel_rows(n, m, compared.queries.device, panel)
+    tiles = tile_scores(compared, (size, m))
+    for rows in chunks(n, size):
+        yield standing(ranking, relevant, tiles, rows, best_only)
+
+
+def standing(
+    ranking: Ranking, relevant: Relevant, tiles: TileScores, rows: slice, best_only: bool
+) -> Standing:
+    """The standing of a block of queries."""
+    m = len(ranking.comparison.candidates)
+    scores = tiles.scores(Tile(rows, slice(0, m)))
+    columns, valid, gains = relevant.listed(rows)
+    if columns.shape[1] == 0:
+        return Standing(rows, columns, valid, gains)
+    lowest = torch.finfo(scores.dtype).min
+    found = torch.where(valid, scores.gather(1, columns).clamp(min=lowest), -torch.inf)
+    scores.scatter_(1, columns, -torch.inf)
+    if relevant.same_set:
+        scores.diagonal(rows.start).fill_(-torch.inf)
+    if best_only:
+        found = settled(found.amax(dim=1, keepdim=True))  # one NaN makes it the lowest
+        valid, gains = valid.any(1, keepdim=True), None
+    else:
+        found, order = settled(found).sort(dim=1, descending=True, stable=True)
+        valid = valid.gather(1, order)
+        gains = None if gains is None else gains.gather(1, order)
+    bound = ranking.tie_bound(found, rows)
+    if gains is not None:
+        found, gains = least_gain_first(found, bound, gains)
+    thresholds = torch.where(found > lowest, found - bound, -torch.inf)
+    thresholds = torch.nan_to_num(thresholds, -torch.inf, torch.inf, -torch.inf)
+    rivals = m - int(relevant.same_set) - relevant.counts[rows, None]
+    ahead = torch.minimum(not_below(scores, thresholds, tiles), rivals)
+    place = torch.arange(ahead.shape[1], device=ahead.device)
+    return Standing(rows, ahead + place, valid, gains)
+
+
+def settled(found: Float[Tensor, "r l"]) -> Float[Tensor, "r l"]:
+    """NaN as the lowest finite score, below which only unmeant entries lie."""
+    return torch.nan_to_num(found, torch.finfo(found.dtype).min, torch.inf, -torch.inf)
+
+
+def not_below(
+    scores: Float[Tensor, "r m"], thresholds: Float[Tensor, "r l"], tiles: TileScores
+) -> Int[Tensor, "r l"]:
+    """How many of a row are not below each threshold, NaN included; may overwrite the scores."""
+    rows, m = scores.shape
+    if thresholds.shape[1] <= FEW:
+        flags = tiles.buffers.get("flags", Tile(slice(0, rows), slice(0, m)))
+        below = [torch.lt(scores, t[:, None], out=flags).sum(1) for t in thresholds.unbind(1)]
+        return m - torch.stack(below, 1).long()
+    torch.nan_to_num(scores, torch.inf, torch.inf, -torch.inf, out=scores)
+    rising, order = thresholds.sort(dim=1)
+    reached = torch.searchsorted(rising, scores, right=True)
+    exactly = torch.zeros(rows, rising.shape[1] + 1, dtype=torch.long, device=scores.device)
+    exactly.scatter_add_(1, reached, torch.ones_like(reached[:, :1]).expand_as(reached))
+    at_least = exactly.flip(1).cumsum(1).flip(1)[:, 1:]
+    return torch.empty_like(at_least).scatter_(1, order, at_least)
+
+
+def least_gain_first(
+    found: Float[Tensor, "r l"], bound: Float[Tensor, "r l"], gains: Float[Tensor, "r l"]
+) -> tuple[Float[Tensor, "r l"], Float[Tensor, "r l"]]:
+    """Tied scores of a falling row made equal to their lowest, the least relevant put first."""
+    step = torch.zeros_like(found, dtype=torch.long)
+    step[:, 1:] = ~(found[:, 1:] >= found[:, :-1] - bound[:, :-1])
+    group = step.cumsum(1)
+    least = torch.full_like(found, torch.inf).scatter_reduce_(1, group, found, "amin")
+    by_gain = gains.argsort(dim=1, stable=True)
+    by_group = group.gather(1, by_gain).argsort(dim=1, stable=True)
+    return least.gather(1, group), gains.gather(1, by_gain.gather(1, by_group))

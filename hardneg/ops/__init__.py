@@ -1,0 +1,1 @@
+"""The reductions over the scores, each with a dense definition and a tiled implementation."""

@@ -1,0 +1,164 @@
+"""The face of whoever carries the reductions out.
+
+``Dense`` (the definitions) and ``Tiled`` (recomputed tiles) are here; fused GPU kernels, or an
+executor that runs another one on every rank and combines the column results, take the same place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.ceilings import Ceiling
+from hardneg.energies import Energy
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.penalties import Penalty
+from hardneg.selection import Selection
+
+__all__ = ["BatchAll", "Executor", "LogSumExp", "Selected", "Sums", "Total"]
+
+
+class Selected(NamedTuple):
+    """Indices of the selected, -1 for none; the hardest of all is empty unless asked for."""
+
+    rows: Int[Tensor, "n k"]
+    columns: Int[Tensor, "m k"]
+    hardest_rows: Int[Tensor, "n 1"]
+    hardest_columns: Int[Tensor, "m 1"]
+
+
+class Sums(NamedTuple):
+    """Sums of a penalty, counts of terms above 0, largest arguments; a side not asked for is empty."""
+
+    rows: Float[Tensor, "n"]
+    columns: Float[Tensor, "m"]
+    row_counts: Int[Tensor, "n"]
+    column_counts: Int[Tensor, "m"]
+    row_maxima: Float[Tensor, "n"]
+    column_maxima: Float[Tensor, "m"]
+
+
+class Total(NamedTuple):
+    """A weighted total of such sums; the counts and maxima as there."""
+
+    value: Float[Tensor, ""]
+    row_counts: Int[Tensor, "n"]
+    column_counts: Int[Tensor, "m"]
+    row_maxima: Float[Tensor, "n"]
+    column_maxima: Float[Tensor, "m"]
+
+
+class BatchAll(NamedTuple):
+    """Sums under every positive as threshold, counts of terms above 0; for the statistics of each anchor
+    its highest negative and the sum of its positives' scores.
+    """
+
+    sums: Float[Tensor, "..."]
+    counts: Int[Tensor, "..."]
+    maxima: Float[Tensor, "n"]
+    positive_sums: Float[Tensor, "n"]
+
+
+class LogSumExp(NamedTuple):
+    """Log-sum-exps and the largest exponents."""
+
+    rows: Float[Tensor, "n"]
+    columns: Float[Tensor, "m"]
+    row_maxima: Float[Tensor, "n"]
+    column_maxima: Float[Tensor, "m"]
+
+
+class Executor(Protocol):
+    """The reductions and the gather; ``hardneg.ops.reference`` defines what each returns."""
+
+    def select(
+        self,
+        comparison: Comparison,
+        selection: Selection,
+        among: Among = "negatives",
+        window: Window = Window(),
+        seed: Tensor | None = None,
+        rows: bool = True,
+        columns: bool = True,
+        hardest: bool = False,
+    ) -> Selected:
+        """The first k admitted candidates of every query, and queries of every candidate."""
+
+    def select_per_pair(
+        self,
+        comparison: Comparison,
+        anchors: Int[Tensor, "t"],
+        ceilings: Float[Tensor, "t"],
+        selection: Selection,
+        seed: Tensor | None = None,
+    ) -> Int[Tensor, "t k"]:
+        """The same of the queries ``anchors`` (rising), each under its own ceiling."""
+
+    def pair_scores(
+        self, comparison: Comparison, rows: Int[Tensor, "..."], columns: Int[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        """Scores of listed pairs, differentiable; 0 where an index is -1."""
+
+    def penalty_sum(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+        window: Window = Window(),
+    ) -> Sums:
+        """Sums of phi(sign * (scale * score - threshold)) over each anchor's admitted candidates."""
+
+    def penalty_total(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        row_weights: Tensor | None,
+        column_weights: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+    ) -> Total:
+        """``row_weights @ rows + column_weights @ columns`` of ``penalty_sum``; weights have no gradient."""
+
+    def positives_penalty(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        margin: float,
+        ceiling: Ceiling | None = None,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> BatchAll:
+        """Batch-all: one sum over all anchors with ``total``, one a pair with ``per_pair``, else one an anchor."""
+
+    def logsumexp(
+        self,
+        comparison: Comparison,
+        energy: Energy,
+        *,
+        among: Among = "negatives",
+        scale: Tensor | None = None,
+        window: Window = Window(),
+        rows: bool = True,
+        columns: bool = True,
+    ) -> LogSumExp:
+        """Log of the sum over each anchor's admitted candidates of exp(scale * energy(score))."""
+
+    def admitted_counts(
+        self, comparison: Comparison, among: Among
+    ) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
+        """How many candidates every query admits, and how many queries every candidate."""
+
+    def positive_pairs(self, comparison: Comparison) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+        """All (query, positive candidate) pairs, by query; their number is read from the device."""

@@ -1,0 +1,16 @@
+"""The tiled reductions as PyTorch operators ``torch.ops.hardneg.*``: one file a reduction.
+
+Registered with shapes for the compiler (fake implementations) and backwards, so that
+``torch.compile(fullgraph=True)`` and ``torch.library.opcheck`` treat them as built-in operators.
+"""
+
+from hardneg.ops.operators import (
+    logsumexp,
+    pair_scores,
+    penalty_sum,
+    positives_penalty,
+    relation,
+    select,
+)
+
+__all__ = ["logsumexp", "pair_scores", "penalty_sum", "positives_penalty", "relation", "select"]

@@ -1,0 +1,76 @@
+"""``pair_scores`` as an operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardneg import similarities
+from hardneg.ops.operators.registration import Arguments, differentiable, operator, vector_type
+from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
+
+__all__ = ["Pairs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs(Arguments):
+    """Arguments of ``pair_scores``."""
+
+    queries: Tensor
+    candidates: Tensor
+    rows: Tensor
+    columns: Tensor
+    similarity: str
+
+
+@dataclass(frozen=True, eq=False)
+class PairsBackward(Pairs):
+    """Arguments of its backward."""
+
+    gradient: Tensor
+
+
+@operator(
+    "pair_scores",
+    Pairs,
+    1,
+    lambda a: a.queries.new_empty(a.rows.shape, dtype=vector_type(a.queries)),
+)
+def run(a: Pairs) -> Tensor:
+    """See ``reference.pair_scores``."""
+    similarity = similarities.BY_CODE[a.similarity]
+    return pair_scores(similarity, a.queries, a.candidates, a.rows, a.columns)
+
+
+@operator(
+    "pair_scores_backward",
+    PairsBackward,
+    2,
+    lambda a: (
+        torch.empty_like(a.queries, memory_format=torch.contiguous_format),
+        torch.empty_like(a.candidates, memory_format=torch.contiguous_format),
+    ),
+)
+def run_backward(a: PairsBackward) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and candidates."""
+    return pair_scores_backward(
+        similarities.BY_CODE[a.similarity],
+        a.queries,
+        a.candidates,
+        a.rows,
+        a.columns,
+        a.gradient.contiguous(),
+    )
+
+
+def backward(ctx: Any, gradient: Tensor) -> Any:
+    """Gradients of queries and candidates."""
+    a, _ = Pairs.restore(ctx)
+    dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient)
+    return Pairs.gradients(queries=dq, candidates=dc)
+
+
+differentiable("pair_scores", Pairs, backward, by="pair_scores_backward")

@@ -1,0 +1,156 @@
+"""``penalty_sum`` as operators: the sums, their backward by recomputed tiles, and the total with its gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hardneg import penalties
+from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
+
+__all__ = ["PenaltySum", "WeightedPenaltySum"]
+
+
+@dataclass(frozen=True, eq=False)
+class PenaltySum(Windowed):
+    """Arguments of ``penalty_sum``."""
+
+    differentiable_results: ClassVar[int] = 2
+
+    row_thresholds: Tensor | None
+    column_thresholds: Tensor | None
+    scale: Tensor | None
+    among: str
+    penalty: str
+    sign: float
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedPenaltySum(PenaltySum):
+    """Arguments of its backward and of ``penalty_total``: the weight of every anchor too."""
+
+    differentiable_results: ClassVar[int] = 1
+
+    row_weights: Tensor | None
+    column_weights: Tensor | None
+
+
+def run(a: PenaltySum, **weights: Tensor | None) -> Any:
+    """One pass over the tiles."""
+    return penalty_pass(
+        a.comparison,
+        penalties.BY_NAME[a.penalty],
+        a.row_thresholds,
+        a.column_thresholds,
+        a.among,
+        a.sign,
+        a.scale,
+        a.window,
+        tile=a.tile_size,
+        **weights,
+    )
+
+
+def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
+    """Sums and counts of each side that has thresholds."""
+    both = a.row_thresholds, a.column_thresholds
+    lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in both]
+    sums = [a.queries.new_empty(n, dtype=vector_type(a.queries)) for n in lengths]
+    counts = (torch.empty_like(x, dtype=torch.long) for x in sums)
+    return *sums, *counts, *(torch.empty_like(x) for x in sums)
+
+
+def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
+    """Gradients of queries, candidates, scale and both thresholds."""
+    vector = a.queries.new_empty((), dtype=vector_type(a.queries))
+    lengths = [
+        0 if weights is None else weights.shape[0] for weights in (a.row_weights, a.column_weights)
+    ]
+    return (
+        a.queries.new_empty(a.queries.shape),
+        a.candidates.new_empty(a.candidates.shape),
+        vector,
+        *(vector.new_empty(length) for length in lengths),
+    )
+
+
+def tensors_of(found: PenaltyGradients) -> tuple[Tensor, ...]:
+    """The gradients in the operators' order."""
+    thresholds = found.row_thresholds, found.column_thresholds
+    return found.queries, found.candidates, found.scale, *thresholds
+
+
+@operator("penalty_sum", PenaltySum, 6, sums_shapes)
+def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
+    """See ``reference.penalty_sum``."""
+    sums, _ = run(a)
+    return sums.rows, sums.columns, *statistics(sums)
+
+
+@operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
+def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
+    """The tiles once more, now with the weight of every anchor known."""
+    _, gradients = run(a, row_weights=a.row_weights, column_weights=a.column_weights)
+    return tensors_of(gradients)
+
+
+@operator(
+    "penalty_total",
+    WeightedPenaltySum,
+    10,
+    lambda a: (
+        (a.queries.new_empty((), dtype=vector_type(a.queries)), *sums_shapes(a)[2:], *gradient_shapes(a))
+    ),
+)
+def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
+    """The weighted total, the counts, and in the same pass the total's gradients."""
+    sums, gradients = run(a, row_weights=a.row_weights, column_weights=a.column_weights)
+    total = gradients.scale.new_zeros((), dtype=torch.float64)
+    for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
+        if weights is not None:
+            total += torch.dot(weights.double(), of_side.double())
+    total = total.to(gradients.scale.dtype)
+    return total, *statistics(sums), *tensors_of(gradients)
+
+
+def statistics(sums: PenaltySums) -> tuple[Tensor, ...]:
+    """What has no gradient."""
+    return sums.row_counts, sums.column_counts, sums.row_maxima, sums.column_maxima
+
+
+def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
+    """The operators' gradients by argument."""
+    dq, dc, scale, rows, columns = found
+    return type(a).gradients(
+        queries=dq,
+        candidates=dc,
+        scale=None if a.scale is None else scale.to(a.scale.dtype).reshape(a.scale.shape),
+        row_thresholds=None if a.row_thresholds is None else rows,
+        column_thresholds=None if a.column_thresholds is None else columns,
+    )
+
+
+def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
+    """Weights are the upstream gradients of the sums."""
+    a, _outputs = PenaltySum.restore(ctx)
+    weights = (
+        None if a.row_thresholds is None else rows.contiguous(),
+        None if a.column_thresholds is None else columns.contiguous(),
+    )
+    found = torch.ops.hardneg.penalty_sum_backward(*a.values(), *weights)
+    return gradients_of(a, found)
+
+
+def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+    """Scale what the forward pass computed."""
+    a, outputs = WeightedPenaltySum.restore(ctx)
+    found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
+    return gradients_of(a, found)
+
+
+differentiable("penalty_sum", PenaltySum, backward, by="penalty_sum_backward")
+differentiable("penalty_total", WeightedPenaltySum, backward_of_total)

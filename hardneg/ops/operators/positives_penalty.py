@@ -1,0 +1,118 @@
+"""``positives_penalty`` (batch-all) as operators: sums, their backward, and the total with its gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardneg import penalties
+from hardneg.ceilings import Ceiling
+from hardneg.ops.operators.registration import Compared, differentiable, operator, vector_type
+from hardneg.ops.tiled.positives_penalty import positives_penalty
+
+__all__ = ["PositivesPenalty"]
+
+
+@dataclass(frozen=True, eq=False)
+class PositivesPenalty(Compared):
+    """Arguments of ``positives_penalty``."""
+
+    penalty: str
+    margin: float
+    ceiling: list[float]
+    per_pair: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(PositivesPenalty):
+    """Arguments of its backward: the weight of every anchor, or pair, too."""
+
+    weights: Tensor
+
+
+def run(a: PositivesPenalty, weights: Tensor | None) -> Any:
+    """One pass over blocks of full rows."""
+    return positives_penalty(
+        a.comparison,
+        penalties.BY_NAME[a.penalty],
+        a.margin,
+        Ceiling(*a.ceiling) if a.ceiling else None,
+        a.per_pair,
+        weights,
+        a.tile_size,
+    )
+
+
+def gradient_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and candidates."""
+    return a.queries.new_empty(a.queries.shape), a.candidates.new_empty(a.candidates.shape)
+
+
+def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, ...]:
+    """One sum and count an anchor; with ``per_pair`` their number is known only afterwards."""
+    length: Any = a.queries.shape[0]
+    if a.per_pair:
+        length = torch.library.get_ctx().new_dynamic_size()
+    sums = a.queries.new_empty(length, dtype=vector_type(a.queries))
+    maxima = a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries))
+    return sums, torch.empty_like(sums, dtype=torch.long), maxima, torch.empty_like(maxima)
+
+
+@operator("positives_penalty", PositivesPenalty, 4, sums_shapes)
+def run_sums(a: PositivesPenalty) -> tuple[Tensor, ...]:
+    """See ``reference.positives_penalty``."""
+    terms, _ = run(a, None)
+    return terms.sums, terms.counts, terms.maxima, terms.positive_sums
+
+
+@operator("positives_penalty_backward", Weighted, 2, gradient_shapes)
+def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
+    """The blocks once more, now with the weights known."""
+    _, gradients = run(a, a.weights)
+    return gradients
+
+
+@operator(
+    "positives_penalty_total",
+    PositivesPenalty,
+    6,
+    lambda a: (
+        a.queries.new_empty((), dtype=vector_type(a.queries)),
+        a.queries.new_empty(a.queries.shape[0], dtype=torch.long),
+        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
+        a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries)),
+        *gradient_shapes(a),
+    ),
+)
+def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
+    """The sum over all anchors, the counts, and in the same pass the gradients."""
+    kind = vector_type(a.queries)
+    terms, gradients = run(a, a.queries.new_ones(a.queries.shape[0], dtype=kind))
+    return (
+        terms.sums.double().sum().to(kind),
+        terms.counts,
+        terms.maxima,
+        terms.positive_sums,
+        *gradients,
+    )
+
+
+def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+    """Weights are the upstream gradients of the sums."""
+    a, _outputs = PositivesPenalty.restore(ctx)
+    found = torch.ops.hardneg.positives_penalty_backward(*a.values(), upstream.contiguous())
+    return PositivesPenalty.gradients(queries=found[0], candidates=found[1])
+
+
+def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+    """Scale what the forward pass computed."""
+    _, outputs = PositivesPenalty.restore(ctx)
+    found = [torch.ops.hardneg.scaled(upstream, x) for x in outputs[4:]]
+    return PositivesPenalty.gradients(queries=found[0], candidates=found[1])
+
+
+differentiable("positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward")
+differentiable("positives_penalty_total", PositivesPenalty, backward_of_total)

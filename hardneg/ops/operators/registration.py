@@ -1,0 +1,192 @@
+"""How a reduction becomes an operator: its arguments are a dataclass, from which the schema follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from hardneg import similarities
+from hardneg.ops.description import Comparison, Relation, Window
+
+__all__ = ["Compared", "Windowed", "differentiable", "operator", "vector_type"]
+
+LIBRARY = torch.library.Library("hardneg", "DEF")
+
+SCHEMA_TYPES = {
+    "Tensor": "Tensor",
+    "Tensor | None": "Tensor?",
+    "bool": "bool",
+    "int": "int",
+    "float": "float",
+    "str": "str",
+    "list[int]": "int[]",
+    "list[float]": "float[]",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """Arguments of an operator, in order."""
+
+    differentiable_results: ClassVar[int] = 1
+    """How many of the operator's results have a gradient; they come first."""
+
+    @classmethod
+    def schema(cls) -> str:
+        """The operator's parameters in PyTorch's schema language."""
+        return ", ".join(f"{SCHEMA_TYPES[str(f.type)]} {f.name}" for f in dataclasses.fields(cls))
+
+    def values(self) -> tuple[Any, ...]:
+        """The arguments themselves."""
+        return tuple(getattr(self, f.name) for f in dataclasses.fields(self))
+
+    @classmethod
+    def setup_context(cls, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep the arguments and the results for the backward."""
+        outputs = output if isinstance(output, tuple) else (output,)
+        ctx.mark_non_differentiable(*outputs[cls.differentiable_results :])
+        is_tensor = ["Tensor" in str(f.type) for f in dataclasses.fields(cls)]
+        tensors = [x for x, yes in zip(inputs, is_tensor, strict=True) if yes]
+        ctx.save_for_backward(*tensors, *outputs)
+        ctx.plain = [None if yes else x for x, yes in zip(inputs, is_tensor, strict=True)]
+        ctx.outputs = len(outputs)
+
+    @classmethod
+    def restore(cls, ctx: Any) -> tuple[Self, tuple[Tensor, ...]]:
+        """The kept arguments and results."""
+        saved = ctx.saved_tensors
+        tensors, outputs = iter(saved[: -ctx.outputs]), saved[-ctx.outputs :]
+        arguments = [
+            next(tensors) if "Tensor" in str(f.type) else x
+            for f, x in zip(dataclasses.fields(cls), ctx.plain, strict=True)
+        ]
+        return cls(*arguments), outputs
+
+    @classmethod
+    def gradients(cls, **given: Tensor | None) -> tuple[Tensor | None, ...]:
+        """One gradient for each argument, None for those not named."""
+        return tuple(given.get(f.name) for f in dataclasses.fields(cls))
+
+
+@dataclass(frozen=True, eq=False)
+class Compared(Arguments):
+    """A comparison and the size of its tiles, taken apart."""
+
+    queries: Tensor
+    candidates: Tensor
+    row_ids: Tensor | None
+    column_ids: Tensor | None
+    positives: Tensor | None
+    ignore: Tensor | None
+    paired: bool
+    same_set: bool
+    row_offset: int
+    column_offset: int
+    similarity: str
+    tile: list[int]
+
+    @property
+    def comparison(self) -> Comparison:
+        """The comparison put together again."""
+        relation = Relation(
+            self.row_ids,
+            self.column_ids,
+            self.positives,
+            self.ignore,
+            self.paired,
+            self.same_set,
+            self.row_offset,
+            self.column_offset,
+        )
+        similarity = similarities.BY_CODE[self.similarity]
+        return Comparison(self.queries, self.candidates, similarity, relation)
+
+    @property
+    def tile_size(self) -> tuple[int, int] | None:
+        """Rows and columns of a tile, None for the default."""
+        return (self.tile[0], self.tile[1]) if self.tile else None
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed(Compared):
+    """A comparison with bounds on its scores."""
+
+    row_floor: Tensor | None
+    row_ceiling: Tensor | None
+    column_floor: Tensor | None
+    column_ceiling: Tensor | None
+
+    @property
+    def window(self) -> Window:
+        """The bounds."""
+        return Window(self.row_floor, self.row_ceiling, self.column_floor, self.column_ceiling)
+
+
+def vector_type(x: Tensor) -> torch.dtype:
+    """The type of scores, sums and thresholds for embeddings of this type."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def operator(
+    name: str, arguments: type[Arguments], results: int, fake: Callable[[Any], Any]
+) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    """Register the decorated function as ``torch.ops.hardneg.<name>`` for every device, outside autocast.
+
+    Both the function and ``fake``, which gives shapes only, take the arguments' dataclass.
+    """
+
+    def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def kernel(*values: Any) -> Any:
+            given = arguments(*values)
+            with torch.no_grad(), torch.autocast(values[0].device.type, enabled=False):
+                return run(given)
+
+        returned = "Tensor" if results == 1 else "(" + ", ".join(["Tensor"] * results) + ")"
+        tags = (torch.Tag.pt2_compliant_tag,)
+        LIBRARY.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
+        LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
+        shapes = lambda *values: fake(arguments(*values))  # noqa: E731
+        torch.library.register_fake(f"hardneg::{name}", shapes, lib=LIBRARY)
+        return run
+
+    return register
+
+
+def no_second_derivative(ctx: Any, *gradients: Tensor) -> Any:
+    """Raise rather than be silently wrong."""
+    raise RuntimeError(
+        "hardneg: a second derivative was asked for (create_graph=True), which the tiled and fused "
+        'reductions do not have: use backend="dense"'
+    )
+
+
+def differentiable(
+    name: str, arguments: type[Arguments], backward: Callable[..., Any], by: str | None = None
+) -> None:
+    """Register the backward of operator ``name``, and forbid that of the operator ``by`` that computes it."""
+    setup = arguments.setup_context
+    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=LIBRARY)
+    if by is not None:
+        torch.library.register_autograd(f"hardneg::{by}", no_second_derivative, lib=LIBRARY)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(Arguments):
+    """A gradient that the forward pass computed, and the upstream number that scales it."""
+
+    upstream: Tensor
+    gradient: Tensor
+
+
+@operator("scaled", Scaled, 1, lambda a: torch.empty_like(a.gradient))
+def scaled(a: Scaled) -> Tensor:
+    """The product."""
+    return a.gradient * a.upstream.to(a.gradient.dtype)
+
+
+torch.library.register_autograd("hardneg::scaled", no_second_derivative, lib=LIBRARY)

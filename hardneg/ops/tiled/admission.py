@@ -1,0 +1,130 @@
+"""Leaving out, tile by tile, the pairs that take no part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.description import Among, Relation
+from hardneg.ops.tiled.grid import Buffers, Tile
+
+__all__ = ["Admission", "excluded_value"]
+
+
+def excluded_value(dtype: torch.dtype) -> float:
+    """What marks a left-out score: added to a score of ordinary size it gives the largest finite number.
+
+    Everything beyond half of it counts as left out, so ordinary scores stay below 1.7e38 in float32.
+    """
+    return torch.finfo(dtype).max
+
+
+class Admission:
+    """Which pairs of each tile take part; the same rule as ``description.admitted``.
+
+    On a CPU, ids are replaced by small float codes, whose comparison is several times faster, and a
+    tile in which no ids meet costs nothing.
+    """
+
+    def __init__(self, relation: Relation, among: Among, buffers: Buffers) -> None:
+        self.relation, self.among, self.buffers = relation, among, buffers
+        self.rows, self.columns = relation.row_ids, relation.column_ids
+        self.on_cpu = buffers.device.type == "cpu"
+        if self.by_ids and self.on_cpu:
+            assert self.rows is not None
+            assert self.columns is not None
+            both, n = torch.cat([self.rows, self.columns]), len(self.rows)
+            codes = torch.unique(both, return_inverse=True)[1].to(torch.float64)
+            codes = codes.to(buffers.dtype) if len(both) < 1 << 24 else codes
+            self.rows, self.columns = codes[:n], codes[n:]
+
+    @property
+    def by_ids(self) -> bool:
+        """Whether relatedness is a matter of ids."""
+        return self.rows is not None and self.relation.positives is None
+
+    def diagonal(self, tile: Tile) -> int | None:
+        """The offset of the pairs with equal global numbers in this tile, if it holds any."""
+        row = self.relation.row_offset + tile.rows.start
+        offset = row - self.relation.column_offset - tile.columns.start
+        rows, columns = tile.shape
+        return offset if -rows < offset < columns else None
+
+    def ids_meet(self, tile: Tile) -> bool:
+        """Whether any id can occur on both sides of the tile; always true where asking would synchronise."""
+        if not self.on_cpu:
+            return True
+        assert self.rows is not None
+        assert self.columns is not None
+        rows, columns = self.rows[tile.rows], self.columns[tile.columns]
+        return bool(rows.min() <= columns.max()) and bool(columns.min() <= rows.max())
+
+    def empty(self, tile: Tile) -> bool:
+        """Whether nothing in the tile takes part, known without looking at every pair."""
+        if self.among != "positives" or self.relation.positives is not None:
+            return False
+        if self.by_ids and self.ids_meet(tile):
+            return False
+        on_diagonal = self.diagonal(tile) is not None
+        own = self.relation.paired or not self.by_ids
+        return not (on_diagonal and own and not self.relation.same_set)
+
+    def fill(self, scores: Tensor, tile: Tile, value: float) -> Tensor:
+        """Put ``value`` (plus or minus ``excluded_value``) in place of every left-out pair, in place."""
+        offset = self.diagonal(tile)
+        own = None if offset is None else scores.diagonal(offset)
+        if self.among == "positives":
+            kept = None if own is None or not self.relation.paired else own.clone()
+            self.fill_unrelated(scores, tile, value)
+            if kept is not None and own is not None:
+                own.copy_(kept)
+        elif self.among == "negatives":
+            self.fill_related(scores, tile, value)
+        if own is not None and self.relation.same_set:
+            own.fill_(value)
+        if self.relation.ignore is not None:
+            scores.masked_fill_(self.relation.ignore[tile.rows, tile.columns], value)
+        return scores
+
+    def fill_related(self, scores: Tensor, tile: Tile, value: float) -> None:
+        """Leave out the pairs that share an id."""
+        offset = self.diagonal(tile)
+        if self.relation.positives is not None:
+            scores.masked_fill_(self.relation.positives[tile.rows, tile.columns], value)
+        elif self.by_ids and self.ids_meet(tile):
+            self.mark(scores, tile, value, torch.eq)
+        if offset is not None and (self.relation.paired or self.implicit):
+            scores.diagonal(offset).fill_(value)
+
+    def fill_unrelated(self, scores: Tensor, tile: Tile, value: float) -> None:
+        """Leave out the pairs that share no id."""
+        offset = self.diagonal(tile)
+        if self.relation.positives is not None:
+            scores.masked_fill_(~self.relation.positives[tile.rows, tile.columns], value)
+        elif self.by_ids:
+            self.mark(scores, tile, value, torch.ne)
+        else:
+            kept = None if offset is None else scores.diagonal(offset).clone()
+            scores.fill_(value)
+            if offset is not None and kept is not None:
+                scores.diagonal(offset).copy_(kept)
+
+    @property
+    def implicit(self) -> bool:
+        """Whether ids are the row numbers."""
+        return self.relation.row_ids is None and self.relation.positives is None
+
+    def mark(
+        self, scores: Tensor, tile: Tile, value: float, compare: Callable[..., Tensor]
+    ) -> None:
+        """Leave out the pairs whose ids compare so."""
+        assert self.rows is not None
+        assert self.columns is not None
+        rows, columns = self.rows[tile.rows, None], self.columns[None, tile.columns]
+        if self.on_cpu:
+            flags = self.buffers.get("flags", tile)
+            scores.add_(compare(rows, columns, out=flags), alpha=value)
+        else:
+            scores.masked_fill_(compare(rows, columns), value)

@@ -1,0 +1,200 @@
+"""Tiled ``penalty_sum``: sums of phi(sign * (scale * score - threshold)) by rows and columns, and their gradients.
+
+One pass gives the sums; with the weight of every anchor at hand the same pass gives the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.tiled.admission import Admission, excluded_value
+from hardneg.ops.tiled.grid import Tile, grid
+from hardneg.ops.tiled.scores import TileScores, tile_scores
+from hardneg.penalties import Hinge, Identity, Penalty
+
+__all__ = ["PenaltyGradients", "PenaltySums", "apply_penalty", "penalty_pass"]
+
+
+@dataclass
+class PenaltySums:
+    """Sums, counts of terms above 0 and largest arguments; a side without thresholds is empty."""
+
+    rows: Tensor
+    columns: Tensor
+    row_counts: Tensor
+    column_counts: Tensor
+    row_maxima: Tensor
+    column_maxima: Tensor
+
+
+@dataclass
+class PenaltyGradients:
+    """Gradients of the weighted total."""
+
+    queries: Tensor
+    candidates: Tensor
+    scale: Tensor
+    row_thresholds: Tensor
+    column_thresholds: Tensor
+
+
+def apply_penalty(
+    penalty: Penalty, x: Float[Tensor, "r c"], dim: int
+) -> tuple[Tensor, Tensor, Float[Tensor, "r c"]]:
+    """Sums of phi, counts of phi > 0, and the slope; overwrites x. Left-out entries give 0."""
+    if isinstance(penalty, Hinge):
+        sums = x.clamp_(min=0).sum(dim)
+        slope = x.gt_(0)
+        return sums, slope.sum(dim), slope
+    if isinstance(penalty, Identity):
+        inside = x > -excluded_value(x.dtype) / 2
+        value = x.masked_fill_(~inside, 0.0)
+        return value.sum(dim), (value > 0).sum(dim), inside.to(x.dtype)
+    value = penalty.value(x)
+    return value.sum(dim), (value > 0).sum(dim), penalty.slope(x)
+
+
+def largest(maxima: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Maxima with -inf where everything was left out."""
+    return torch.where(maxima > -excluded_value(maxima.dtype) / 2, maxima, -math.inf)
+
+
+class Side:
+    """Rows or columns: their thresholds, window, weights, and what has been summed so far."""
+
+    def __init__(
+        self,
+        thresholds: Tensor,
+        floor: Tensor | None,
+        ceiling: Tensor | None,
+        weights: Tensor | None,
+        of_rows: bool,
+    ) -> None:
+        self.thresholds, self.floor, self.ceiling = thresholds, floor, ceiling
+        self.weights, self.of_rows = weights, of_rows
+        self.sums = torch.zeros_like(thresholds)
+        self.slopes = torch.zeros_like(thresholds)
+        self.counts = torch.zeros_like(thresholds, dtype=torch.long)
+        self.maxima = torch.full_like(thresholds, -math.inf)
+
+    def along(self, vector: Tensor, tile: Tile) -> Tensor:
+        """The tile's part of a vector over the anchors, shaped to broadcast against the tile."""
+        return vector[tile.rows, None] if self.of_rows else vector[None, tile.columns]
+
+    def arguments(
+        self, scores: Tensor, tile: Tile, tiles: TileScores, sign: float, scale: Tensor | None
+    ) -> Float[Tensor, "r c"]:
+        """sign * (scale * score - threshold), those outside the window marked."""
+        x = tiles.buffers.get("row_terms" if self.of_rows else "column_terms", tile)
+        thresholds = self.along(self.thresholds, tile)
+        if scale is None:
+            torch.sub(scores, thresholds, out=x)
+        else:
+            torch.mul(scores, scale, out=x).sub_(thresholds)
+        if sign < 0:
+            x.neg_()
+        outside = tiles.buffers.get("flags", tile)
+        for limit, compare in ((self.floor, torch.le), (self.ceiling, torch.ge)):
+            if limit is not None:
+                flags = compare(scores, self.along(limit, tile), out=outside)
+                x.add_(flags, alpha=-excluded_value(x.dtype))
+        return x
+
+    def take(self, x: Tensor, tile: Tile, penalty: Penalty) -> Float[Tensor, "r c"]:
+        """Add a tile's terms to the sums; returns the slope."""
+        mine = tile.rows if self.of_rows else tile.columns
+        dim = 1 if self.of_rows else 0
+        self.maxima[mine] = torch.maximum(self.maxima[mine], x.amax(dim))
+        sums, counts, slope = apply_penalty(penalty, x, dim)
+        self.sums[mine] += sums
+        self.counts[mine] += counts.to(torch.long)
+        if self.weights is not None:
+            hinge = isinstance(penalty, Hinge)
+            self.slopes[mine] += counts if hinge else slope.sum(dim)
+        return slope
+
+
+def penalty_pass(
+    comparison: Comparison,
+    penalty: Penalty,
+    row_thresholds: Tensor | None,
+    column_thresholds: Tensor | None,
+    among: Among,
+    sign: float,
+    scale: Tensor | None,
+    window: Window,
+    row_weights: Tensor | None = None,
+    column_weights: Tensor | None = None,
+    tile: tuple[int, int] | None = None,
+) -> tuple[PenaltySums, PenaltyGradients | None]:
+    """The sums, and the gradients of ``row_weights @ rows + column_weights @ columns`` where weights are given."""
+    tiles = tile_scores(comparison, tile)
+    sides = []
+    if row_thresholds is not None:
+        bounds = window.row_floor, window.row_ceiling
+        sides.append(Side(row_thresholds, *bounds, row_weights, True))
+    if column_thresholds is not None:
+        bounds = window.column_floor, window.column_ceiling
+        sides.append(Side(column_thresholds, *bounds, column_weights, False))
+    weighted = row_weights is not None or column_weights is not None
+    slope_of_scale = run(comparison, tiles, sides, penalty, among, sign, scale, weighted)
+    by_side = {side.of_rows: side for side in sides}
+    none = tiles.buffers.get("scores", Tile(slice(0, 0), slice(0, 0))).new_zeros(0)
+    rows, columns = by_side.get(True), by_side.get(False)
+    both = rows, columns
+    sums = PenaltySums(
+        *(none if side is None else side.sums for side in both),
+        *(none.long() if side is None else side.counts for side in both),
+        *(none if side is None else largest(side.maxima) for side in both),
+    )
+    if not weighted:
+        return sums, None
+    dq, dc = tiles.gradients()
+    thresholds = [
+        none if side is None or side.weights is None else -sign * side.weights * side.slopes
+        for side in (rows, columns)
+    ]
+    return sums, PenaltyGradients(dq, dc, slope_of_scale, thresholds[0], thresholds[1])
+
+
+def run(
+    comparison: Comparison,
+    tiles: TileScores,
+    sides: list[Side],
+    penalty: Penalty,
+    among: Among,
+    sign: float,
+    scale: Tensor | None,
+    weighted: bool,
+) -> Float[Tensor, ""]:
+    """The pass over the tiles; returns the gradient of the scale."""
+    admission = Admission(comparison.relation, among, tiles.buffers)
+    excluded = -excluded_value(tiles.buffers.dtype)
+    slope_of_scale = torch.zeros((), dtype=tiles.buffers.dtype, device=tiles.buffers.device)
+    for tile in grid(len(comparison.queries), len(comparison.candidates), tiles.tile):
+        if admission.empty(tile):
+            continue
+        scores = tiles.scores(tile)
+        total: Tensor | None = None
+        for side in sides:
+            x = side.arguments(scores, tile, tiles, sign, scale)
+            slope = side.take(admission.fill(x, tile, excluded), tile, penalty)
+            if side.weights is not None:
+                weights = side.along(side.weights, tile)
+                slope = slope.mul_(weights) if slope.is_contiguous() else slope * weights
+                total = slope if total is None else total.add_(slope)
+        if total is None:
+            continue
+        if sign < 0:
+            total.neg_()
+        if scale is not None:
+            slope_of_scale += torch.dot(total.view(-1), scores.reshape(-1))
+            total.mul_(scale)
+        tiles.add_gradient(tile, total)
+    return slope_of_scale

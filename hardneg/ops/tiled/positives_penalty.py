@@ -1,0 +1,202 @@
+"""Batch-all: every positive of an anchor is a threshold for all its negatives, in O(log P) a score, never n^3.
+
+A block of full rows is scored once. With few positives, or a penalty other than the hinge, the
+thresholds are taken one after the other. With many, they are sorted: where a score falls among them
+says how many it exceeds, and sums over those below follow from running totals.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.ceilings import Ceiling
+from hardneg.ops.description import Comparison, admitted
+from hardneg.ops.tiled.admission import Admission, excluded_value
+from hardneg.ops.tiled.grid import Tile, chunks
+from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
+from hardneg.ops.tiled.scores import tile_scores
+from hardneg.penalties import Hinge, Penalty
+
+__all__ = ["PairTerms", "positives_penalty"]
+
+BLOCK_ELEMENTS = 1 << 20
+FEWEST_TO_SORT = 9
+
+
+@dataclass
+class PairTerms:
+    """For the (anchor, positive) pairs in order: sums over negatives and counts of terms above 0, by anchor or pair.
+
+    And the highest score of each anchor's negatives and the sum of its positives' scores.
+    """
+
+    sums: Tensor
+    counts: Tensor
+    maxima: Tensor
+    positive_sums: Tensor
+
+
+@dataclass
+class Positives:
+    """The positives of the anchors of a block, one row an anchor, padded on the right."""
+
+    rows: Int[Tensor, "t"]
+    slots: Int[Tensor, "t"]
+    columns: Int[Tensor, "t"]
+    found: Float[Tensor, "t"]
+    thresholds: Float[Tensor, "r p"]
+    ceilings: Float[Tensor, "r p"] | None
+
+    def padded(self, values: Float[Tensor, "t"]) -> Float[Tensor, "r p"]:
+        """A value for each pair, 0 in the padding."""
+        grid = torch.zeros_like(self.thresholds)
+        grid[self.rows, self.slots] = values.to(grid.dtype)
+        return grid
+
+
+def find_positives(
+    scores: Float[Tensor, "r m"],
+    comparison: Comparison,
+    tile: Tile,
+    margin: float,
+    ceiling: Ceiling | None,
+) -> Positives:
+    """Thresholds ``positive - margin`` (and ceilings) of every anchor; the padding is never exceeded."""
+    taken = admitted(comparison.relation, "positives", tile.rows, tile.columns, scores.device)
+    rows, columns = taken.nonzero(as_tuple=True)
+    counts = torch.bincount(rows, minlength=len(scores))
+    slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    found = scores[rows, columns]
+    width = max(1, int(counts.max()))
+    never = excluded_value(scores.dtype)
+    thresholds = torch.full((len(scores), width), never, dtype=scores.dtype, device=scores.device)
+    ceilings = None
+    if ceiling is not None:
+        ceilings = torch.full_like(thresholds, never)
+        ceilings[rows, slots] = ceiling(found)
+    thresholds[rows, slots] = found - margin
+    return Positives(rows, slots, columns, found, thresholds, ceilings)
+
+
+def one_by_one(
+    penalty: Penalty, negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair."""
+    sums, counts, slopes = (torch.zeros_like(positives.thresholds) for _ in range(3))
+    total = None if weights is None else torch.zeros_like(negatives)
+    x = torch.empty_like(negatives)
+    never = excluded_value(x.dtype)
+    for p in range(positives.thresholds.shape[1]):
+        torch.sub(negatives, positives.thresholds[:, p, None], out=x)
+        if positives.ceilings is not None:
+            x.masked_fill_(negatives >= positives.ceilings[:, p, None], -never)
+        sums[:, p], counts[:, p], slope = apply_penalty(penalty, x, 1)
+        if total is not None and weights is not None:
+            slopes[:, p] = counts[:, p] if isinstance(penalty, Hinge) else slope.sum(1)
+            total.addcmul_(slope, weights[:, p, None])
+    return sums, counts, total, slopes
+
+
+def by_search(
+    negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The same for the hinge, by sorted thresholds."""
+    exceeded = Exceeded(negatives, positives.thresholds, weights, strict=True)
+    sums = exceeded.sums - exceeded.counts * positives.thresholds
+    counts, total = exceeded.counts, exceeded.weights
+    if positives.ceilings is not None:
+        just_above = torch.nextafter(positives.thresholds, negatives.new_tensor(math.inf))
+        ceilings = torch.maximum(positives.ceilings, just_above)
+        over = Exceeded(negatives, ceilings, weights, strict=False)
+        sums = sums - (over.sums - over.counts * positives.thresholds)
+        counts = counts - over.counts
+        if total is not None and over.weights is not None:
+            total = total.sub_(over.weights)
+    sums, counts = (x.to(negatives.dtype) for x in (sums.clamp(min=0), counts))
+    return sums, counts, total, counts
+
+
+class Exceeded:
+    """How many scores of its row exceed each threshold, their sum, and for each score the weight of what it exceeds."""
+
+    def __init__(
+        self,
+        scores: Float[Tensor, "r m"],
+        thresholds: Float[Tensor, "r p"],
+        weights: Float[Tensor, "r p"] | None,
+        strict: bool,
+    ) -> None:
+        ordered, order = thresholds.sort(dim=1)
+        place = torch.searchsorted(ordered, scores, right=not strict)
+        self.counts = self.above(torch.ones_like(scores), place, order)
+        finite = scores.clamp(min=-excluded_value(scores.dtype) / 2)
+        self.sums = self.above(finite, place, order)
+        self.weights: Tensor | None = None
+        if weights is not None:
+            running = weights.gather(1, order).cumsum(1)
+            running = torch.nn.functional.pad(running, (1, 0))
+            self.weights = running.gather(1, place)
+
+    @staticmethod
+    def above(values: Tensor, place: Tensor, order: Tensor) -> Float[Tensor, "r p"]:
+        """Sum of the values whose place is behind each threshold, in the thresholds' own order."""
+        bins = values.new_zeros(len(values), order.shape[1] + 1, dtype=torch.float64)
+        bins.scatter_add_(1, place, values.double())
+        behind = bins[:, 1:].flip(1).cumsum(1).flip(1)
+        return torch.empty_like(behind).scatter_(1, order, behind)
+
+
+def positives_penalty(
+    comparison: Comparison,
+    penalty: Penalty,
+    margin: float,
+    ceiling: Ceiling | None,
+    per_pair: bool,
+    weights: Tensor | None = None,
+    tile: tuple[int, int] | None = None,
+) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
+    """See ``reference.positives_penalty``. With ``weights`` (one an anchor, or a pair) also the gradients.
+
+    Reads the number of positives from the device: the one reduction that synchronises.
+    """
+    n, m = len(comparison.queries), len(comparison.candidates)
+    rows_at_once = tile[0] if tile else max(32, BLOCK_ELEMENTS // m)
+    tiles = tile_scores(comparison, (rows_at_once, m))
+    admission = Admission(comparison.relation, "negatives", tiles.buffers)
+    sums, counts, maxima, positive_sums = [], [], [], []
+    done = 0
+    for rows in chunks(n, tiles.tile[0]):
+        block = Tile(rows, slice(0, m))
+        scores = tiles.scores(block)
+        positives = find_positives(scores, comparison, block, margin, ceiling)
+        negatives = admission.fill(scores, block, -excluded_value(scores.dtype))
+        maxima.append(largest(negatives.amax(dim=1)))
+        pairs = slice(done, done + len(positives.rows))
+        done = pairs.stop
+        mine = None
+        if weights is not None:
+            of_pairs = weights[pairs] if per_pair else weights[rows][positives.rows]
+            mine = positives.padded(of_pairs)
+        many = positives.thresholds.shape[1] >= FEWEST_TO_SORT and isinstance(penalty, Hinge)
+        if many:
+            pair_sums, pair_counts, total, slopes = by_search(negatives, positives, mine)
+        else:
+            pair_sums, pair_counts, total, slopes = one_by_one(penalty, negatives, positives, mine)
+        if total is not None and slopes is not None and mine is not None:
+            pulled = -(slopes * mine)[positives.rows, positives.slots]
+            total[positives.rows, positives.columns] = pulled
+            tiles.add_gradient(block, total)
+        of_positives = positives.padded(positives.found)
+        positive_sums.append(of_positives.sum(1))
+        at = (positives.rows, positives.slots)
+        sums.append(pair_sums[at] if per_pair else pair_sums.sum(1))
+        counts.append((pair_counts[at] if per_pair else pair_counts.sum(1)).long())
+    terms = PairTerms(
+        torch.cat(sums), torch.cat(counts), torch.cat(maxima), torch.cat(positive_sums)
+    )
+    return terms, None if weights is None else tiles.gradients()

@@ -1,0 +1,163 @@
+"""Tiled ``select``: the k first admitted candidates of every row and column, in one pass over the tiles."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.tiled.admission import Admission, excluded_value
+from hardneg.ops.tiled.best import Best
+from hardneg.ops.tiled.grid import Tile, grid
+from hardneg.ops.tiled.scores import TileScores, tile_scores
+from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
+
+__all__ = ["select"]
+
+Selected = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Chosen candidates of rows, chosen rows of candidates, and the hardest of both (empty unless asked for)."""
+
+EASIEST = Selection("lowest", 1)
+HARDEST = Selection("highest", 1)
+
+
+class Side:
+    """What one side, rows or columns, looks for, and what it has found so far."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        tiles: TileScores,
+        selection: Selection,
+        floor: Tensor | None,
+        ceiling: Tensor | None,
+        seed: Tensor | None,
+        of_rows: bool,
+    ) -> None:
+        self.comparison, self.tiles, self.selection = comparison, tiles, selection
+        self.floor, self.ceiling, self.seed, self.of_rows = floor, ceiling, seed, of_rows
+        anchors = comparison.queries if of_rows else comparison.candidates
+        dtype, device = tiles.buffers.dtype, tiles.buffers.device
+        self.best = Best(len(anchors), selection.k, dtype, device)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the scores themselves are the keys and all of them are in the window."""
+        return self.selection.order == "highest" and self.floor is None and self.ceiling is None
+
+    def keys(self, scores: Float[Tensor, "r c"], tile: Tile) -> Float[Tensor, "r c"]:
+        """The keys of a tile in a buffer of their own, those outside the window marked."""
+        keys = self.tiles.buffers.get("keys", tile)
+        if self.selection.order == "lowest":
+            torch.neg(scores, out=keys)
+        elif self.selection.order == "highest":
+            keys.copy_(scores)
+        else:
+            keys.copy_(self.random_keys(scores, tile))
+            keys.clamp_(min=-excluded_value(keys.dtype))
+        return self.bound(keys, scores, tile)
+
+    def random_keys(self, scores: Float[Tensor, "r c"], tile: Tile) -> Float[Tensor, "r c"]:
+        """Keys that depend on the pair's hash."""
+        relation, device = self.comparison.relation, scores.device
+        row = torch.arange(tile.rows.start, tile.rows.stop, device=device) + relation.row_offset
+        column = torch.arange(tile.columns.start, tile.columns.stop, device=device)
+        column = column + relation.column_offset
+        similarity, seed = self.comparison.similarity, self.seed
+        if self.of_rows:
+            return ranking_keys(scores, self.selection, similarity, seed, row, column, ROW_SALT)
+        by_column = ranking_keys(
+            scores.T, self.selection, similarity, seed, column, row, COLUMN_SALT
+        )
+        return by_column.T
+
+    def bound(self, keys: Tensor, scores: Tensor, tile: Tile) -> Float[Tensor, "r c"]:
+        """Mark the keys whose scores are outside the window, in place."""
+        outside = self.tiles.buffers.get("flags", tile)
+        for limit, compare in ((self.floor, torch.le), (self.ceiling, torch.ge)):
+            if limit is not None:
+                limits = limit[tile.rows, None] if self.of_rows else limit[None, tile.columns]
+                keys.add_(compare(scores, limits, out=outside), alpha=-excluded_value(keys.dtype))
+        return keys
+
+    def take(self, keys: Float[Tensor, "r c"], tile: Tile) -> None:
+        """Take in the keys of a tile."""
+        if self.of_rows:
+            self.best.update_rows(keys, tile.rows, tile.columns.start)
+        else:
+            self.best.update_columns(keys, tile.columns, tile.rows.start)
+
+
+def select(
+    comparison: Comparison,
+    selection: Selection,
+    among: Among = "negatives",
+    window: Window = Window(),
+    seed: Int[Tensor, ""] | None = None,
+    rows: bool = True,
+    columns: bool = True,
+    hardest: bool = False,
+    tile: tuple[int, int] | None = None,
+) -> Selected:
+    """See ``reference.select``."""
+    tiles = tile_scores(comparison, tile)
+    admission = Admission(comparison.relation, among, tiles.buffers)
+    sides: list[list[Side]] = []
+    limits = (
+        (rows, window.row_floor, window.row_ceiling, True),
+        (columns, window.column_floor, window.column_ceiling, False),
+    )
+    for on, floor, ceiling, of_rows in limits:
+        mine = [Side(comparison, tiles, selection, floor, ceiling, seed, of_rows)]
+        for more in further(selection, hardest):
+            mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
+        sides.append(mine if on else [])
+    scan(tiles, admission, [side for both in sides for side in both])
+    none = torch.empty(0, selection.k, dtype=torch.long, device=comparison.queries.device)
+    found = [settle(selection, hardest, mine) if mine else (none, none[:, :1]) for mine in sides]
+    skip = selection.skip
+    chosen = [of_side[:, skip:].contiguous() for of_side, _ in found]
+    return chosen[0], chosen[1], found[0][1], found[1][1]
+
+
+def further(selection: Selection, hardest: bool) -> list[Selection]:
+    """What is looked for beside the selection: its fallback, and the hardest of all."""
+    fallback = {"easiest": [EASIEST], "hardest": [HARDEST], "none": []}[selection.fallback]
+    return fallback + ([HARDEST] if hardest else [])
+
+
+def settle(selection: Selection, hardest: bool, sides: list[Side]) -> tuple[Tensor, Tensor]:
+    """The selection with its fallback, and the hardest of all (empty unless asked for)."""
+    chosen = sides[0].best.indices
+    if selection.fallback != "none":
+        chosen = with_fallback(chosen, sides[1].best.indices)
+    top = sides[-1].best.indices
+    return chosen, top if hardest else top[:0, :1]
+
+
+def scan(tiles: TileScores, admission: Admission, sides: list[Side]) -> None:
+    """One pass over the tiles; sides that need keys of their own go before the scores are overwritten."""
+    if not sides:
+        return
+    n = len(sides[0].comparison.queries)
+    m = len(sides[0].comparison.candidates)
+    excluded = -excluded_value(tiles.buffers.dtype)
+    for tile in grid(n, m, tiles.tile):
+        if admission.empty(tile):
+            continue
+        scores = tiles.scores(tile)
+        for side in sides:
+            if not side.plain:
+                side.take(admission.fill(side.keys(scores, tile), tile, excluded), tile)
+        if any(side.plain for side in sides):
+            admission.fill(scores, tile, excluded)
+        for side in sides:
+            if side.plain:
+                side.take(scores, tile)
+
+
+def with_fallback(chosen: Int[Tensor, "n k"], rescue: Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
+    """The rescue in the first place of every anchor that found nothing."""
+    first = torch.where(chosen[:, :1] < 0, rescue, chosen[:, :1])
+    return torch.cat([first, chosen[:, 1:]], dim=1)

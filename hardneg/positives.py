@@ -1,0 +1,64 @@
+"""Which related candidates of an anchor count as its positives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hardneg.checks import resolve_name
+
+__all__ = [
+    "AllPositives",
+    "EasiestPositive",
+    "HardestPositive",
+    "Paired",
+    "Positives",
+    "resolve_positives",
+]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Only candidate i of query i. Other candidates of the same id are left out, as neither."""
+
+
+@dataclass(frozen=True)
+class AllPositives:
+    """Every candidate of the anchor's id, each a term of its own."""
+
+
+@dataclass(frozen=True)
+class HardestPositive:
+    """The candidate of the anchor's id that scores lowest (batch-hard: Hermans et al., 2017)."""
+
+
+@dataclass(frozen=True)
+class EasiestPositive:
+    """The candidate of the anchor's id that scores highest (easy positive: Xuan et al., WACV 2020)."""
+
+
+Positives = Paired | AllPositives | HardestPositive | EasiestPositive
+
+BY_NAME: dict[str, Positives] = {
+    "paired": Paired(),
+    "all": AllPositives(),
+    "hardest": HardestPositive(),
+    "easiest": EasiestPositive(),
+}
+
+
+def resolve_positives(
+    positives: Positives | str, loss: str, accepted: tuple[type, ...]
+) -> Positives:
+    """A choice of positives from its name or object, checked against those that the loss takes.
+
+    Raises:
+        ValueError: for an unknown name, or a choice that this loss does not take.
+        TypeError: for anything else.
+    """
+    choice = resolve_name("positives", positives, BY_NAME)
+    if not isinstance(choice, accepted):
+        raise ValueError(
+            f"{loss} does not take positives {choice!r}: it takes "
+            + ", ".join(kind.__name__ for kind in accepted)
+        )
+    return choice
