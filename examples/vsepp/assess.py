@@ -13,6 +13,7 @@ from vsepp.data import read_splits
 from vsepp.evaluate import Embedded, embed, protocols
 from vsepp.images import Features
 from vsepp.model import MatchingModel, build_model
+from vsepp.retrieval import record
 from vsepp.settings import Data
 from vsepp.splits import Split
 from vsepp.vocabulary import Vocabulary
@@ -52,7 +53,7 @@ def assess(trained: Trained, data: Data, root: Path | None, part: str) -> dict[s
     split: Split = getattr(read_splits(data, root), part)
     embedded = embed_with(trained, split)
     results = protocols(embedded, trained.settings.loss.measure, data.dataset)
-    found = {protocol: one.record() for protocol, one in results.items()}
+    found = {protocol: record(one) for protocol, one in results.items()}
     if data.dataset == "coco" and part == "test" and importlib.util.find_spec("eccv_caption"):
         from vsepp.eccv import extended_metrics
 

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from vsepp.finished import Run
+from vsepp.retrieval import recalls
 
 COLOURS = ("#3b6fb6", "#c8553d", "#4a9a62", "#8a5fb0", "#b08a2e", "#5f7f8f")
 
@@ -42,29 +43,28 @@ def curves(runs: Sequence[Run]) -> str:
 def recall_bars(runs: Sequence[Run]) -> str:
     """R@1, R@5 and R@10 of both directions, a bar for each recipe (mean over seeds)."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
-    colours = colour_of(runs)
-    for axes, way, title in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("i2t", "t2i"),
-        ("image to text", "text to image"),
-        strict=True,
-    ):
-        for number, (recipe, colour) in enumerate(colours.items()):
-            found = [
-                getattr(run.retrieval(next(iter(run.result["results"]))), way).recalls
-                for run in runs
-                if run.recipe == recipe
-            ]
-            heights = [mean(values) for values in zip(*found, strict=True)]
-            width = 0.8 / len(colours)
+    ways = ("image_to_text", "text_to_image")
+    for axes, way in zip(figure.subplots(1, 2, sharey=True), ways, strict=True):
+        for number, (recipe, colour) in enumerate(colour_of(runs).items()):
+            width = 0.8 / len(colour_of(runs))
             places = [level + (number + 0.5) * width - 0.4 for level in range(3)]
+            heights = mean_recalls(runs, recipe, way)
             bars = axes.bar(places, heights, width * 0.92, color=colour, label=recipe)
             axes.bar_label(bars, fmt="%.1f", fontsize=8)
-        axes.set(title=title, xticks=range(3), xticklabels=("R@1", "R@5", "R@10"), ylim=(0, 105))
+        axes.set(title=way.replace("_", " "), ylim=(0, 105))
+        axes.set(xticks=range(3), xticklabels=("R@1", "R@5", "R@10"))
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("percent of queries")
     figure.axes[0].legend(frameon=False)
     return drawn(figure)
+
+
+def mean_recalls(runs: Sequence[Run], recipe: str, way: str) -> list[float]:
+    """The three recalls of a recipe, under its first protocol, as means over its runs."""
+    same = [run for run in runs if run.recipe == recipe]
+    found = [run.retrieval(next(iter(run.result["results"]))) for run in same]
+    each = [recalls(getattr(one, way)) for one in found]
+    return [mean(values) for values in zip(*each, strict=True)]
 
 
 def drawn(figure: Figure) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from eccv_caption import Metrics
 from torch import Tensor
 
-from hardneg import Dot, Order
 from vsepp.evaluate import Embedded
+from vsepp.retrieval import similarity_of
 from vsepp.splits import Split
 
 DEPTH = 50
@@ -28,7 +28,7 @@ def extended_metrics(embedded: Embedded, split: Split, measure: str) -> dict[str
     images, captions = keys_of(split, metrics)
     if len(embedded.images) != len(images) or set(captions) != set(metrics.coco_ids.tolist()):
         return {}
-    similarity = Order() if measure == "order" else Dot()
+    similarity = similarity_of(measure)
     i2t = nearest(similarity, embedded.images, embedded.captions)
     t2i = nearest(similarity.swapped(), embedded.captions, embedded.images)
     found = metrics.compute_all_metrics(

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hardneg.metrics import RetrievalMetrics, coco_folds
 from vsepp.data import padded
 from vsepp.model import MatchingModel
-from vsepp.retrieval import Retrieval, retrieve, retrieve_folds
+from vsepp.retrieval import retrieve, similarity_of
 from vsepp.splits import Split
 from vsepp.vocabulary import Vocabulary
 
 BATCH = 128
-FOLD = 1_000
+COCO_FOLDS, FOLD = 5, 1_000
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ def embed_captions(model: MatchingModel, captions: list[str], vocabulary: Vocabu
     return embedded
 
 
-def protocols(embedded: Embedded, measure: str, dataset: str) -> dict[str, Retrieval]:
-    """Every published way to count on this data set: COCO's 5,000 test images count whole and
-    in folds.
-    """
+def protocols(embedded: Embedded, measure: str, dataset: str) -> dict[str, RetrievalMetrics]:
+    """The results by protocol: COCO's 5,000 test images count in folds and whole."""
     images, captions, image_of = embedded.images, embedded.captions, embedded.image_of
-    results = {"test": retrieve(images, captions, image_of, measure)}
-    if dataset == "coco" and len(images) > FOLD and len(images) % FOLD == 0:
-        results = {
-            "1k": retrieve_folds(images, captions, image_of, measure, FOLD),
-            "5k": results["test"],
-        }
-    return results
+    whole = retrieve(images, captions, image_of, measure)
+    five_each = torch.equal(image_of, torch.arange(len(captions)) // 5)
+    if dataset != "coco" or len(images) != COCO_FOLDS * FOLD or not five_each:
+        return {"test": whole}
+    similarity = similarity_of(measure)
+    return {
+        "1k": coco_folds(images, captions, folds=COCO_FOLDS, similarity=similarity),
+        "5k": whole,
+    }

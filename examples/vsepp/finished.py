@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsepp.retrieval import Retrieval
+from hardneg.metrics import RetrievalMetrics
+from vsepp.retrieval import from_record
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,9 @@ class Run:
     result: dict[str, Any]
     gallery: dict[str, Any]
 
-    def retrieval(self, protocol: str) -> Retrieval:
+    def retrieval(self, protocol: str) -> RetrievalMetrics:
         """The test result under a protocol."""
-        record = self.result["results"][protocol]
-        return Retrieval.from_record({way: record[way] for way in ("i2t", "t2i")})
+        return from_record(self.result["results"][protocol])
 
 
 def read_run(folder: Path) -> Run:

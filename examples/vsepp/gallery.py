@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg import Dot, Order
 from vsepp.assess import embed_with
 from vsepp.checkpoints import load_model, model_file
 from vsepp.data import read_splits
 from vsepp.evaluate import Embedded
 from vsepp.files import write_text
+from vsepp.retrieval import similarity_of
 from vsepp.splits import Split
 
 QUERIES = 6
@@ -34,7 +34,7 @@ def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
     """Evenly spread queries, the same for every model, in both directions; pictures as data
     URLs.
     """
-    similarity = Order() if measure == "order" else Dot()
+    similarity = similarity_of(measure)
     of_text = spread(len(embedded.captions))
     of_image = spread(len(embedded.images))
     found_images = top(similarity.swapped(), embedded.captions[of_text], embedded.images)

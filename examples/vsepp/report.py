@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from hardneg.metrics import RetrievalMetrics
 from vsepp.charts import curves, recall_bars
 from vsepp.files import write_text
 from vsepp.finished import Run
 from vsepp.gallery_page import gallery_of
 from vsepp.recipes import RECIPES
+from vsepp.retrieval import brief, recalls
 from vsepp.settings import Settings
 
 STYLE = """
@@ -61,7 +63,8 @@ def text_table(runs: Sequence[Run]) -> str:
     for run in runs:
         for protocol in run.result["results"]:
             found = run.retrieval(protocol)
-            rows.append((run.name, protocol, str(found.i2t), str(found.t2i), f"{found.rsum:.1f}"))
+            ways = (brief(found.image_to_text), brief(found.text_to_image))
+            rows.append((run.name, protocol, *ways, f"{found.rsum:.1f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -111,10 +114,10 @@ def result_cells(recipe: str, protocol: str, runs: Sequence[Run]) -> list[str]:
     return [
         f"{recipe} ({protocol})",
         str(len(runs)),
-        ways([one.i2t.recalls for one in found]),
-        ways([one.t2i.recalls for one in found]),
+        ways([recalls(one.image_to_text) for one in found]),
+        ways([recalls(one.text_to_image) for one in found]),
         spread([one.rsum for one in found]),
-        "; ".join(f"{one.i2t.median:g}, {one.t2i.median:g}" for one in found),
+        "; ".join(medians(one) for one in found),
         f"{seconds:.1f}",
         str(RECIPES[recipe].expected.get(protocol, "")),
     ]
@@ -138,6 +141,11 @@ def settings_lines(runs: Sequence[Run]) -> str:
             f"{schedule.batch_size}, learning rate {schedule.learning_rate:g}; seeds {seeds}"
         )
     return "".join(f"<p class=note>{html.escape(line)}.</p>" for line in lines)
+
+
+def medians(found: RetrievalMetrics) -> str:
+    """The median ranks of both directions."""
+    return f"{found.image_to_text.median_rank:g}, {found.text_to_image.median_rank:g}"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -34,7 +34,7 @@ from vsepp.files import write_text
 from vsepp.images import Features
 from vsepp.model import build_model
 from vsepp.objective import CollapseWatch, build_loss, negatives_by_step, warmup_steps
-from vsepp.retrieval import retrieve
+from vsepp.retrieval import line, record, retrieve
 from vsepp.run_folder import prepare_folder
 from vsepp.settings import Options, Settings
 from vsepp.splits import Splits
@@ -203,12 +203,12 @@ class Trainer:
             "loss": progress.loss_total / progress.done,
             "learning_rate": self.rate,
             "seconds": progress.seconds,
-            **found.record(),
+            **record(found),
         }
         progress.history.append(row)
         self.accelerator.log({"dev/rsum": found.rsum, "epoch loss": row["loss"]}, progress.step)
         self.say(
-            f"epoch {progress.epoch}: loss {row['loss']:.2f}, {row['seconds']:.1f} s, dev {found}"
+            f"epoch {progress.epoch}: loss {row['loss']:.2f}, {row['seconds']:.1f} s, dev {line(found)}"
         )
         if found.rsum > progress.best_rsum:
             progress.best_rsum, progress.best_epoch = found.rsum, progress.epoch
@@ -230,12 +230,12 @@ class Trainer:
         embedded = embed(self.plain, self.splits.test, self.vocabulary)
         found = protocols(embedded, self.settings.loss.measure, self.settings.data.dataset)
         for protocol, retrieval in found.items():
-            self.say(f"{protocol}: {retrieval}")
+            self.say(f"{protocol}: {line(retrieval)}")
         seconds = sorted(row["seconds"] for row in progress.history)
         return {
             "recipe": self.recipe,
             "settings": self.settings.record(),
-            "results": {protocol: one.record() for protocol, one in found.items()},
+            "results": {protocol: record(one) for protocol, one in found.items()},
             "best_epoch": progress.best_epoch,
             "dev_rsum": progress.best_rsum,
             "best_file": progress.best_file,

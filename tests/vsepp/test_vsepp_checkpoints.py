@@ -151,7 +151,7 @@ def test_the_authors_checkpoint_evaluates(tmp_path: Path) -> None:
     weight, bias = trained.state["image.fc.weight"], trained.state["image.fc.bias"]
     expected = torch.nn.functional.normalize(features @ weight.T + bias, dim=1)[0]
     torch.testing.assert_close(embedded.images[2], expected)
-    assert 0 < found["test"]["i2t"]["mean"] <= 60
+    assert 0 < found["test"]["image_to_text"]["mean_rank"] <= 60
     with pytest.raises(ValueError, match=r"holds no vocabulary: pass --vocabulary"):
         load_any(path, None)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tiny_data import write_flickr, write_precomp
+from vsepp.commands import main
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "examples" / "vsepp_flickr8k.py"
@@ -170,28 +171,42 @@ def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
     assert_same(out, folders["precomp"])
 
 
-def test_a_finished_run_that_is_resumed_stays_as_it_is(folders, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run = command(folders["data"], out, PRECOMP, "--resume")
-    finish(run)
-    finish(run)
-    assert_same(out, folders["precomp"])
+def test_a_finished_run_that_is_resumed_stays_as_it_is(folders) -> None:
+    before = outcome(folders["precomp"])
+    finish(command(folders["data"], folders["precomp"], PRECOMP, "--resume"))
+    after = outcome(folders["precomp"])
+    assert before[0] == after[0]
+    assert all(torch.equal(value, after[1][name]) for name, value in before[1].items())
 
 
-def test_a_folder_is_not_taken_by_mistake(folders, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    finish(command(folders["data"], out, PRECOMP, "--epochs", "1"))
-    for more, message in [
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
         ((), "holds a run: pass --resume to go on with it, --overwrite to replace it"),
         (("--resume", "--margin", "0.3"), "begun with other settings (loss.margin: 0.2, 0.3"),
-    ]:
-        again = subprocess.run(
-            command(folders["data"], out, PRECOMP, "--epochs", "1", *more),
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert again.returncode == 2
-        assert message in again.stderr
-    finish(command(folders["data"], out, PRECOMP, "--overwrite", "--epochs", "1"))
+    ],
+)
+def test_a_folder_is_not_taken_by_mistake(folders, capsys, more, message) -> None:
+    given = command(folders["data"], folders["precomp"], PRECOMP, *more)[2:]
+    with pytest.raises(SystemExit) as stopped:
+        main("flickr8k", given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_with_other_files_is_left_alone(folders, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "flickr8k-256-vse++-seed0"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit):
+        main("flickr8k", command(folders["data"], tmp_path, PRECOMP, "--overwrite")[2:])
+    assert "holds other files: choose another --out" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwriting_begins_anew(folders, tmp_path: Path) -> None:
+    run = command(folders["data"], tmp_path, PRECOMP, "--epochs", "1")[2:]
+    main("flickr8k", run)
+    first = outcome(tmp_path)
+    main("flickr8k", [*run, "--overwrite"])
+    assert outcome(tmp_path)[0] == first[0]

@@ -1,4 +1,4 @@
-"""Recalls against the released evaluation, folds, and collapsed models."""
+"""Recalls against the released evaluation, COCO's protocols, and records of results."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vsepp.retrieval import Retrieval, direction, retrieve, retrieve_folds
+from vsepp.evaluate import Embedded, protocols
+from vsepp.retrieval import brief, from_record, line, recalls, record, retrieve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vsepp_ranks.npz"
 
@@ -23,43 +24,50 @@ def test_recalls_are_the_authors(case: str) -> None:
             torch.from_numpy(stored[f"{case}|{name}"])
             for name in ("images", "captions", "i2t", "t2i")
         )
-    found = retrieve(images, captions, torch.arange(len(captions)) // 5, case.split("|")[0])
-    for ours, theirs in ((found.i2t, i2t), (found.t2i, t2i)):
-        np.testing.assert_allclose(
-            [*ours.recalls, ours.median, ours.mean], theirs.numpy(), rtol=1e-6
-        )
-
-
-def test_median_and_mean_count_from_one() -> None:
-    found = direction(torch.tensor([0, 1, 2, 5]))
-    assert (found.r1, found.r5, found.r10) == (25.0, 75.0, 100.0)
-    assert (found.median, found.mean) == (2.0, 3.0)
+    image_of = torch.arange(len(captions)) // 5
+    found = retrieve(images, captions, image_of, case.split("|")[0])
+    for ours, theirs in ((found.image_to_text, i2t), (found.text_to_image, t2i)):
+        values = [*recalls(ours), ours.median_rank, ours.mean_rank]
+        np.testing.assert_allclose(values, theirs.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("measure", ["cosine", "order"])
 def test_a_collapsed_model_finds_nothing(measure: str) -> None:
     images, captions = torch.full((30, 4), 0.5), torch.full((150, 4), 0.5)
-    found = retrieve(images, captions, torch.arange(150) // 5, measure)
-    assert found.rsum == 0.0
+    assert retrieve(images, captions, torch.arange(150) // 5, measure).rsum == 0.0
 
 
-def test_folds_are_the_mean_over_consecutive_parts() -> None:
-    torch.manual_seed(0)
-    images, captions = torch.randn(60, 8), torch.randn(300, 8)
-    captions += 0.5 * images.repeat_interleave(5, 0)
-    image_of = torch.arange(300) // 5
+def embedded_coco() -> Embedded:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(5_000, 8, generator=generator)
+    captions = torch.randn(25_000, 8, generator=generator) + images.repeat_interleave(5, 0)
+    rows = np.arange(25_000)
+    return Embedded(images, captions, torch.from_numpy(rows // 5), rows[:5_000], rows)
+
+
+def test_coco_counts_in_folds_of_a_thousand_and_whole() -> None:
+    embedded = embedded_coco()
+    found = protocols(embedded, "cosine", "coco")
     parts = [
-        retrieve(images[s : s + 20], captions[5 * s : 5 * s + 100], image_of[:100], "cosine")
-        for s in (0, 20, 40)
+        retrieve(
+            embedded.images[start : start + 1_000],
+            embedded.captions[5 * start : 5 * start + 5_000],
+            embedded.image_of[:5_000],
+            "cosine",
+        )
+        for start in range(0, 5_000, 1_000)
     ]
-    found = retrieve_folds(images, captions, image_of, "cosine", fold=20)
-    assert found.rsum == pytest.approx(np.mean([part.rsum for part in parts]))
-    assert found.i2t.median == np.mean([part.i2t.median for part in parts])
-    assert found.rsum > retrieve(images, captions, image_of, "cosine").rsum
+    assert found["1k"].rsum == pytest.approx(np.mean([part.rsum for part in parts]))
+    assert found["1k"].rsum > found["5k"].rsum
+    assert set(protocols(embedded, "cosine", "flickr30k")) == {"test"}
 
 
-def test_a_record_keeps_everything() -> None:
-    found = retrieve(torch.randn(10, 4), torch.randn(50, 4), torch.arange(50) // 5, "cosine")
-    record = found.record()
-    assert record["rsum"] == found.rsum
-    assert Retrieval.from_record({way: record[way] for way in ("i2t", "t2i")}) == found
+def test_records_and_lines_keep_the_numbers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(10, 4, generator=generator)
+    captions = torch.randn(50, 4, generator=generator)
+    found = retrieve(images, captions, torch.arange(50) // 5, "cosine")
+    assert from_record(record(found)) == found
+    assert record(found)["rsum"] == found.rsum
+    assert brief(found.image_to_text) in line(found)
+    assert f"{found.text_to_image.recall_at_5:.1f}" in line(found)
