@@ -264,13 +264,13 @@ def test_collapsed_under_every_similarity(similarity, dtype):
         assert torch.equal(one_set, 70 - kin)
 
 
-def test_rank_one_of_both_signs():
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("seed", range(20))
+def test_rank_one_of_both_signs(seed):
+    generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(64, generator=generator)
-    x = torch.randn(50, 1, generator=generator) * direction
-    y = torch.randn(50, 1, generator=generator) * direction
-    y += 1e-7 * torch.randn(50, 64, generator=generator) * y.abs()
-    assert recall_at_k(ranks(x, y), 1) == 0
+    signs = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, -1.0])[:, None]
+    x, y = (signs * direction * (1 + 5e-7 * torch.randn(6, 64, generator=generator)) for _ in "xy")
+    assert ranks(x, y).tolist() == [2] * 6
 
 
 def test_a_tight_cluster_is_no_collapse():
@@ -343,17 +343,20 @@ def test_one_nan_caption_of_five_ranks_its_image_last():
     assert back.tolist() == [0] * 7 + [2] + [0] * 7
 
 
-def test_nan_candidates_come_last_where_they_are_relevant_and_first_elsewhere():
-    q, c, _, _ = sets(9, 14, 4)
-    q_ids, c_ids = torch.arange(9) % 3, torch.tensor([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 1])
-    c[[1, 7, 11]] = torch.nan
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("same_set", [True, False])
+def test_nan_candidates_stand_last_where_they_are_relevant_and_first_elsewhere(same_set, classes):
+    q, c, _, _ = sets(33, 47, 4)
+    q_ids, c_ids = (torch.arange(rows) ** 2 % 17 % classes for rows in (33, 47))
+    if same_set:
+        c, c_ids = q, q_ids
+    c[[1, 7, 31]] = torch.nan
     gains = (q_ids[:, None] == c_ids[None]).numpy().astype(float)
     scores = naive_scores(Dot(), q, c)
     scores = np.where(np.isnan(scores), np.where(gains > 0, -np.inf, np.inf), scores)
-    found = [
-        metric(q, c, q_ids, c_ids, similarity="dot") for metric in (map_at_r, r_precision, ndcg)
-    ]
-    assert found == pytest.approx(naive_lists(scores, gains), abs=1e-12)
+    ids, options = (q_ids, c_ids), {"similarity": "dot", "same_set": same_set}
+    found = [metric(q, c, *ids, **options) for metric in (map_at_r, r_precision, ndcg)]
+    assert found == pytest.approx(naive_lists(scores, gains, same_set), abs=1e-12)
 
 
 def test_nan_in_lists():
@@ -551,11 +554,21 @@ def test_graded_ties_put_the_least_gain_first(seed, same_set):
     grades = torch.randint(0, 4, (15, len(c)), generator=generator)
     grades = grades * (torch.rand(15, len(c), generator=generator) < 0.4)
     scores = naive_scores(Dot(), q, c)
-    if same_set:
-        grades.fill_diagonal_(0)
-    expected = naive_lists(scores, grades.numpy(), same_set, k=6)[2]
     found = ndcg(q, c, relevance=grades, k=6, similarity="dot", same_set=same_set)
+    expected = naive_lists(scores, grades.numpy(), same_set, k=6)[2]
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_own_gain_is_no_gain_in_one_set():
+    x = torch.tensor([[1.0, 0], [1, 1], [0, 1]])
+    grades = torch.diag(torch.tensor([3.0, 3, 3])) + torch.tensor(
+        [[0.0, 1, 0], [0, 0, 0], [2, 0, 0]]
+    )
+    # the second has no other's gain; the first finds its own first, the third its own last
+    expected = (1 + 1 / math.log2(3)) / 2
+    assert ndcg(x, x, relevance=grades, same_set=True) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="no query has"):
+        ndcg(x, x, relevance=torch.eye(3), same_set=True)
 
 
 def test_collapsed_lists_read_the_worst():
@@ -631,10 +644,12 @@ def test_accumulator_equals_everything_at_once(device):
     order = torch.randperm(150, generator=generator)
     for batch in order.split(37):  # as a caption data set yields them: images again and again
         numbers = batch // 5
-        held = images[numbers].requires_grad_()
-        accumulator.update(held, captions[batch], numbers)
-        with torch.no_grad():
-            held.zero_()  # the caller's buffer is the caller's
+        held, texts = images[numbers].requires_grad_(), captions[batch].requires_grad_()
+        accumulator.update(held, texts, numbers)
+        with torch.no_grad():  # the caller may use its buffers again
+            held.zero_()
+            texts.zero_()
+            numbers.zero_()
     assert accumulator.compute() == retrieval_metrics(images, captions)
     accumulator.reset()
     with pytest.raises(ValueError, match="no images were collected"):

@@ -10,7 +10,7 @@ from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
 from hardneg.losses.margin import one_positive
 from hardneg.losses.mining import check_strategy
-from hardneg.losses.terms import Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Output, check_reduction, finish
 from hardneg.negatives import (
     All,
     DistanceWeighted,
@@ -105,12 +105,13 @@ def contrastive_loss(
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "contrastive_loss", ACCEPTED)
     phi = resolve_penalty(penalty)
-    told = (similarity, query_ids, candidate_ids, positives, ignore)
-    comparison = paired(queries, candidates, *told)
+    comparison = paired(
+        queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
+    )
     check_strategy(strategy, comparison)
     executor = resolve_backend(backend, comparison.similarity)
     own = torch.arange(queries.shape[0], device=queries.device)
-    of_queries, of_candidates = one_positive(
+    terms = one_positive(
         executor,
         comparison,
         own,
@@ -122,9 +123,7 @@ def contrastive_loss(
         candidates=directions != "queries",
         statistics=return_stats,
     )
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    both = (comparison, of_queries, of_candidates, reduction)
-    return finish(*both, return_stats=return_stats, masked=masked)
+    return finish(executor, comparison, terms, reduction, return_stats=return_stats)
 
 
 class ContrastiveLoss(nn.Module):

@@ -12,7 +12,7 @@ from hardneg.checks import check_number
 from hardneg.losses.inputs import check_directions, labelled, paired
 from hardneg.losses.mining import check_strategy
 from hardneg.losses.softmax import every_positive, one_to_one, scale_of
-from hardneg.losses.terms import Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import (
     All,
     DistanceWeighted,
@@ -92,9 +92,17 @@ def info_nce_loss(
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "info_nce_loss", ACCEPTED)
     which = resolve_positives(positives, "info_nce_loss", (Paired, AllPositives))
-    told = (similarity, query_ids, candidate_ids, positive_mask, ignore)
     one = isinstance(which, Paired)
-    comparison = paired(queries, candidates, *told, one_to_one=one)
+    comparison = paired(
+        queries,
+        candidates,
+        similarity,
+        query_ids,
+        candidate_ids,
+        positive_mask,
+        ignore,
+        one_to_one=one,
+    )
     if not one and query_ids is None and positive_mask is None:
         raise ValueError(
             'positives="all" without ids: pass query_ids and candidate_ids, or positive_mask, to say who '
@@ -102,19 +110,26 @@ def info_nce_loss(
         )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, queries)
-    if not one:
-        rest = (strategy, scale, margin, directions, reduction, return_stats, backend)
-        return several_positives(comparison, *rest)
     executor = resolve_backend(backend, comparison.similarity)
-    sides = {"queries": directions != "candidates", "candidates": directions != "queries"}
-    told_how = (executor, comparison, strategy, scale, margin)
-    both = one_to_one(*told_how, **sides, statistics=return_stats)
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    options = {"average": True, "return_stats": return_stats, "masked": masked}
-    return finish(comparison, *both, reduction, **options)
+    if not one:
+        return several_positives(
+            executor, comparison, strategy, scale, margin, directions, reduction, return_stats
+        )
+    terms = one_to_one(
+        executor,
+        comparison,
+        strategy,
+        scale,
+        margin,
+        queries=directions != "candidates",
+        candidates=directions != "queries",
+        statistics=return_stats,
+    )
+    return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
 
 
 def several_positives(
+    executor: Executor,
     comparison: Comparison,
     strategy: Negatives,
     scale: Tensor,
@@ -122,19 +137,14 @@ def several_positives(
     directions: str,
     reduction: str,
     return_stats: bool,
-    backend: str | Executor,
 ) -> Output:
     """Every related candidate as a positive, in either direction."""
-    executor = resolve_backend(backend, comparison.similarity)
-    rest = (strategy, scale, margin, reduction, return_stats)
-    queries = candidates = None
-    if directions != "candidates":
-        queries = every_positive(executor, comparison, *rest)
-    if directions != "queries":
-        candidates = every_positive(executor, comparison.swapped(), *rest)
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    options = {"average": True, "return_stats": return_stats, "masked": masked}
-    return finish(comparison, queries, candidates, reduction, **options)
+
+    def terms_of(compared: Comparison) -> Direction:
+        return every_positive(executor, compared, strategy, scale, margin, reduction, return_stats)
+
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
 
 
 def nt_xent_loss(
@@ -176,12 +186,22 @@ def nt_xent_loss(
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "nt_xent_loss", ACCEPTED)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, embeddings)
-    rest = (strategy, scale, margin, directions, reduction, return_stats, backend)
-    return several_positives(comparison, *rest)
+    executor = resolve_backend(backend, comparison.similarity)
+    return several_positives(
+        executor, comparison, strategy, scale, margin, directions, reduction, return_stats
+    )
 
 
 class Temperature(nn.Module):

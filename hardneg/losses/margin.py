@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hardneg.losses.mining import Picked, mine, mine_per_pair
-from hardneg.losses.terms import Direction
+from hardneg.losses.mining import Picked, mine, mine_per_pair, padded, under_ceilings
+from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives, SelectiveHardest
 from hardneg.ops.description import Comparison, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.executor import Executor, Sums, Total
 from hardneg.penalties import Penalty
 
 __all__ = ["all_positives", "one_positive"]
@@ -45,33 +45,64 @@ def one_positive(
     queries: bool = True,
     candidates: bool = False,
     statistics: bool = False,
-) -> tuple[Direction | None, Direction | None]:
+) -> Terms:
     """Query i with candidate ``positive[i]`` (-1: none); the candidates' direction is that of the paired ones."""
-    sides = {"queries": queries, "candidates": candidates}
     if isinstance(strategy, All):
-        bound = (comparison, positive, strategy, margin, penalty, reduction)
-        return every_negative(executor, *bound, **sides)
+        return every_negative(
+            executor,
+            comparison,
+            positive,
+            strategy,
+            margin,
+            penalty,
+            reduction,
+            queries=queries,
+            candidates=candidates,
+        )
     selection = strategy.selection(comparison.queries.shape[1])
     assert selection is not None
-    options = {**sides, "statistics": statistics}
-    mined = mine(executor, comparison, positive, strategy, selection, **options)
-    directions = [
-        None if picked is None else picked_terms(penalty, margin, mined.positives, picked, has)
-        for picked, has in ((mined.queries, positive >= 0), (mined.candidates, positive >= 0))
-    ]
+    mined = mine(
+        executor,
+        comparison,
+        positive,
+        strategy,
+        selection,
+        queries=queries,
+        candidates=candidates,
+        statistics=statistics,
+    )
+
+    def terms_of(picked: Picked | None) -> Direction | None:
+        if picked is None:
+            return None
+        return picked_terms(penalty, margin, mined.positives, picked, positive >= 0)
+
+    terms = terms_of(mined.queries), terms_of(mined.candidates)
     if isinstance(strategy, SelectiveHardest):
         means = every_negative(
-            executor, comparison, positive, All(), margin, penalty, "none", **sides
+            executor,
+            comparison,
+            positive,
+            All(),
+            margin,
+            penalty,
+            "none",
+            queries=queries,
+            candidates=candidates,
         )
-        directions = [
-            None if d is None or mean is None else guarded(d, mean, strategy.threshold)
-            for d, mean in zip(directions, means, strict=True)
-        ]
-    return directions[0], directions[1]
+        return (
+            guarded(terms[0], means[0], strategy.threshold),
+            guarded(terms[1], means[1], strategy.threshold),
+        )
+    return terms
 
 
-def guarded(hardest: Direction, every: Direction, threshold: float) -> Direction:
+def guarded(
+    hardest: Direction | None, every: Direction | None, threshold: float
+) -> Direction | None:
     """SelHN: the mean over all negatives where the hardest cannot be told from the positive."""
+    if hardest is None or every is None:
+        return None
     close = (hardest.positives - hardest.hardest).detach().abs() < threshold
     mean = every.values / every.considered.clamp(min=1)
     return replace(
@@ -93,52 +124,54 @@ def every_negative(
     *,
     queries: bool,
     candidates: bool,
-) -> tuple[Direction | None, Direction | None]:
+) -> Terms:
     """All negatives: one pass with the gradients where the weight of every anchor is known beforehand."""
-    n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
+    n = comparison.queries.shape[0]
     own = torch.arange(n, device=positive.device)
     p, has = executor.pair_scores(comparison, own, positive), positive >= 0
     thresholds = torch.where(has, p - margin, NEVER)
-    further = thresholds.new_full((m - n if candidates else 0,), NEVER)
     of_rows = thresholds if queries else None
-    of_columns = torch.cat([thresholds, further]) if candidates else None
-    left = executor.admitted_counts(comparison, "negatives")
-    counts = left[0], left[1][:n] if candidates else left[0]
-    valid = [has & (count > 0) for count in counts]
+    of_columns = padded(thresholds, comparison, NEVER) if candidates else None
+    row_counts, column_counts = executor.admitted_counts(comparison, "negatives")
+    negatives = row_counts, column_counts[:n] if candidates else row_counts
+    valid = has & (negatives[0] > 0), has & (negatives[1] > 0)
+    found: Sums | Total
     if reduction in ("sum", "mean") and strategy.ceiling is None:
-        weights = [anchor_weights(v, reduction) for v in valid]
+        row_weights = anchor_weights(valid[0], reduction) if queries else None
+        column_weights = anchor_weights(valid[1], reduction) if candidates else None
+        if column_weights is not None:
+            column_weights = padded(column_weights, comparison, 0.0)
         found = executor.penalty_total(
-            comparison,
-            penalty,
-            of_rows,
-            of_columns,
-            weights[0] if queries else None,
-            torch.cat([weights[1], further * 0]) if candidates else None,
+            comparison, penalty, of_rows, of_columns, row_weights, column_weights
         )
-        first, second = found.value, torch.zeros_like(found.value)
-        values = (first, second) if queries else (second, first)
-        summed = True
+        # the total of both directions stands in the first one asked for
+        values = found.value, torch.zeros_like(found.value) if queries else found.value
     else:
         window = Window()
         if strategy.ceiling is not None:
-            ceiling = strategy.ceiling(p.detach())
-            padded = torch.cat([ceiling, further]) if candidates else None
-            window = Window(row_ceiling=ceiling if queries else None, column_ceiling=padded)
+            bound = strategy.ceiling(p.detach())
+            window = under_ceilings(bound, comparison, queries, candidates)
         found = executor.penalty_sum(comparison, penalty, of_rows, of_columns, window=window)
-        values, summed = (found.rows, found.columns[:n]), False
-    sides = (
-        (queries, values[0], valid[0], found.row_counts, counts[0], found.row_maxima),
-        (candidates, values[1], valid[1], found.column_counts, counts[1], found.column_maxima),
-    )
-    directions = []
-    for on, value, ok, active, considered, largest in sides:
-        if not on:
-            directions.append(None)
-            continue
-        ok = ok & (largest[:n] > -torch.inf)
-        hardest = torch.where(ok, largest[:n] + thresholds.detach(), 0.0)
-        directions.append(Direction(value, ok, active[:n], considered, p, hardest, summed))
-    return directions[0], directions[1]
+        values = found.rows, found.columns[:n]
+
+    def direction(
+        value: Tensor, valid: Tensor, active: Tensor, considered: Tensor, largest: Tensor
+    ) -> Direction:
+        valid = valid & (largest[:n] > -torch.inf)
+        hardest = torch.where(valid, largest[:n] + thresholds.detach(), 0.0)
+        summed = isinstance(found, Total)
+        return Direction(value, valid, active[:n], considered, p, hardest, summed)
+
+    of_queries = of_candidates = None
+    if queries:
+        of_queries = direction(
+            values[0], valid[0], found.row_counts, negatives[0], found.row_maxima
+        )
+    if candidates:
+        of_candidates = direction(
+            values[1], valid[1], found.column_counts, negatives[1], found.column_maxima
+        )
+    return of_queries, of_candidates
 
 
 def anchor_weights(valid: Tensor, reduction: str) -> Float[Tensor, "n"]:
@@ -163,15 +196,15 @@ def all_positives(
     anchors, positives = executor.positive_pairs(comparison)
     p = executor.pair_scores(comparison, anchors, positives)
     if isinstance(strategy, All):
-        options = (comparison, penalty, margin, strategy.ceiling)
-        found = executor.positives_penalty(*options, per_pair=True)
+        found = executor.positives_penalty(
+            comparison, penalty, margin, strategy.ceiling, per_pair=True
+        )
         considered = executor.admitted_counts(comparison, "negatives")[0][anchors]
         hardest = found.maxima[anchors]
         return Direction(found.sums, considered > 0, found.counts, considered, p, hardest)
     selection = strategy.selection(comparison.queries.shape[1])
     assert selection is not None
-    told = (comparison, anchors, p, strategy, selection, statistics)
-    picked = mine_per_pair(executor, *told)
+    picked = mine_per_pair(executor, comparison, anchors, p, strategy, selection, statistics)
     return picked_terms(penalty, margin, p, picked, torch.ones_like(anchors, dtype=torch.bool))
 
 
@@ -187,8 +220,7 @@ def batch_all(
 
     Statistics are by anchor: each anchor's mean positive stands for its pairs.
     """
-    options = (comparison, penalty, margin, strategy.ceiling)
-    found = executor.positives_penalty(*options, total=True)
+    found = executor.positives_penalty(comparison, penalty, margin, strategy.ceiling, total=True)
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     positives, _ = executor.admitted_counts(comparison, "positives")
     valid = (negatives > 0) & (positives > 0)

@@ -65,8 +65,16 @@ def margin_loss(
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "margin_loss", ACCEPTED)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     if not isinstance(comparison.similarity, Euclidean | SquaredEuclidean):
         raise ValueError(
             f'margin_loss with similarity {comparison.similarity!r}: it needs a distance; use "euclidean"'
@@ -76,9 +84,17 @@ def margin_loss(
             f'beta has one value an anchor but directions={directions!r}: use "queries"'
         )
     check_strategy(strategy, comparison)
-    thresholds = margin - beta, -(margin + beta)
-    rest = (strategy, Hinge(), directions, reduction, return_stats, backend)
-    return pair_loss(comparison, *thresholds, *rest)
+    return pair_loss(
+        comparison,
+        margin - beta,
+        -(margin + beta),
+        strategy,
+        Hinge(),
+        directions,
+        reduction,
+        return_stats,
+        backend,
+    )
 
 
 class MarginLoss(nn.Module):

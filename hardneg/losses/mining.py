@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,11 +11,21 @@ from torch import Tensor
 
 from hardneg.negatives import DistanceWeighted, Negatives
 from hardneg.ops.description import Comparison, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.executor import Executor, Selected
 from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Euclidean, SquaredEuclidean
 
-__all__ = ["Mined", "Picked", "check_strategy", "mine", "mine_per_pair", "seed_for"]
+__all__ = [
+    "Mined",
+    "Picked",
+    "check_strategy",
+    "mine",
+    "mine_per_pair",
+    "padded",
+    "seed_for",
+    "spread",
+    "under_ceilings",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,38 +85,73 @@ def mine(
 
     The candidate direction is that of candidates 0 ... n - 1, paired with the queries in order.
     """
-    n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
+    n = comparison.queries.shape[0]
     own = torch.arange(n, device=positive.device)
     window = Window()
     if strategy.ceiling is not None:
         with torch.no_grad():
             bound = strategy.ceiling(executor.pair_scores(comparison, own, positive))
-        further = bound.new_full((m - n,), float("inf")) if candidates else bound[:0]
-        of_columns = torch.cat([bound, further]) if candidates else None
-        window = Window(row_ceiling=bound if queries else None, column_ceiling=of_columns)
-    seed = seed_for(selection, comparison)
-    told = (comparison, selection, "negatives", window, seed)
-    found = executor.select(*told, rows=queries, columns=candidates, hardest=statistics)
+        window = under_ceilings(bound, comparison, queries, candidates)
+    found = executor.select(
+        comparison,
+        selection,
+        window=window,
+        seed=seed_for(selection, comparison),
+        rows=queries,
+        columns=candidates,
+        hardest=statistics,
+    )
+    of_rows, of_columns = found.rows, found.columns[:n]
     pairs = [(own, positive)]
     if queries:
-        pairs.append(spread(own, found.rows))
+        pairs.append(spread(own, of_rows))
     if candidates:
-        pairs.append(spread(own, found.columns[:n])[::-1])
+        anchors, index = spread(own, of_columns)
+        pairs.append((index, anchors))
     scores = listed_scores(executor, comparison, pairs)
-    picked: dict[bool, Picked] = {}
-    for on, of_rows, index, top in (
-        (queries, True, found.rows, found.hardest_rows),
-        (candidates, False, found.columns[:n], found.hardest_columns[:n]),
-    ):
-        if on:
-            mined = scores[1 if of_rows else -1].view(index.shape)
-            hardest = mined.detach().amax(1)
-            if statistics:
-                best = spread(own, top) if of_rows else spread(own, top)[::-1]
-                with torch.no_grad():
-                    hardest = executor.pair_scores(comparison, *best)
-            picked[of_rows] = Picked(mined, index >= 0, hardest)
-    return Mined(scores[0], picked.get(True), picked.get(False))
+    mined = Mined(
+        scores[0],
+        picked(scores[1], of_rows) if queries else None,
+        picked(scores[-1], of_columns) if candidates else None,
+    )
+    return with_hardest(executor, comparison, mined, found, own) if statistics else mined
+
+
+def under_ceilings(
+    bound: Float[Tensor, "n"], comparison: Comparison, queries: bool, candidates: bool
+) -> Window:
+    """Each query, and the candidate paired with it, under one ceiling; the further candidates under none."""
+    of_columns = padded(bound, comparison, math.inf) if candidates else None
+    return Window(row_ceiling=bound if queries else None, column_ceiling=of_columns)
+
+
+def padded(
+    of_paired: Float[Tensor, "n"], comparison: Comparison, fill: float
+) -> Float[Tensor, "m"]:
+    """A number for each candidate: those of the paired ones, then ``fill`` for the further ones."""
+    further = comparison.candidates.shape[0] - of_paired.shape[0]
+    return torch.cat([of_paired, of_paired.new_full((further,), fill)])
+
+
+def picked(scores: Float[Tensor, "..."], index: Int[Tensor, "n k"]) -> Picked:
+    """The picked negatives from their scores, listed flat."""
+    scores = scores.view(index.shape)
+    return Picked(scores, index >= 0, scores.detach().amax(1))
+
+
+@torch.no_grad()
+def with_hardest(
+    executor: Executor, comparison: Comparison, mined: Mined, found: Selected, own: Tensor
+) -> Mined:
+    """The same beside the hardest of all negatives, not of the picked ones."""
+    queries, candidates = mined.queries, mined.candidates
+    if queries is not None:
+        top = executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
+        queries = replace(queries, hardest=top)
+    if candidates is not None:
+        top = executor.pair_scores(comparison, found.hardest_columns[: len(own), 0], own)
+        candidates = replace(candidates, hardest=top)
+    return Mined(mined.positives, queries, candidates)
 
 
 def spread(
@@ -136,23 +182,20 @@ def mine_per_pair(
 ) -> Picked:
     """Many positives an anchor: negatives for every listed (anchor, positive) pair; queries only."""
     seed = seed_for(selection, comparison)
-    plain = strategy.ceiling is None
     own = torch.arange(comparison.queries.shape[0], device=anchors.device)
-    if plain or statistics:
-        wanted = selection if plain else Selection("highest", 1)
-        options = {"seed": seed, "columns": False, "hardest": statistics}
-        found = executor.select(comparison, wanted, **options)
-    if plain:
-        scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
-        scores, index = scores.index_select(0, anchors), found.rows.index_select(0, anchors)
+    if strategy.ceiling is None:
+        found = executor.select(comparison, selection, seed=seed, columns=False, hardest=statistics)
+        chosen, top = found.rows, found.hardest_rows
+        scores = executor.pair_scores(comparison, *spread(own, chosen)).view(chosen.shape)
+        scores, index = scores.index_select(0, anchors), chosen.index_select(0, anchors)
     else:
-        assert strategy.ceiling is not None
         bound = strategy.ceiling(positive_scores.detach())
         index = executor.select_per_pair(comparison, anchors, bound, selection, seed)
         scores = executor.pair_scores(comparison, *spread(anchors, index)).view(index.shape)
-    hardest = scores.detach().amax(1)
-    if statistics:
-        with torch.no_grad():
-            top = executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
-        hardest = top.index_select(0, anchors)
-    return Picked(scores, index >= 0, hardest)
+        if statistics:
+            top = executor.select(comparison, Selection("highest", 1), columns=False).rows
+    if not statistics:
+        return picked(scores, index)
+    with torch.no_grad():
+        hardest = executor.pair_scores(comparison, own, top[:, 0])
+    return Picked(scores, index >= 0, hardest.index_select(0, anchors))

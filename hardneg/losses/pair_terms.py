@@ -1,4 +1,4 @@
-"""The engine of the pair losses, where every pair is a term: phi(t - score) of positives, phi(score - t) of negatives."""
+"""The engine of the pair losses: every pair is a term, phi(t - score) of positives, phi(score - t) of negatives."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.losses.mining import seed_for, spread
-from hardneg.losses.terms import Direction, Output, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
-from hardneg.ops.description import Comparison
+from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty
+from hardneg.selection import Selection
 from hardneg.similarities import working
 
 __all__ = ["as_vector", "negative_part", "pair_loss", "positive_part"]
@@ -43,16 +44,27 @@ def penalised(
     penalty: Penalty,
     thresholds: Float[Tensor, "n"],
     total: bool,
-    **told: object,
+    among: Among,
+    sign: float,
+    scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums or total, counts and largest arguments of a penalty over the candidates of every query."""
     if total:
-        ones = torch.ones_like(thresholds, requires_grad=False)
         found = executor.penalty_total(
-            comparison, penalty, thresholds, None, ones.detach(), None, **told
+            comparison,
+            penalty,
+            thresholds,
+            None,
+            torch.ones_like(thresholds).detach(),
+            None,
+            among=among,
+            sign=sign,
+            scale=scale,
         )
         return found.value, found.row_counts, found.row_maxima
-    sums = executor.penalty_sum(comparison, penalty, thresholds, None, **told)
+    sums = executor.penalty_sum(
+        comparison, penalty, thresholds, None, among=among, sign=sign, scale=scale
+    )
     return sums.rows, sums.row_counts, sums.row_maxima
 
 
@@ -72,9 +84,9 @@ def positive_part(
         values = penalty.value(x)
         active = (values.detach() > 0).long()
         return Part(values.sum() if total else values, torch.ones_like(own), active, p.detach())
-    told = {"among": "positives", "sign": -1.0, "scale": scale}
-    found = penalised(executor, comparison, penalty, thresholds, total, **told)
-    sums, counts, largest = found
+    sums, counts, largest = penalised(
+        executor, comparison, penalty, thresholds, total, "positives", -1.0, scale
+    )
     pairs, _ = executor.admitted_counts(comparison, "positives")
     lowest = thresholds.detach() - torch.where(largest > -torch.inf, largest, 0.0)
     return Part(sums, pairs, counts, lowest if scale is None else lowest / scale.detach())
@@ -96,11 +108,25 @@ def negative_part(
             f"negatives {strategy!r}: pair losses have no positive of an anchor that a ceiling could relate to"
         )
     if selection is None:
-        told = (comparison, penalty, thresholds, total)
-        sums, counts, largest = penalised(executor, *told, scale=scale)
+        sums, counts, largest = penalised(
+            executor, comparison, penalty, thresholds, total, "negatives", 1.0, scale
+        )
         pairs, _ = executor.admitted_counts(comparison, "negatives")
         highest = thresholds.detach() + torch.where(largest > -torch.inf, largest, 0.0)
         return Part(sums, pairs, counts, highest if scale is None else highest / scale.detach())
+    return selected_part(executor, comparison, selection, penalty, thresholds, total, scale)
+
+
+def selected_part(
+    executor: Executor,
+    comparison: Comparison,
+    selection: Selection,
+    penalty: Penalty,
+    thresholds: Float[Tensor, "n"],
+    total: bool,
+    scale: Tensor | None,
+) -> Part:
+    """The same of the negatives that a strategy selects."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     seed = seed_for(selection, comparison)
     found = executor.select(comparison, selection, seed=seed, columns=False, hardest=True)
@@ -149,20 +175,23 @@ def pair_loss(
     """phi(positive_threshold - s) over positive pairs plus phi(s - negative_threshold) over negative ones."""
     executor = resolve_backend(backend, comparison.similarity)
 
-    def one_direction(compared: Comparison) -> Direction:
+    def terms_of(compared: Comparison) -> Direction:
         total = reduction != "none"
-        thresholds = [as_vector(t, compared) for t in (positive_threshold, negative_threshold)]
-        positive = positive_part(executor, compared, penalty, thresholds[0], total)
-        told = (compared, strategy, penalty, thresholds[1], total)
-        negative = negative_part(executor, *told)
-        value = combine(positive, negative, reduction)
-        valid = (positive.pairs > 0) & (negative.pairs > 0)
-        active, considered = positive.active + negative.active, positive.pairs + negative.pairs
-        scores = positive.scores, negative.scores
-        return Direction(value, valid, active, considered, *scores, summed=True)
+        below, above = (
+            as_vector(positive_threshold, compared),
+            as_vector(negative_threshold, compared),
+        )
+        positive = positive_part(executor, compared, penalty, below, total)
+        negative = negative_part(executor, compared, strategy, penalty, above, total)
+        return Direction(
+            combine(positive, negative, reduction),
+            (positive.pairs > 0) & (negative.pairs > 0),
+            positive.active + negative.active,
+            positive.pairs + negative.pairs,
+            positive.scores,
+            negative.scores,
+            summed=True,
+        )
 
-    of_queries = None if directions == "candidates" else one_direction(comparison)
-    of_candidates = None if directions == "queries" else one_direction(comparison.swapped())
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    both = (comparison, of_queries, of_candidates, reduction)
-    return finish(*both, return_stats=return_stats, masked=masked)
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, return_stats=return_stats)

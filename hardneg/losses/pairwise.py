@@ -83,12 +83,28 @@ def pairwise_contrastive_loss(
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "pairwise_contrastive_loss", ACCEPTED)
     phi = resolve_penalty(penalty)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     sign = -1.0 if measures_distance(comparison.similarity) else 1.0
-    thresholds = sign * positive_margin, sign * negative_margin
-    rest = (strategy, phi, directions, reduction, return_stats, backend)
-    return pair_loss(comparison, *thresholds, *rest)
+    return pair_loss(
+        comparison,
+        sign * positive_margin,
+        sign * negative_margin,
+        strategy,
+        phi,
+        directions,
+        reduction,
+        return_stats,
+        backend,
+    )
 
 
 def measures_distance(similarity: Similarity) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
 from hardneg.losses.mining import Picked, mine
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish
 from hardneg.negatives import (
     Hardest,
     Negatives,
@@ -72,8 +72,9 @@ def polynomial_loss(
     check_coefficients("negative", negative)
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "polynomial_loss", ACCEPTED)
-    told = (similarity, query_ids, candidate_ids, positives, ignore)
-    comparison = paired(queries, candidates, *told)
+    comparison = paired(
+        queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
+    )
     executor = resolve_backend(backend, comparison.similarity)
     own = torch.arange(queries.shape[0], device=queries.device)
     selection = strategy.selection(queries.shape[1])
@@ -88,13 +89,14 @@ def polynomial_loss(
         candidates=directions != "queries",
         statistics=return_stats,
     )
-    numbers = (margin, positive, negative)
-    both = [
-        None if picked is None else polynomial_terms(mined.positives, picked, *numbers)
-        for picked in (mined.queries, mined.candidates)
-    ]
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    return finish(comparison, *both, reduction, return_stats=return_stats, masked=masked)
+
+    def terms_of(picked: Picked | None) -> Direction | None:
+        if picked is None:
+            return None
+        return polynomial_terms(mined.positives, picked, margin, positive, negative)
+
+    terms = terms_of(mined.queries), terms_of(mined.candidates)
+    return finish(executor, comparison, terms, reduction, return_stats=return_stats)
 
 
 def polynomial_terms(
@@ -109,8 +111,8 @@ def polynomial_terms(
     of_negatives = torch.where(violating, evaluate(negative, picked.scores), 0.0).sum(1)
     some = violating.any(1)
     values = torch.where(some, evaluate(positive, p) + of_negatives, 0.0)
-    counts = violating.sum(1), picked.there.sum(1)
-    return Direction(values, picked.there[:, 0], *counts, p, picked.hardest)
+    active, considered = violating.sum(1), picked.there.sum(1)
+    return Direction(values, picked.there[:, 0], active, considered, p, picked.hardest)
 
 
 def evaluate(coefficients: Coefficients, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hardneg.losses.info_nce import Temperature
 from hardneg.losses.inputs import paired
 from hardneg.losses.pair_terms import as_vector, negative_part, positive_part
 from hardneg.losses.softmax import scale_of
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Hardest, Negatives, RandomK, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.description import Comparison
@@ -74,22 +74,26 @@ def sigmoid_loss(
     strategy = resolve_negatives(negatives, "sigmoid_loss", ACCEPTED)
     which = resolve_positives(positives, "sigmoid_loss", (Paired, AllPositives))
     one = isinstance(which, Paired)
-    told = (similarity, query_ids, candidate_ids, positive_mask, ignore)
-    comparison = paired(queries, candidates, *told, one_to_one=one)
+    comparison = paired(
+        queries,
+        candidates,
+        similarity,
+        query_ids,
+        candidate_ids,
+        positive_mask,
+        ignore,
+        one_to_one=one,
+    )
     executor = resolve_backend(backend, comparison.similarity)
     scale = scale_of(temperature, queries)
     if not isinstance(bias, Tensor):
         check_number("bias", bias)
 
-    def one_direction(compared: Comparison) -> Direction:
-        rest = (reduction, one)
-        return sigmoid_terms(executor, compared, strategy, scale, bias, *rest)
+    def terms_of(compared: Comparison) -> Direction:
+        return sigmoid_terms(executor, compared, strategy, scale, bias, reduction, one)
 
-    of_queries = None if directions == "candidates" else one_direction(comparison)
-    of_candidates = None if directions == "queries" else one_direction(comparison.swapped())
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    both = (comparison, of_queries, of_candidates, reduction)
-    return finish(*both, average=True, return_stats=return_stats, masked=masked)
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
 
 
 def sigmoid_terms(
@@ -111,8 +115,7 @@ def sigmoid_terms(
     total = reduction != "none"
     threshold = as_vector(-bias, comparison)
     positive = positive_part(executor, comparison, Logistic(), threshold, total, scale)
-    told = (comparison, strategy, Logistic(), threshold, total, scale)
-    negative = negative_part(executor, *told)
+    negative = negative_part(executor, comparison, strategy, Logistic(), threshold, total, scale)
     valid = (positive.pairs > 0) | (negative.pairs > 0)
     active = positive.active + negative.active
     divisors = {"mean": valid.sum(), "mean_active": active.sum()}
@@ -120,8 +123,9 @@ def sigmoid_terms(
     if reduction in divisors:
         value = value / divisors[reduction].clamp(min=1)
     considered = positive.pairs + negative.pairs
-    scores = positive.scores, negative.scores
-    return Direction(value, valid, active, considered, *scores, summed=True)
+    return Direction(
+        value, valid, active, considered, positive.scores, negative.scores, summed=True
+    )
 
 
 class SigmoidLoss(nn.Module):

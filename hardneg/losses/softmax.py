@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.energies import Linear
-from hardneg.losses.mining import Picked, mine, mine_per_pair
-from hardneg.losses.terms import Direction
+from hardneg.losses.mining import Picked, mine, mine_per_pair, under_ceilings
+from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives
 from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor
@@ -78,38 +78,58 @@ def one_to_one(
     queries: bool,
     candidates: bool,
     statistics: bool,
-) -> tuple[Direction | None, Direction | None]:
+) -> Terms:
     """Query i with candidate i, in both directions."""
-    n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
-    own = torch.arange(n, device=comparison.queries.device)
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     selection = strategy.selection(comparison.queries.shape[1])
-    if selection is not None:
-        sides = {"queries": queries, "candidates": candidates, "statistics": statistics}
-        mined = mine(executor, comparison, own, strategy, selection, **sides)
-        both = [
-            None if picked is None else from_picked(picked, mined.positives, scale, margin)
-            for picked in (mined.queries, mined.candidates)
-        ]
-        return both[0], both[1]
-    p, window = executor.pair_scores(comparison, own, own), Window()
+    if selection is None:
+        p = executor.pair_scores(comparison, own, own)
+        return against_all(executor, comparison, strategy, p, scale, margin, queries, candidates)
+    mined = mine(
+        executor,
+        comparison,
+        own,
+        strategy,
+        selection,
+        queries=queries,
+        candidates=candidates,
+        statistics=statistics,
+    )
+
+    def terms_of(picked: Picked | None) -> Direction | None:
+        return None if picked is None else from_picked(picked, mined.positives, scale, margin)
+
+    return terms_of(mined.queries), terms_of(mined.candidates)
+
+
+def against_all(
+    executor: Executor,
+    comparison: Comparison,
+    strategy: Negatives,
+    p: Float[Tensor, "n"],
+    scale: Float[Tensor, ""],
+    margin: float,
+    queries: bool,
+    candidates: bool,
+) -> Terms:
+    """Positives of these scores against all negatives (below the ceiling, where there is one)."""
+    window = Window()
     if strategy.ceiling is not None:
         bound = strategy.ceiling(p.detach())
-        further = bound.new_full((m - n,), torch.inf)
-        window = Window(row_ceiling=bound, column_ceiling=torch.cat([bound, further]))
-    sides = {"rows": queries, "columns": candidates}
-    told = {"scale": scale, "window": window}
-    found = executor.logsumexp(comparison, Linear(), **told, **sides)
-    rows, columns = executor.admitted_counts(comparison, "negatives")
-    directions = [
-        from_logsumexp(lse[:n], largest[:n], left(counts[:n], lse[:n]), p, scale, margin)
-        if on
-        else None
-        for on, lse, largest, counts in (
-            (queries, found.rows, found.row_maxima, rows),
-            (candidates, found.columns, found.column_maxima, columns),
-        )
-    ]
-    return directions[0], directions[1]
+        window = under_ceilings(bound, comparison, queries, candidates)
+    found = executor.logsumexp(
+        comparison, Linear(), scale=scale, window=window, rows=queries, columns=candidates
+    )
+    row_counts, column_counts = executor.admitted_counts(comparison, "negatives")
+
+    def terms_of(lse: Tensor, largest: Tensor, counts: Tensor) -> Direction:
+        n = p.shape[0]
+        return from_logsumexp(lse[:n], largest[:n], left(counts[:n], lse[:n]), p, scale, margin)
+
+    return (
+        terms_of(found.rows, found.row_maxima, row_counts) if queries else None,
+        terms_of(found.columns, found.column_maxima, column_counts) if candidates else None,
+    )
 
 
 def left(counts: Int[Tensor, "n"], lse: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
@@ -135,8 +155,9 @@ def every_positive(
     positives, _ = executor.admitted_counts(comparison, "positives")
     valid = (negatives > 0) & (positives > 0)
     against = torch.where(valid, found.rows, NOTHING) + scale * margin
-    options = {"among": "positives", "sign": -1.0, "scale": scale}
-    sums = executor.penalty_sum(comparison, Logistic(), against, None, **options)
+    sums = executor.penalty_sum(
+        comparison, Logistic(), against, None, among="positives", sign=-1.0, scale=scale
+    )
     pairs = torch.where(valid, positives, 0).sum().clamp(min=1)
     total = torch.where(valid, sums.rows, 0.0).sum()
     hardest = torch.where(valid, found.row_maxima, 0.0) / scale.detach()
@@ -174,8 +195,13 @@ def listed_positives(
     if selection is None:
         found = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
         counts, _ = executor.admitted_counts(comparison, "negatives")
-        of_pairs = (x.index_select(0, anchors) for x in (found.rows, found.row_maxima, counts))
-        return from_logsumexp(*of_pairs, p, scale, margin)
-    told = (comparison, anchors, p, strategy, selection, statistics)
-    picked = mine_per_pair(executor, *told)
+        return from_logsumexp(
+            found.rows.index_select(0, anchors),
+            found.row_maxima.index_select(0, anchors),
+            counts.index_select(0, anchors),
+            p,
+            scale,
+            margin,
+        )
+    picked = mine_per_pair(executor, comparison, anchors, p, strategy, selection, statistics)
     return from_picked(picked, p, scale, margin)

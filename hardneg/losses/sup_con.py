@@ -11,12 +11,13 @@ from hardneg.losses.info_nce import Temperature
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.mining import seed_for, spread
 from hardneg.losses.softmax import NOTHING, mean_positive, scale_of
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Identity
+from hardneg.selection import Selection
 from hardneg.similarities import Similarity, resolve_similarity, working
 
 __all__ = ["SupConLoss", "sup_con_loss"]
@@ -70,23 +71,27 @@ def sup_con_loss(
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "sup_con_loss", ACCEPTED)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     executor = resolve_backend(backend, comparison.similarity)
     scale = scale_of(temperature, embeddings)
-    both = [
-        one_direction(executor, compared, strategy, scale, return_stats) if on else None
-        for on, compared in (
-            (directions != "candidates", comparison),
-            (directions != "queries", comparison.swapped()),
-        )
-    ]
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    options = {"average": True, "return_stats": return_stats, "masked": masked}
-    return finish(comparison, *both, reduction, **options)
+
+    def terms_of(compared: Comparison) -> Direction:
+        return sup_con_terms(executor, compared, strategy, scale, return_stats)
+
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
 
 
-def one_direction(
+def sup_con_terms(
     executor: Executor,
     comparison: Comparison,
     strategy: Negatives,
@@ -99,8 +104,7 @@ def one_direction(
     valid = (negatives > 0) & (positives > 0)
     denominator, hardest = log_denominator(executor, comparison, strategy, scale, statistics)
     zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
-    told = {"among": "positives", "scale": scale}
-    sums = executor.penalty_sum(comparison, Identity(), zero, None, **told)
+    sums = executor.penalty_sum(comparison, Identity(), zero, None, among="positives", scale=scale)
     values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
     values = torch.where(valid, values, 0.0)
     with torch.no_grad():
@@ -116,31 +120,46 @@ def log_denominator(
     statistics: bool,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Log-sum-exp over positives and chosen negatives; and each query's hardest negative, if asked for."""
-    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     selection = strategy.selection(comparison.queries.shape[1])
-    hardest = working(comparison.queries).new_zeros(comparison.queries.shape[0])
-    told = {"scale": scale, "columns": False}
     if selection is None:
         if strategy.ceiling is not None:
             raise ValueError("sup_con_loss takes All() without a ceiling: use TopK(k)")
-        negative = executor.logsumexp(comparison, Linear(), **told)
-        hardest = torch.where(negative.row_maxima > -torch.inf, negative.row_maxima, 0.0)
-        of_negatives, hardest = negative.rows, hardest / scale.detach()
+        negative = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+        largest = torch.where(negative.row_maxima > -torch.inf, negative.row_maxima, 0.0)
+        of_negatives, hardest = negative.rows, largest / scale.detach()
     else:
         if strategy.ceiling is not None or selection.fallback != "none":
             raise ValueError(f"sup_con_loss takes {type(strategy).__name__} without a ceiling")
-        seed = seed_for(selection, comparison)
-        options = {"seed": seed, "columns": False, "hardest": statistics}
-        found = executor.select(comparison, selection, **options)
-        scores = executor.pair_scores(comparison, *spread(own, found.rows))
-        picked = torch.where(found.rows >= 0, scores.view(found.rows.shape) * scale, NOTHING)
-        of_negatives = picked.logsumexp(1)
-        if statistics:
-            with torch.no_grad():
-                hardest = executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
-    of_positives = executor.logsumexp(comparison, Linear(), among="positives", **told).rows
-    both = torch.stack([of_positives, of_negatives])
-    return torch.where(both > NOTHING, both, NOTHING).logsumexp(0), hardest
+        of_negatives, hardest = picked_negatives(executor, comparison, selection, scale, statistics)
+    of_positives = executor.logsumexp(
+        comparison, Linear(), among="positives", scale=scale, columns=False
+    )
+    sides = torch.stack([of_positives.rows, of_negatives])
+    return torch.where(sides > NOTHING, sides, NOTHING).logsumexp(0), hardest
+
+
+def picked_negatives(
+    executor: Executor,
+    comparison: Comparison,
+    selection: Selection,
+    scale: Float[Tensor, ""],
+    statistics: bool,
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Log-sum-exp over the selected negatives; and the hardest of all, if asked for."""
+    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
+    found = executor.select(
+        comparison,
+        selection,
+        seed=seed_for(selection, comparison),
+        columns=False,
+        hardest=statistics,
+    )
+    scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
+    of_negatives = torch.where(found.rows >= 0, scores * scale, NOTHING).logsumexp(1)
+    if not statistics:
+        return of_negatives, working(comparison.queries).new_zeros(own.shape)
+    with torch.no_grad():
+        return of_negatives, executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
 
 
 class SupConLoss(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,19 @@ from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.similarities import working
 
-__all__ = ["DIRECTIONS", "REDUCTIONS", "Direction", "Result", "finish", "finite_or_nan"]
+__all__ = [
+    "DIRECTIONS",
+    "REDUCTIONS",
+    "Direction",
+    "Output",
+    "Result",
+    "Terms",
+    "check_reduction",
+    "finish",
+    "finite_or_nan",
+    "in_directions",
+    "parted",
+]
 
 REDUCTIONS = ("mean", "sum", "mean_active", "none")
 DIRECTIONS = ("both", "queries", "candidates")
@@ -58,6 +71,19 @@ class Direction:
         return values.sum() / counts.sum().clamp(min=1)
 
 
+Terms = tuple[Direction | None, Direction | None]
+"""Of the queries and of the candidates; None for a direction not asked for."""
+
+
+def in_directions(
+    comparison: Comparison, directions: str, terms: Callable[[Comparison], Direction]
+) -> Terms:
+    """``terms`` of the queries, and of the candidates by exchanging the sides."""
+    of_queries = None if directions == "candidates" else terms(comparison)
+    of_candidates = None if directions == "queries" else terms(comparison.swapped())
+    return of_queries, of_candidates
+
+
 def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
     """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
 
@@ -71,36 +97,35 @@ def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
 
 
 def finish(
+    executor: Executor,
     comparison: Comparison,
-    queries: Direction | None,
-    candidates: Direction | None,
+    terms: Terms,
     reduction: str,
     *,
     average: bool = False,
     return_stats: bool = False,
-    masked: Int[Tensor, ""] | None = None,
 ) -> Output:
     """The loss: directions added, or averaged, then marked NaN where the inputs are not finite."""
     factor = finite_or_nan(comparison)
-    directions = [d for d in (queries, candidates) if d is not None]
+    directions = [d for d in terms if d is not None]
     parts = [d.reduce(reduction) * factor for d in directions]
     value: Result
     if reduction == "none":
         none = parts[0].new_zeros(0)
         value = (
-            parts[0] if queries is not None else none,
-            parts[-1] if candidates is not None else none,
+            parts[0] if terms[0] is not None else none,
+            parts[-1] if terms[1] is not None else none,
         )
     else:
         value = torch.stack(parts).sum() / (len(parts) if average else 1)
     if not return_stats:
         return value
-    return value, statistics(comparison, directions, masked)
+    return value, statistics(comparison, directions, masked_pairs(executor, comparison))
 
 
 @torch.no_grad()
 def statistics(
-    comparison: Comparison, directions: list[Direction], masked: Tensor | None
+    comparison: Comparison, directions: list[Direction], masked: Int[Tensor, ""]
 ) -> MiningStatistics:
     """The statistics over both directions."""
     valid = torch.cat([d.valid for d in directions])
@@ -117,9 +142,16 @@ def statistics(
         positive_mean,
         hardest_mean,
         positive_mean - hardest_mean,
-        total.new_zeros(()) if masked is None else masked,
+        masked,
         is_collapsed(comparison.queries, comparison.candidates),
     )
+
+
+def parted(output: Output) -> tuple[Result, MiningStatistics | None]:
+    """A loss's value, and its statistics where it returned them."""
+    if isinstance(output, tuple) and isinstance(output[1], MiningStatistics):
+        return output[0], output[1]
+    return output, None
 
 
 def check_reduction(reduction: str, directions: str) -> None:

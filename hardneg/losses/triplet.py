@@ -9,7 +9,7 @@ from hardneg.checks import check_number
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.margin import all_positives, one_positive
 from hardneg.losses.mining import check_strategy
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import (
     All,
     DistanceWeighted,
@@ -110,27 +110,50 @@ def triplet_loss(
     strategy = resolve_negatives(negatives, "triplet_loss", ACCEPTED)
     which = resolve_positives(positives, "triplet_loss", POSITIVES)
     phi = resolve_penalty(penalty)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     check_strategy(strategy, comparison)
     executor = resolve_backend(backend, comparison.similarity)
 
-    def one_direction(compared: Comparison) -> Direction:
-        rest = (strategy, margin, phi, reduction)
-        if isinstance(which, AllPositives):
-            return all_positives(executor, compared, *rest, statistics=return_stats)
-        order = "lowest" if isinstance(which, HardestPositive) else "highest"
-        wanted = Selection(order, 1)
-        positive = executor.select(compared, wanted, "positives", columns=False).rows[:, 0]
-        found = one_positive(executor, compared, positive, *rest, statistics=return_stats)
-        assert found[0] is not None
-        return found[0]
+    def terms_of(compared: Comparison) -> Direction:
+        return triplet_terms(
+            executor, compared, which, strategy, margin, phi, reduction, return_stats
+        )
 
-    of_queries = None if directions == "candidates" else one_direction(comparison)
-    of_candidates = None if directions == "queries" else one_direction(comparison.swapped())
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    both = (comparison, of_queries, of_candidates, reduction)
-    return finish(*both, return_stats=return_stats, masked=masked)
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, return_stats=return_stats)
+
+
+def triplet_terms(
+    executor: Executor,
+    comparison: Comparison,
+    positives: Positives,
+    strategy: Negatives,
+    margin: float,
+    penalty: Penalty,
+    reduction: str,
+    statistics: bool,
+) -> Direction:
+    """The terms of every query as anchor."""
+    if isinstance(positives, AllPositives):
+        return all_positives(
+            executor, comparison, strategy, margin, penalty, reduction, statistics=statistics
+        )
+    wanted = Selection("lowest" if isinstance(positives, HardestPositive) else "highest", 1)
+    positive = executor.select(comparison, wanted, "positives", columns=False).rows[:, 0]
+    of_queries, _ = one_positive(
+        executor, comparison, positive, strategy, margin, penalty, reduction, statistics=statistics
+    )
+    assert of_queries is not None
+    return of_queries
 
 
 class TripletLoss(nn.Module):

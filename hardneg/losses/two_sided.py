@@ -12,7 +12,7 @@ from hardneg.energies import Energy
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.mining import spread
 from hardneg.losses.softmax import NOTHING
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, masked_pairs
+from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.description import Comparison, Window
@@ -50,23 +50,26 @@ def two_sided_loss(
     """
     check_reduction(reduction, directions)
     check_directions(directions, reference)
-    told = (embeddings, labels, reference, reference_labels, similarity)
-    comparison = labelled(*told, positive_mask, ignore, same_set)
+    comparison = labelled(
+        embeddings,
+        labels,
+        reference,
+        reference_labels,
+        similarity,
+        positive_mask,
+        ignore,
+        same_set,
+    )
     executor = resolve_backend(backend, comparison.similarity)
-    rest = (strategy, energies, combine, epsilon)
-    both = [
-        one_direction(executor, compared, *rest) if on else None
-        for on, compared in (
-            (directions != "candidates", comparison),
-            (directions != "queries", comparison.swapped()),
-        )
-    ]
-    masked = masked_pairs(executor, comparison) if return_stats else None
-    options = {"return_stats": return_stats, "masked": masked}
-    return finish(comparison, *both, reduction, **options)
+
+    def terms_of(compared: Comparison) -> Direction:
+        return two_sided_terms(executor, compared, strategy, energies, combine, epsilon)
+
+    terms = in_directions(comparison, directions, terms_of)
+    return finish(executor, comparison, terms, reduction, return_stats=return_stats)
 
 
-def one_direction(
+def two_sided_terms(
     executor: Executor,
     comparison: Comparison,
     strategy: Negatives,
@@ -80,20 +83,23 @@ def one_direction(
     valid = (negatives > 0) & (positives > 0)
     hardest_positive = extreme(executor, comparison, "positives", "lowest")
     hardest_negative = extreme(executor, comparison, "negatives", "highest")
-    windows = Window(), Window()
+    positive_window, negative_window = Window(), Window()
     if epsilon is not None:
-        windows = (
-            Window(row_ceiling=hardest_negative + epsilon),
-            Window(row_floor=hardest_positive - epsilon),
-        )
-    told = {"among": "positives", "window": windows[0], "columns": False}
-    of_positives = executor.logsumexp(comparison, energies[0], **told).rows
-    told = (comparison, strategy, energies[1], windows[1])
-    of_negatives = negative_logsumexp(executor, *told)
-    sums = [torch.where(x > NOTHING, x, NOTHING) for x in (of_positives, of_negatives)]
-    values = torch.where(valid, combine(*sums), 0.0)
+        positive_window = Window(row_ceiling=hardest_negative + epsilon)
+        negative_window = Window(row_floor=hardest_positive - epsilon)
+    of_positives = executor.logsumexp(
+        comparison, energies[0], among="positives", window=positive_window, columns=False
+    ).rows
+    of_negatives = negative_logsumexp(executor, comparison, strategy, energies[1], negative_window)
+    combined = combine(at_least_nothing(of_positives), at_least_nothing(of_negatives))
+    values = torch.where(valid, combined, 0.0)
     active = valid.long()
     return Direction(values, valid, active, active, hardest_positive, hardest_negative)
+
+
+def at_least_nothing(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Log-sum-exps with ``NOTHING`` in place of the -inf of empty sums."""
+    return torch.where(x > NOTHING, x, NOTHING)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hardneg.checks import check_number
 from hardneg.losses.info_nce import ACCEPTED, info_nce_loss
-from hardneg.losses.terms import Output, check_reduction
+from hardneg.losses.terms import Output, Result, check_reduction, parted
 from hardneg.negatives import Negatives, resolve_negatives
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.executor import Executor
@@ -67,12 +67,14 @@ def unified_pair_loss(
         return_stats=return_stats,
         backend=backend,
     )
-    value, stats = found if return_stats else (found, None)
+    directions_added = 2 if directions == "both" else 1
+    value, stats = parted(found)
+    scaled: Result
     if isinstance(value, tuple):
-        value = (value[0] / gamma, value[1] / gamma)
+        scaled = value[0] / gamma, value[1] / gamma
     else:
-        value = value / gamma * (2 if directions == "both" else 1)
-    return value if stats is None else (value, stats)
+        scaled = value / gamma * directions_added
+    return scaled if stats is None else (scaled, stats)
 
 
 class UnifiedPairLoss(nn.Module):

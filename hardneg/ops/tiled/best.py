@@ -88,7 +88,7 @@ def row_top_k(
 ) -> tuple[Float[Tensor, "r k"], Int[Tensor, "r k"]]:
     """The k best of every row. They lie in the k groups with the best maxima, so few are sorted."""
     rows, columns = keys.shape
-    size = GROUP // 2
+    size = GROUP
     groups = columns // size
     position = torch.arange(columns, device=keys.device)
     if keys.dtype != torch.float32 or k * 4 > groups:

@@ -47,11 +47,35 @@ def pair_scores(
     valid = (rows >= 0) & (columns >= 0)
     r, c = rows.clamp(min=0), columns.clamp(min=0)
     gathered = Gathered(similarity, queries, candidates, len(rows))
+    lengths = row_lengths(gathered.q, gathered.c) if isinstance(similarity, Cosine) else None
     size = gathered.size if is_closed(similarity) else CALLABLE_PAIRS
     found = gathered.q.new_empty(len(rows))
     for part in chunks(len(rows), max(1, size)):
-        found[part] = score_rows(similarity, *gathered.rows(r[part], c[part]))
+        both = gathered.rows(r[part], c[part])
+        if lengths is not None:
+            found[part] = both[0].mul_(both[1]).sum(1)
+        else:
+            found[part] = score_rows(similarity, *both)
+    if lengths is not None:
+        found = found / (lengths[0][r] * lengths[1][c])
     return torch.where(valid, found, 0.0)
+
+
+def row_lengths(
+    q: Float[Tensor, "n d"], c: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"]] | None:
+    """Lengths of all rows, where the products of any two stay in range; else None.
+
+    Asking synchronises, so it is asked on a CPU only.
+    """
+    if q.device.type != "cpu":
+        return None
+    lengths = torch.linalg.vector_norm(q, dim=1), torch.linalg.vector_norm(c, dim=1)
+    info = torch.finfo(q.dtype)
+    shortest = torch.stack([x.amin() for x in lengths]).min()
+    longest = torch.stack([x.amax() for x in lengths]).max()
+    inside = bool(shortest > info.tiny**0.25) and bool(longest < info.max**0.25)
+    return lengths if inside else None
 
 
 def score_rows(similarity: Any, q: Float[Tensor, "t d"], c: Float[Tensor, "t d"]) -> Tensor:
@@ -60,15 +84,9 @@ def score_rows(similarity: Any, q: Float[Tensor, "t d"], c: Float[Tensor, "t d"]
         with torch.no_grad():
             return similarity(q, c).diagonal()
     if isinstance(similarity, Cosine):
-        dot = torch.linalg.vecdot(q, c)
-        scale = torch.linalg.vecdot(q, q) * torch.linalg.vecdot(c, c)
-        info = torch.finfo(q.dtype)
-        ordinary = (scale > info.tiny * 1e6) & (scale < info.max * 1e-6)
-        if q.device.type == "cpu" and bool(ordinary.all()):
-            return dot * scale.rsqrt()
-        return torch.linalg.vecdot(unit_rows(q)[0], unit_rows(c)[0])
+        return unit_rows(q)[0].mul_(unit_rows(c)[0]).sum(1)
     if isinstance(similarity, Dot):
-        return torch.linalg.vecdot(q, c)
+        return q.mul_(c).sum(1)
     if isinstance(similarity, Order):
         excess = c.sub_(q) if similarity.general == "candidates" else q.sub_(c)
         return -torch.linalg.vector_norm(excess.clamp_(min=0), dim=1)

@@ -1,0 +1,611 @@
+"""One matrix: loss x negatives x positives x similarity x reduction x direction x option x layout x backend x dtype.
+
+Values and gradients against ``oracle.py`` in float64. The normal run takes, for each loss, a covering
+array: every pair of choices that the loss accepts occurs in some row. ``--full`` runs the product, in
+which the options (penalty, margin, ...) take turns.
+
+Inputs are rounded to bfloat16, so that one float64 oracle serves every dtype. Random negatives
+are asked for more than there are, which leaves one right answer (``test_ops.py`` has the draws).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from dataclasses import dataclass
+
+import oracle
+import pytest
+import torch
+from torch import Tensor
+
+from hardneg import (
+    All,
+    Ceiling,
+    Cosine,
+    Dense,
+    DistanceWeighted,
+    Dot,
+    Euclidean,
+    Hardest,
+    Order,
+    RandomK,
+    RankWindow,
+    SelectiveHardest,
+    SemiHard,
+    SquaredEuclidean,
+    Tiled,
+    TopK,
+    functional,
+)
+
+Row = dict[str, object]
+
+
+def squashed(q: Tensor, c: Tensor) -> Tensor:
+    """A callable similarity, not symmetric."""
+    return (q @ c.T - 0.1 * c.sum(1)).tanh()
+
+
+NEGATIVES = {
+    "all": All(),
+    "all below": All(Ceiling(0.95, 0.1)),
+    "hardest": Hardest(),
+    "hardest below": Hardest(Ceiling(0.9), "none"),
+    "semihard easiest": SemiHard(),
+    "semihard hardest": SemiHard("hardest"),
+    "semihard none": SemiHard("none"),
+    "top 3": TopK(3),
+    "top 2 below": TopK(2, Ceiling(1.0, 0.05), "hardest"),
+    "top of everything": TopK(50),
+    "ranks 1 to 4": RankWindow(1, 4),
+    "ranks 0 to 2 below": RankWindow(0, 2, Ceiling(), "easiest"),
+    "random everything": RandomK(50),
+    "random below": RandomK(50, Ceiling(1.0, 0.1), "easiest"),
+    "distance weighted": DistanceWeighted(k=50, nonzero_loss_cutoff=1.2),
+    "selective": SelectiveHardest(0.4),
+}
+SIMILARITIES = {
+    "cosine": Cosine(),
+    "dot": Dot(),
+    "euclidean": Euclidean(),
+    "squared": SquaredEuclidean(),
+    "order": Order(),
+    "callable": squashed,
+}
+BACKENDS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((5, 7))}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+REDUCTIONS = ["mean", "sum", "mean_active", "none"]
+DIRECTIONS = ["both", "queries", "candidates"]
+PAIR_LAYOUTS = ["plain", "ids", "mask", "wide", "wide ids ignore", "wide mask ignore"]
+LABEL_LAYOUTS = ["one set", "one set ignore", "one set mask", "two sets", "two sets ignore", "same set"]
+BOUNDED = ("all below", "hardest below", "top 2 below", "ranks 0 to 2 below", "random below")
+SEMIHARD = ("semihard easiest", "semihard hardest", "semihard none")
+ANY = [name for name in NEGATIVES if name != "selective"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss takes, as its documentation says, and how both it and the oracle are called."""
+
+    function: str
+    layouts: list[str]
+    negatives: list[str]
+    options: list[dict[str, object]]
+    positives: tuple[str, ...] = ("",)
+    similarities: tuple[str, ...] = tuple(SIMILARITIES)
+
+
+PENALTIES = [{"penalty": p} for p in ("hinge", "squared_hinge", "logistic")]
+UNBOUNDED = [n for n in ANY if n not in BOUNDED + SEMIHARD]
+LOSSES = {
+    "contrastive": Loss("contrastive_loss", PAIR_LAYOUTS, list(NEGATIVES), PENALTIES),
+    "triplet": Loss("triplet_loss", LABEL_LAYOUTS, ANY, PENALTIES, ("all", "hardest", "easiest")),
+    "info_nce": Loss(
+        "info_nce_loss", PAIR_LAYOUTS, ANY, [{"margin": 0.0}, {"margin": 0.3}], ("paired", "all")
+    ),
+    "nt_xent": Loss("nt_xent_loss", LABEL_LAYOUTS, ANY, [{"margin": 0.0}, {"margin": 0.3}]),
+    "sup_con": Loss(
+        "sup_con_loss", LABEL_LAYOUTS, ["all", "top 3", "top of everything", "random everything"], [{}]
+    ),
+    "sigmoid": Loss(
+        "sigmoid_loss",
+        PAIR_LAYOUTS,
+        ["all", "hardest", "top 3", "top of everything", "random everything"],
+        [{"bias": -1.0}, {"bias": torch.tensor(0.5)}],
+        ("paired", "all"),
+    ),
+    "pairwise": Loss(
+        "pairwise_contrastive_loss",
+        LABEL_LAYOUTS,
+        ["all", "hardest", "top 3", "top of everything", "random everything"],
+        [
+            {**penalty, "positive_margin": a, "negative_margin": b}
+            for penalty, (a, b) in itertools.product(PENALTIES, [(0.1, 1.0), (0.9, -0.1)])
+        ],
+    ),
+    "margin": Loss(
+        "margin_loss",
+        LABEL_LAYOUTS,
+        ["all", "random everything", "distance weighted"],
+        [{"beta": 1.0}, {"beta": torch.tensor(0.8)}, {"beta": "one an anchor"}],
+        similarities=("euclidean", "squared"),
+    ),
+    "multi_similarity": Loss(
+        "multi_similarity_loss",
+        LABEL_LAYOUTS,
+        ["all", "top 3", "top of everything"],
+        [{"epsilon": e, "alpha": 2.0, "beta": 10.0, "base": 0.5} for e in (None, 0.1, 0.5)],
+    ),
+    "circle": Loss(
+        "circle_loss",
+        LABEL_LAYOUTS,
+        ["all", "top 3", "top of everything"],
+        [{"margin": 0.25, "gamma": 8.0}, {"margin": 0.4, "gamma": 2.0}],
+    ),
+    "polynomial": Loss(
+        "polynomial_loss",
+        PAIR_LAYOUTS,
+        [n for n in UNBOUNDED + list(BOUNDED) + list(SEMIHARD) if n not in ("all", "all below")],
+        [{"margin": 0.2, "positive": (0.5, -0.7, 0.2), "negative": (0.03, -0.4, 0.9)}],
+    ),
+    "unified": Loss("unified_pair_loss", PAIR_LAYOUTS, ANY, [{"margin": 0.2, "gamma": 3.0}]),
+}
+LOSSES["polynomial"].negatives.remove("distance weighted")
+
+
+def factors(name: str) -> dict[str, list[object]]:
+    """The choices of a loss."""
+    loss = LOSSES[name]
+    return {
+        "negatives": list(loss.negatives),
+        "positives": list(loss.positives),
+        "similarity": list(loss.similarities),
+        "reduction": list(REDUCTIONS),
+        "directions": list(DIRECTIONS),
+        "option": list(range(len(loss.options))),
+        "layout": list(loss.layouts),
+        "backend": list(BACKENDS),
+        "dtype": list(DTYPES),
+    }
+
+
+def clash(loss: str, row: Row) -> bool:
+    """Whether two of the choices exclude each other (``test_what_is_refused`` holds that they raise)."""
+    get = row.get
+    negatives, layout, directions = get("negatives"), str(get("layout")), get("directions")
+    one_set = layout.startswith("one set")
+    not_queries = directions in ("both", "candidates")
+    per_anchor = loss == "margin" and get("option") == 2
+    several = loss == "nt_xent" or (loss == "info_nce" and get("positives") == "all")
+    return any(
+        (
+            negatives == "distance weighted"
+            and get("similarity") in ("dot", "order", "callable"),
+            several and negatives == "all below",
+            one_set and not_queries,
+            loss == "info_nce" and get("positives") == "all" and layout in ("plain", "wide"),
+            loss == "sigmoid"
+            and get("positives") == "paired"
+            and not_queries
+            and layout.startswith("wide"),
+            per_anchor and not_queries,
+        )
+    )
+
+
+def covering_array(loss: str, seed: int = 0) -> list[Row]:
+    """Few rows in which every pair of compatible choices occurs: greedy, the same on every run."""
+    choices = factors(loss)
+    rng = random.Random(f"{loss} {seed}")
+    names = list(choices)
+    missing = {
+        ((a, x), (b, y)): None
+        for a, b in itertools.combinations(names, 2)
+        for x in choices[a]
+        for y in choices[b]
+        if not clash(loss, {a: x, b: y})
+    }
+    rows = []
+    while missing:
+        (a, x), (b, y) = next(iter(missing))
+        best, best_gain = None, -1
+        for attempt in range(400):
+            row = {name: rng.choice(choices[name]) for name in names} | {a: x, b: y}
+            if clash(loss, row):
+                continue
+            gain = sum(pair in missing for pair in itertools.combinations(row.items(), 2))
+            if gain > best_gain:
+                best, best_gain = row, gain
+            if best_gain > 0 and attempt > 25:
+                break
+        assert best is not None, f"{loss}: {a}={x} and {b}={y} fit no row"
+        rows.append(best)
+        for pair in itertools.combinations(best.items(), 2):
+            missing.pop(pair, None)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """One layout's embeddings (float64, exact in bfloat16), who is related, and how the loss is told."""
+
+    queries: Tensor
+    candidates: Tensor | None
+    related: oracle.Related
+    told: dict[str, object]
+
+    @property
+    def other(self) -> Tensor:
+        return self.queries if self.candidates is None else self.candidates
+
+
+@functools.cache
+def inputs(layout: str, several: bool) -> Inputs:
+    """Random, asymmetric, ragged; some anchors lack a positive or a negative; some negatives nearly tie."""
+    g = torch.Generator().manual_seed(sum(map(ord, layout)))
+    pairs = layout in PAIR_LAYOUTS
+    one = layout.startswith("one set")
+    n, m = (8, 8) if layout in ("plain", "ids", "mask", "same set") else (6, 11)
+    n, m = (11, 11) if one else (n, m)
+    q = 0.7 * torch.randn(n, 4, generator=g)
+    c = q if one else 0.7 * torch.randn(m, 4, generator=g)
+    if pairs:
+        c[:n] = 0.6 * q + 0.6 * c[:n]
+        c[-1] = c[1] * 1.0078125
+    q, c = q.bfloat16().double(), c.bfloat16().double()
+    ids = (torch.randint(0, 4, (n,), generator=g), torch.randint(0, 4, (m,), generator=g))
+    ids = (ids[0], ids[0]) if one else ids
+    if pairs and "ids" in layout:
+        ids[1][:n] = ids[0]
+    if not pairs:
+        ids[0][0] = 9  # a class of one
+    mask = ignore = None
+    if "mask" in layout or layout == "same set":
+        mask = torch.rand(n, m, generator=g) < 0.25
+        mask[1] = True  # no negative
+        mask[2] = False  # no positive
+    if "ignore" in layout or layout == "same set":
+        ignore = torch.rand(n, m, generator=g) < 0.2
+        if pairs:
+            ignore.fill_diagonal_(False)
+    told: dict[str, object] = {}
+    with_ids = mask is None and (not pairs or "ids" in layout)
+    same = one or layout == "same set"
+    if with_ids:
+        names = ("query_ids", "candidate_ids") if pairs else ("labels", "reference_labels")
+        told = dict(zip(names, ids, strict=True))
+        if one:
+            del told["reference_labels"]
+    if mask is not None:
+        told["positives"] = mask
+    if ignore is not None:
+        told["ignore"] = ignore
+    if layout == "same set":
+        told["same_set"] = True
+    rel = oracle.related(
+        n, m, ids if with_ids else None, mask, ignore, paired=pairs and not several, same=same
+    )
+    return Inputs(q, None if one else c, rel, told)
+
+
+def settings(loss: str, row: Row, rows: int) -> dict[str, object]:
+    """The numbers of a loss, one an anchor where it is so told."""
+    option = dict(LOSSES[loss].options[row["option"]])
+    if option.get("beta") == "one an anchor":
+        option["beta"] = torch.linspace(0.5, 1.2, rows)
+    defaults = {"contrastive": {"margin": 0.2}, "triplet": {"margin": 0.2}, "margin": {"margin": 0.2}}
+    option |= defaults.get(loss, {})
+    if loss in ("info_nce", "nt_xent", "sup_con", "sigmoid"):
+        option["temperature"] = torch.tensor(0.5)
+    return option
+
+
+def as_leaves(option: dict[str, object], dtype: torch.dtype) -> dict[str, object]:
+    """Tensors among the settings as leaves that want a gradient."""
+    return {
+        k: v.to(dtype).clone().requires_grad_() if isinstance(v, Tensor) else v
+        for k, v in option.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A loss, or its terms, and gradients by input."""
+
+    value: Tensor
+    gradients: list[Tensor]
+
+
+def differentiate(value: oracle.Value, leaves: list[Tensor]) -> Answer:
+    """Terms are weighted by 1, 2, 3 ... before they are differentiated."""
+    flat = torch.cat(value) if isinstance(value, tuple) else value.reshape(1)
+    weights = torch.arange(1, len(flat) + 1, dtype=flat.dtype) / max(1, len(flat))
+    if not flat.requires_grad:
+        return Answer(flat, [torch.zeros_like(x) for x in leaves])
+    found = torch.autograd.grad((flat * weights).sum(), leaves, allow_unused=True)
+    given = zip(found, leaves, strict=True)
+    return Answer(flat.detach(), [torch.zeros_like(x) if g is None else g for g, x in given])
+
+
+ORACLES = {
+    "contrastive": oracle.hinges,
+    "triplet": oracle.hinges,
+    "info_nce": oracle.info_nce,
+    "nt_xent": oracle.info_nce,
+    "sup_con": oracle.sup_con,
+    "sigmoid": oracle.sigmoid,
+    "pairwise": oracle.pairwise,
+    "margin": oracle.margin_loss,
+    "multi_similarity": oracle.multi_similarity,
+    "circle": oracle.circle,
+    "polynomial": oracle.polynomial,
+    "unified": oracle.unified,
+}
+
+
+def expected(loss: str, row: Row, dtype: torch.dtype, turn: int = 0) -> Answer:
+    """The dense formula in a type; ``turn`` rolls the coordinates, which changes only the rounding."""
+    given = inputs(row["layout"], several_positives(loss, row))
+    q = given.queries.to(dtype).requires_grad_()
+    c = q if given.candidates is None else given.candidates.to(dtype).requires_grad_()
+    option = as_leaves(settings(loss, row, len(q)), dtype)
+    similarity = SIMILARITIES[row["similarity"]]
+    options = {k: row[k] for k in ("directions", "reduction")} | option
+    if loss == "nt_xent":
+        options["positives"] = "all"
+    elif loss in ("triplet", "info_nce", "sigmoid"):
+        options["positives"] = row["positives"]
+    elif loss == "contrastive":
+        options["positives"] = "paired"
+    s = oracle.scores(similarity, q.roll(turn, 1), c.roll(turn, 1))
+    strategy = NEGATIVES[row["negatives"]]
+    name = type(similarity).__name__
+    value = ORACLES[loss](s, given.related, name=name, negatives=strategy, **options)
+    tensors = [v for v in option.values() if isinstance(v, Tensor)]
+    return differentiate(value, [q] + ([] if c is q else [c]) + tensors)
+
+
+def several_positives(loss: str, row: Row) -> bool:
+    return loss in ("info_nce", "sigmoid") and row["positives"] == "all"
+
+
+def found(loss: str, row: Row) -> Answer:
+    """What the library says; inputs stay as they were."""
+    dtype = DTYPES[row["dtype"]]
+    score_type = torch.float64 if dtype == torch.float64 else torch.float32
+    given = inputs(row["layout"], several_positives(loss, row))
+    q = given.queries.to(dtype).requires_grad_()
+    sets = [q] if given.candidates is None else [q, given.candidates.to(dtype).requires_grad_()]
+    option = as_leaves(settings(loss, row, len(q)), score_type)
+    told = dict(given.told)
+    if "positives" in told and loss not in ("contrastive", "polynomial", "unified"):
+        told["positive_mask"] = told.pop("positives")
+    if len(sets) == 2 and LOSSES[loss].layouts is LABEL_LAYOUTS:
+        told["reference"] = sets[1]
+    arguments = sets if LOSSES[loss].layouts is PAIR_LAYOUTS else sets[:1]
+    if row["positives"]:
+        told["positives"] = row["positives"]
+    value = getattr(functional, LOSSES[loss].function)(
+        *arguments,
+        negatives=NEGATIVES[row["negatives"]],
+        similarity=SIMILARITIES[row["similarity"]],
+        backend=BACKENDS[row["backend"]],
+        directions=row["directions"],
+        reduction=row["reduction"],
+        **told,
+        **option,
+    )
+    answer = differentiate(value, sets + [v for v in option.values() if isinstance(v, Tensor)])
+    assert answer.value.dtype == score_type
+    for x, gradient in zip(sets, answer.gradients, strict=False):
+        assert gradient.dtype == x.dtype
+    assert torch.equal(q.detach().double(), given.queries)
+    assert torch.equal(sets[-1].detach().double(), given.other)
+    return answer
+
+
+def worst(answer: Answer, exact: Answer) -> list[float]:
+    """The largest error of the value and of each gradient."""
+    pairs = zip([answer.value, *answer.gradients], [exact.value, *exact.gradients], strict=True)
+    errors = []
+    for x, y in pairs:
+        assert x.shape == y.shape
+        assert x.isfinite().all()
+        errors.append((x.double() - y).abs().max().item() if x.numel() else 0.0)
+    return errors
+
+
+def size(answer: Answer) -> list[float]:
+    """The largest entry of the value and of each gradient."""
+    every = [answer.value, *answer.gradients]
+    return [x.abs().max().item() if x.numel() else 0.0 for x in every]
+
+
+def assert_matches(loss: str, row: Row, exact: Answer, eager: list[Answer]) -> None:
+    """Within 1e-9 in float64; else within twice the plain formula's own error, plus rounding.
+
+    The plain formula runs in float32 for every narrower type, since that is what scores are promised
+    to be computed in; the rounding is that of the result: a few units of float32, and for gradients a
+    unit of the input's type for each of the parts that autograd adds up.
+    """
+    answer = found(loss, row)
+    dtype = DTYPES[row["dtype"]]
+    errors, sizes = worst(answer, exact), size(exact)
+    for place, (error, magnitude) in enumerate(zip(errors, sizes, strict=True)):
+        if dtype == torch.float64:
+            allowed = 1e-9 * (1 + magnitude)
+        else:
+            plain = max(worst(other, exact)[place] for other in eager)
+            single, own = torch.finfo(torch.float32).eps, torch.finfo(dtype).eps
+            is_gradient_of_set = 0 < place <= 2
+            rounding = 32 * single * (1 + magnitude) + 4 * own * magnitude * is_gradient_of_set
+            allowed = 2 * plain + rounding + 2.0**-23 * (dtype == torch.float16)
+        what = "the value" if place == 0 else f"gradient {place}"
+        assert error <= allowed, f"{loss} {row}: {what} is off by {error:.3g} > {allowed:.3g}"
+
+
+def check(loss: str, row: Row) -> None:
+    """One row of the matrix."""
+    exact = expected(loss, row, torch.float64)
+    eager = []
+    if row["dtype"] != "float64":
+        eager = [expected(loss, row, torch.float32, turn) for turn in (0, 1)]
+    assert_matches(loss, row, exact, eager)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_every_pair_of_choices(loss: str, seed: int) -> None:
+    for row in covering_array(loss, seed):
+        check(loss, row)
+
+
+def test_the_array_covers_every_pair() -> None:
+    for loss in LOSSES:
+        rows, choices = covering_array(loss), factors(loss)
+        assert not any(clash(loss, row) for row in rows)
+        seen = {pair for row in rows for pair in itertools.combinations(row.items(), 2)}
+        for a, b in itertools.combinations(choices, 2):
+            for x, y in itertools.product(choices[a], choices[b]):
+                assert ((a, x), (b, y)) in seen or clash(loss, {a: x, b: y})
+
+
+FULL = [(loss, n) for loss, what in LOSSES.items() for n in what.negatives]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("loss", "negatives"), FULL, ids=[f"{a}-{b}" for a, b in FULL])
+def test_the_full_product(loss: str, negatives: str) -> None:
+    choices = factors(loss) | {"negatives": [negatives]}
+    options = itertools.cycle(choices["option"])
+    outer = [name for name in choices if name not in ("backend", "dtype", "option")]
+    for values in itertools.product(*(choices[name] for name in outer)):
+        row: Row = dict(zip(outer, values, strict=True)) | {"option": next(options)}
+        if clash(loss, row):
+            row["option"] = 0
+        if clash(loss, row):
+            continue
+        exact = expected(loss, row, torch.float64)
+        eager = [expected(loss, row, torch.float32)]
+        for backend, dtype in itertools.product(BACKENDS, DTYPES):
+            assert_matches(loss, row | {"backend": backend, "dtype": dtype}, exact, eager)
+
+
+EVERYTHING: Row = {
+    "positives": "",
+    "similarity": "euclidean",
+    "reduction": "mean",
+    "directions": "queries",
+    "option": 0,
+    "backend": "ragged",
+    "dtype": "float64",
+}
+
+
+def plain(loss: str) -> Row:
+    """A row that the loss accepts, but for its negatives."""
+    what = LOSSES[loss]
+    layout = "ids" if what.layouts is PAIR_LAYOUTS else "two sets"
+    return EVERYTHING | {"positives": what.positives[0], "layout": layout}
+
+
+REFUSED = [
+    (loss, name)
+    for loss, what in LOSSES.items()
+    for name in NEGATIVES
+    if type(NEGATIVES[name]) not in {type(NEGATIVES[taken]) for taken in what.negatives}
+]
+
+
+@pytest.mark.parametrize(("loss", "name"), REFUSED, ids=[f"{a}-{b}" for a, b in REFUSED])
+def test_negatives_that_a_loss_does_not_take(loss: str, name: str) -> None:
+    """The message names the loss (or its engine), the strategy, and every kind that it takes."""
+    with pytest.raises(ValueError, match="does not take negatives") as caught:
+        found(loss, plain(loss) | {"negatives": name})
+    message = str(caught.value)
+    assert message.startswith(LOSSES[loss].function)
+    before, _, takes = message.partition(": it takes ")
+    assert type(NEGATIVES[name]).__name__ in before
+    expected_kinds = {type(NEGATIVES[taken]).__name__ for taken in LOSSES[loss].negatives}
+    assert set(takes.split(", ")) == expected_kinds
+
+
+@pytest.mark.parametrize("loss", ["triplet", "info_nce", "sigmoid"])
+@pytest.mark.parametrize("positives", ["paired", "all", "hardest", "easiest"])
+def test_positives_that_a_loss_does_not_take(loss: str, positives: str) -> None:
+    row = plain(loss) | {"positives": positives, "negatives": "all"}
+    if positives in LOSSES[loss].positives:
+        assert found(loss, row).value.isfinite()
+        return
+    with pytest.raises(ValueError, match=f"{LOSSES[loss].function} does not take positives"):
+        found(loss, row)
+
+
+CEILINGED = [
+    (loss, name)
+    for loss in ("sup_con", "sigmoid", "pairwise", "margin", "multi_similarity", "circle")
+    for name in BOUNDED
+    if type(NEGATIVES[name]) in {type(NEGATIVES[taken]) for taken in LOSSES[loss].negatives}
+] + [("nt_xent", "all below")]
+
+
+@pytest.mark.parametrize(("loss", "name"), CEILINGED, ids=[f"{a}-{b}" for a, b in CEILINGED])
+def test_ceilings_where_no_positive_could_give_one(loss: str, name: str) -> None:
+    with pytest.raises(ValueError, match=r"ceiling|bound"):
+        found(loss, plain(loss) | {"negatives": name})
+
+
+def test_a_ceiling_on_all_negatives_of_several_positives() -> None:
+    with pytest.raises(ValueError, match="bound"):
+        found("info_nce", plain("info_nce") | {"positives": "all", "negatives": "all below"})
+
+
+@pytest.mark.parametrize("similarity", ["dot", "order", "callable"])
+@pytest.mark.parametrize("loss", [x for x in LOSSES if "distance weighted" in LOSSES[x].negatives])
+def test_distance_weighting_wants_distances_on_the_sphere(loss: str, similarity: str) -> None:
+    match = "margin_loss with similarity" if loss == "margin" else "DistanceWeighted with similarity"
+    with pytest.raises(ValueError, match=match):
+        found(loss, plain(loss) | {"negatives": "distance weighted", "similarity": similarity})
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "order", "callable"])
+def test_margin_loss_wants_a_distance(similarity: str) -> None:
+    with pytest.raises(ValueError, match="it needs a distance"):
+        found("margin", plain("margin") | {"negatives": "all", "similarity": similarity})
+
+
+@pytest.mark.parametrize("loss", [x for x in LOSSES if LOSSES[x].layouts is LABEL_LAYOUTS])
+@pytest.mark.parametrize("directions", ["both", "candidates"])
+def test_one_set_has_one_direction(loss: str, directions: str) -> None:
+    row = plain(loss) | {"layout": "one set", "directions": directions, "negatives": "all"}
+    with pytest.raises(ValueError, match=f"directions='{directions}' with one set"):
+        found(loss, row)
+
+
+@pytest.mark.parametrize("directions", ["both", "candidates"])
+def test_pairs_of_unequal_numbers_have_no_candidate_direction_in_the_sigmoid_loss(
+    directions: str,
+) -> None:
+    row = plain("sigmoid") | {"layout": "wide", "directions": directions, "negatives": "all"}
+    with pytest.raises(ValueError, match="only equal numbers pair"):
+        found("sigmoid", row)
+
+
+@pytest.mark.parametrize("directions", ["both", "candidates"])
+def test_a_boundary_for_each_anchor_has_one_direction(directions: str) -> None:
+    row = plain("margin") | {"option": 2, "directions": directions, "negatives": "all"}
+    with pytest.raises(ValueError, match="beta has one value an anchor"):
+        found("margin", row)
+
+
+def test_several_positives_without_ids() -> None:
+    row = plain("info_nce") | {"layout": "plain", "positives": "all", "negatives": "all"}
+    with pytest.raises(ValueError, match="without ids"):
+        found("info_nce", row)
