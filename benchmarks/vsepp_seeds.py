@@ -2,7 +2,7 @@
 
 ``python benchmarks/vsepp_seeds.py vsepp_flickr8k --data DIR --recipe flickr8k-256-vse0
 flickr8k-256-vse++ --seeds 0 1 2``. Runs interleave (every recipe with seed 0, then with seed 1), so
-that what is there at any moment compares. Called again, it resumes, and repeats no finished run.
+that what is there at any moment compares. Called again, it resumes, and skips what has a row.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     for seed in given.seeds:
         for recipe in given.recipe:
-            if not (given.runs / f"{recipe}-seed{seed}" / "result.json").is_file():
-                row = row_of(run(given, recipe, seed), threads)
-                print(row["run"], row["results"], flush=True)
-                with out.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(row) + "\n")
+            name = f"{recipe}-seed{seed}"
+            if out.is_file() and f'"run": "{name}"' in out.read_text(encoding="utf-8"):
+                continue
+            row = row_of(run(given, recipe, seed), threads)
+            print(name, row["results"], flush=True)
+            with out.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":
