@@ -10,7 +10,7 @@ from typing import Any
 from vsepp.authors import load_authors_checkpoint
 from vsepp.checkpoints import Trained, load_model, load_weights
 from vsepp.data import read_splits
-from vsepp.evaluate import Embedded, embed, protocols
+from vsepp.evaluate import embed, protocols
 from vsepp.images import Features
 from vsepp.model import MatchingModel, build_model
 from vsepp.retrieval import record
@@ -42,16 +42,11 @@ def rebuild(trained: Trained, split: Split) -> MatchingModel:
     return model
 
 
-def embed_with(trained: Trained, split: Split) -> Embedded:
-    """The embeddings of a split by a model from disk."""
-    assert trained.vocabulary is not None
-    return embed(rebuild(trained, split), split, trained.vocabulary)
-
-
 def assess(trained: Trained, data: Data, root: Path | None, part: str) -> dict[str, Any]:
     """The retrieval results on a split, by protocol."""
     split: Split = getattr(read_splits(data, root), part)
-    embedded = embed_with(trained, split)
+    assert trained.vocabulary is not None
+    embedded = embed(rebuild(trained, split), split, trained.vocabulary)
     results = protocols(embedded, trained.settings.loss.measure, data.dataset)
     found = {protocol: record(one) for protocol, one in results.items()}
     if data.dataset == "coco" and part == "test" and importlib.util.find_spec("eccv_caption"):

@@ -70,7 +70,6 @@ def run_train(dataset: str, given: list[str]) -> None:
     from accelerate import PartialState
 
     from vsepp.finished import read_run
-    from vsepp.gallery import write_gallery
     from vsepp.report import text_table, write_report
     from vsepp.train import train
 
@@ -81,8 +80,6 @@ def run_train(dataset: str, given: list[str]) -> None:
         folders.append(folder)
     if not PartialState().is_main_process:
         return
-    for folder in folders:
-        write_gallery(folder, asked[0][1].data)
     runs = [read_run(folder) for folder in folders]
     page = asked[0][1].out / "report.html"
     write_report(runs, page)

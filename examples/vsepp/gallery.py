@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsepp.assess import embed_with
-from vsepp.checkpoints import load_model, model_file
-from vsepp.data import read_splits
 from vsepp.evaluate import Embedded
 from vsepp.files import write_text
 from vsepp.retrieval import similarity_of
@@ -22,11 +19,9 @@ QUERIES = 6
 SHOWN = 5
 
 
-def write_gallery(folder: Path, root: Path | None) -> None:
-    """Leave ``gallery.json`` in the folder of a finished run."""
-    trained = load_model(model_file(folder))
-    split = read_splits(trained.settings.data, root).test
-    shown = gallery(embed_with(trained, split), split, trained.settings.loss.measure)
+def write_gallery(folder: Path, embedded: Embedded, split: Split, measure: str) -> None:
+    """Leave ``gallery.json`` in the folder of a run, for its report."""
+    shown = gallery(embedded, split, measure)
     write_text(folder / "gallery.json", json.dumps(shown))
 
 

@@ -161,7 +161,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: none of these changes the result."""
+    """How to run, as opposed to what: but for --start-from, none of these changes the result."""
 
     resume: bool = False
     """Go on from the newest checkpoint in the run's folder; start afresh if there is none."""

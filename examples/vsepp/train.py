@@ -7,10 +7,12 @@ optimiser and of the random generators) is left to accelerate.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from vsepp.checkpoints import (
 from vsepp.data import Batch, Pairs, read_splits, training_loader, vocabulary_of
 from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
+from vsepp.gallery import write_gallery
 from vsepp.images import Features
 from vsepp.model import build_model
 from vsepp.objective import CollapseWatch, build_loss, negatives_by_step, warmup_steps
@@ -127,6 +130,8 @@ class Trainer:
             group["lr"] = self.rate
         self.batches.start(progress.epoch, progress.done * self.accelerator.num_processes)
         self.plain.start_epoch()
+        if any(row["epoch"] == progress.epoch for row in progress.history):
+            self.plain.after_validation()
         self.clock = time.perf_counter()
         for batch in self.bar():
             self.step(batch)
@@ -176,6 +181,11 @@ class Trainer:
         progress, first = self.progress, self.progress.step - len(self.recent)
         for number, (loss, pairs) in enumerate(self.recent):
             value, step = float(loss), first + number
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the loss is {value} at step {step}: lower --learning-rate, or train with "
+                    "--precision bf16 or no; the last checkpoint is from before"
+                )
             progress.loss_total += value
             if self.watch.see(value, pairs, self.warming_up(step)):
                 progress.collapse_steps.append(step)
@@ -226,12 +236,14 @@ class Trainer:
     def result(self) -> dict[str, Any]:
         """The test split, read once with the best model, and how the run went."""
         progress = self.progress
+        seconds = {row["epoch"]: row["seconds"] for row in progress.history}
         load_weights(self.plain, load_model(self.folder / progress.best_file))
         embedded = embed(self.plain, self.splits.test, self.vocabulary)
         found = protocols(embedded, self.settings.loss.measure, self.settings.data.dataset)
         for protocol, retrieval in found.items():
             self.say(f"{protocol}: {line(retrieval)}")
-        seconds = sorted(row["seconds"] for row in progress.history)
+        if self.accelerator.is_main_process:
+            write_gallery(self.folder, embedded, self.splits.test, self.settings.loss.measure)
         return {
             "recipe": self.recipe,
             "settings": self.settings.record(),
@@ -240,7 +252,7 @@ class Trainer:
             "dev_rsum": progress.best_rsum,
             "best_file": progress.best_file,
             "history": progress.history,
-            "seconds_per_epoch": seconds[len(seconds) // 2],
+            "seconds_per_epoch": median(seconds.values()),
             "peak_memory_mib": peak_memory_mib(),
             "collapse_steps": progress.collapse_steps,
             "skipped_images": progress.skipped + embedded.skipped,

@@ -128,6 +128,39 @@ def test_validation_within_an_epoch_and_the_legacy_mode(flickr_root: Path, tmp_p
     result = trainer.run()
     assert modes == [True, True, False, False]
     assert [row["step"] for row in result["history"]] == [2, 4]
+    assert result["seconds_per_epoch"] == result["history"][-1]["seconds"]
+
+
+def test_the_legacy_mode_outlives_an_interruption(flickr_root: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        Data("flickr8k", "raw", image_size=32, threshold=1),
+        Model("small", "none", finetune=True, cnn_mode="legacy", embed_dim=8, word_dim=6),
+        Loss("all"),
+        Schedule(epochs=1, batch_size=50, validate_every=2),
+    )
+    first = tiny_trainer(flickr_root, tmp_path / "run", settings)
+    first.step = lambda batch: stop() if first.progress.step == 3 else Trainer.step(first, batch)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    options = replace(ALONE, resume=True)
+    second, modes = tiny_trainer(flickr_root, tmp_path / "run", settings, options), []
+    second.step = lambda batch: (
+        modes.append(second.plain.image.cnn.training),
+        Trainer.step(second, batch),
+    )
+    second.run()
+    assert modes == [False, False]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(precomp_root: Path, tmp_path: Path) -> None:
+    trainer = tiny_trainer(precomp_root, tmp_path / "run")
+    torch.nn.init.constant_(trainer.plain.image.fc.weight, float("nan"))
+    with pytest.raises(ValueError, match=r"the loss is nan at step 0: lower --learning-rate"):
+        trainer.run()
 
 
 def test_fine_tuning_starts_from_the_best_model_with_a_fresh_optimiser(
