@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_choice, check_count, check_number, resolve_name
@@ -173,15 +174,12 @@ class SelectiveHardest:
     losses with one positive an anchor.
     """
 
+    ceiling: ClassVar[None] = None
+
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
         check_number("threshold", self.threshold, at_least=0)
-
-    @property
-    def ceiling(self) -> None:
-        """No bound."""
-        return
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""

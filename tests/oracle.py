@@ -32,7 +32,9 @@ def scores(similarity: object, q: Tensor, c: Tensor) -> Tensor:
             squared = (q * q).sum(1)[:, None] + (c * c).sum(1)[None] - 2 * q @ c.T
         return -squared if name == "SquaredEuclidean" else -root(squared)
     if name == "Order":
-        excess = c[None] - q[:, None] if similarity.general == "candidates" else q[:, None] - c[None]
+        excess = (
+            c[None] - q[:, None] if similarity.general == "candidates" else q[:, None] - c[None]
+        )
         return -root(excess.clamp(min=0).square().sum(-1))
     return similarity(q, c)
 
@@ -173,7 +175,9 @@ def reduce(terms: Tensor, valid: Tensor, active: Tensor, reduction: str) -> Tens
     return terms.sum() / max(1, divisor[reduction])
 
 
-def directed(one_direction, s: Tensor, rel: Related, directions: str, reduction: str, average: bool):
+def directed(
+    one_direction, s: Tensor, rel: Related, directions: str, reduction: str, average: bool
+):
     """Both directions added, or averaged; with "none" the terms of both."""
     of_queries = None if directions == "candidates" else one_direction(s, rel)
     of_candidates = None if directions == "queries" else one_direction(s.T, rel.swapped)

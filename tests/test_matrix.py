@@ -84,7 +84,14 @@ DTYPES = {
 REDUCTIONS = ["mean", "sum", "mean_active", "none"]
 DIRECTIONS = ["both", "queries", "candidates"]
 PAIR_LAYOUTS = ["plain", "ids", "mask", "wide", "wide ids ignore", "wide mask ignore"]
-LABEL_LAYOUTS = ["one set", "one set ignore", "one set mask", "two sets", "two sets ignore", "same set"]
+LABEL_LAYOUTS = [
+    "one set",
+    "one set ignore",
+    "one set mask",
+    "two sets",
+    "two sets ignore",
+    "same set",
+]
 BOUNDED = ("all below", "hardest below", "top 2 below", "ranks 0 to 2 below", "random below")
 SEMIHARD = ("semihard easiest", "semihard hardest", "semihard none")
 ANY = [name for name in NEGATIVES if name != "selective"]
@@ -112,7 +119,10 @@ LOSSES = {
     ),
     "nt_xent": Loss("nt_xent_loss", LABEL_LAYOUTS, ANY, [{"margin": 0.0}, {"margin": 0.3}]),
     "sup_con": Loss(
-        "sup_con_loss", LABEL_LAYOUTS, ["all", "top 3", "top of everything", "random everything"], [{}]
+        "sup_con_loss",
+        LABEL_LAYOUTS,
+        ["all", "top 3", "top of everything", "random everything"],
+        [{}],
     ),
     "sigmoid": Loss(
         "sigmoid_loss",
@@ -186,8 +196,7 @@ def clash(loss: str, row: Row) -> bool:
     several = loss == "nt_xent" or (loss == "info_nce" and get("positives") == "all")
     return any(
         (
-            negatives == "distance weighted"
-            and get("similarity") in ("dot", "order", "callable"),
+            negatives == "distance weighted" and get("similarity") in ("dot", "order", "callable"),
             several and negatives == "all below",
             one_set and not_queries,
             loss == "info_nce" and get("positives") == "all" and layout in ("plain", "wide"),
@@ -300,7 +309,11 @@ def settings(loss: str, row: Row, rows: int) -> dict[str, object]:
     option = dict(LOSSES[loss].options[row["option"]])
     if option.get("beta") == "one an anchor":
         option["beta"] = torch.linspace(0.5, 1.2, rows)
-    defaults = {"contrastive": {"margin": 0.2}, "triplet": {"margin": 0.2}, "margin": {"margin": 0.2}}
+    defaults = {
+        "contrastive": {"margin": 0.2},
+        "triplet": {"margin": 0.2},
+        "margin": {"margin": 0.2},
+    }
     option |= defaults.get(loss, {})
     if loss in ("info_nce", "nt_xent", "sup_con", "sigmoid"):
         option["temperature"] = torch.tensor(0.5)
@@ -432,8 +445,8 @@ def assert_matches(loss: str, row: Row, exact: Answer, eager: list[Answer]) -> N
     """Within 1e-9 in float64; else within twice the plain formula's own error, plus rounding.
 
     The plain formula runs in float32 for every narrower type, since that is what scores are promised
-    to be computed in; the rounding is that of the result: a few units of float32, and for gradients a
-    unit of the input's type for each of the parts that autograd adds up.
+    to be computed in; the rounding is that of the results: a few units of float32 at the size of the
+    largest, and for gradients a unit of the input's type for each of the parts that autograd adds up.
     """
     answer = found(loss, row)
     dtype = DTYPES[row["dtype"]]
@@ -445,7 +458,7 @@ def assert_matches(loss: str, row: Row, exact: Answer, eager: list[Answer]) -> N
             plain = max(worst(other, exact)[place] for other in eager)
             single, own = torch.finfo(torch.float32).eps, torch.finfo(dtype).eps
             is_gradient_of_set = 0 < place <= 2
-            rounding = 32 * single * (1 + magnitude) + 4 * own * magnitude * is_gradient_of_set
+            rounding = 64 * single * (1 + max(sizes)) + 4 * own * magnitude * is_gradient_of_set
             allowed = 2 * plain + rounding + 2.0**-23 * (dtype == torch.float16)
         what = "the value" if place == 0 else f"gradient {place}"
         assert error <= allowed, f"{loss} {row}: {what} is off by {error:.3g} > {allowed:.3g}"
@@ -460,7 +473,7 @@ def check(loss: str, row: Row) -> None:
     assert_matches(loss, row, exact, eager)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_every_pair_of_choices(loss: str, seed: int) -> None:
     for row in covering_array(loss, seed):
@@ -567,10 +580,27 @@ def test_a_ceiling_on_all_negatives_of_several_positives() -> None:
         found("info_nce", plain("info_nce") | {"positives": "all", "negatives": "all below"})
 
 
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_window_of_ranks_falls_back_too(backend: str) -> None:
+    """Every negative of a zero margin above its positive: nothing is below the ceiling."""
+    q, c = torch.eye(4, dtype=torch.float64), torch.ones(4, 4, dtype=torch.float64)
+    c = c - 2 * torch.eye(4, dtype=torch.float64) - torch.arange(4)[:, None] / 10
+    options = {"similarity": "dot", "directions": "queries", "reduction": "none"}
+    below, backend_object = Ceiling(0.0, -9.0), BACKENDS[backend]
+    windowed = RankWindow(1, 3, below, "hardest")
+    terms = functional.contrastive_loss(q, c, negatives=windowed, backend=backend_object, **options)
+    expected_terms = functional.contrastive_loss(
+        q, c, negatives="hardest", backend="dense", **options
+    )
+    assert torch.equal(terms[0], expected_terms[0])
+
+
 @pytest.mark.parametrize("similarity", ["dot", "order", "callable"])
 @pytest.mark.parametrize("loss", [x for x in LOSSES if "distance weighted" in LOSSES[x].negatives])
 def test_distance_weighting_wants_distances_on_the_sphere(loss: str, similarity: str) -> None:
-    match = "margin_loss with similarity" if loss == "margin" else "DistanceWeighted with similarity"
+    match = (
+        "margin_loss with similarity" if loss == "margin" else "DistanceWeighted with similarity"
+    )
     with pytest.raises(ValueError, match=match):
         found(loss, plain(loss) | {"negatives": "distance weighted", "similarity": similarity})
 

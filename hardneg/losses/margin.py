@@ -137,12 +137,14 @@ def every_negative(
     valid = has & (negatives[0] > 0), has & (negatives[1] > 0)
     found: Sums | Total
     if reduction in ("sum", "mean") and strategy.ceiling is None:
-        row_weights = anchor_weights(valid[0], reduction) if queries else None
-        column_weights = anchor_weights(valid[1], reduction) if candidates else None
-        if column_weights is not None:
-            column_weights = padded(column_weights, comparison, 0.0)
+        weights = [anchor_weights(v, reduction, p) for v in valid]
         found = executor.penalty_total(
-            comparison, penalty, of_rows, of_columns, row_weights, column_weights
+            comparison,
+            penalty,
+            of_rows,
+            of_columns,
+            weights[0] if queries else None,
+            padded(weights[1], comparison, 0.0) if candidates else None,
         )
         # the total of both directions stands in the first one asked for
         values = found.value, torch.zeros_like(found.value) if queries else found.value
@@ -154,29 +156,21 @@ def every_negative(
         found = executor.penalty_sum(comparison, penalty, of_rows, of_columns, window=window)
         values = found.rows, found.columns[:n]
 
-    def direction(
-        value: Tensor, valid: Tensor, active: Tensor, considered: Tensor, largest: Tensor
-    ) -> Direction:
-        valid = valid & (largest[:n] > -torch.inf)
-        hardest = torch.where(valid, largest[:n] + thresholds.detach(), 0.0)
-        summed = isinstance(found, Total)
-        return Direction(value, valid, active[:n], considered, p, hardest, summed)
+    def terms_of(side: int, active: Tensor, maxima: Tensor) -> Direction:
+        largest, summed = maxima[:n], isinstance(found, Total)
+        reached = valid[side] & (largest > -torch.inf)
+        hardest = torch.where(reached, largest + thresholds.detach(), 0.0)
+        return Direction(values[side], reached, active[:n], negatives[side], p, hardest, summed)
 
-    of_queries = of_candidates = None
-    if queries:
-        of_queries = direction(
-            values[0], valid[0], found.row_counts, negatives[0], found.row_maxima
-        )
-    if candidates:
-        of_candidates = direction(
-            values[1], valid[1], found.column_counts, negatives[1], found.column_maxima
-        )
-    return of_queries, of_candidates
+    return (
+        terms_of(0, found.row_counts, found.row_maxima) if queries else None,
+        terms_of(1, found.column_counts, found.column_maxima) if candidates else None,
+    )
 
 
-def anchor_weights(valid: Tensor, reduction: str) -> Float[Tensor, "n"]:
-    """1, or 1 / (number of valid anchors); 0 for the others."""
-    weights = valid.to(torch.float32)
+def anchor_weights(valid: Tensor, reduction: str, like: Tensor) -> Float[Tensor, "n"]:
+    """1, or 1 / (number of valid anchors); 0 for the others. In the type of ``like``, the scores."""
+    weights = valid.to(like.dtype)
     return weights if reduction == "sum" else weights / valid.sum().clamp(min=1)
 
 

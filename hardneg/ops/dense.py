@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
+from hardneg.energies import Energy
 from hardneg.ops import reference
-from hardneg.ops.description import Comparison
+from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
 from hardneg.penalties import Penalty
+from hardneg.selection import Selection
 
 __all__ = ["Dense", "weighted_total"]
 
@@ -21,21 +22,62 @@ __all__ = ["Dense", "weighted_total"]
 class Dense:
     """For tests, small inputs and second derivatives: O(n m) memory, O(n m d) for order and distances."""
 
-    def select(self, *args: Any, **options: Any) -> Selected:
+    def select(
+        self,
+        comparison: Comparison,
+        selection: Selection,
+        among: Among = "negatives",
+        window: Window | None = None,
+        seed: Tensor | None = None,
+        rows: bool = True,
+        columns: bool = True,
+        hardest: bool = False,
+    ) -> Selected:
         """See ``Executor``."""
-        return Selected(*reference.select(*args, **options))
+        return Selected(
+            *reference.select(comparison, selection, among, window, seed, rows, columns, hardest)
+        )
 
-    def select_per_pair(self, *args: Any, **options: Any) -> Tensor:
+    def select_per_pair(
+        self,
+        comparison: Comparison,
+        anchors: Tensor,
+        ceilings: Tensor,
+        selection: Selection,
+        seed: Tensor | None = None,
+    ) -> Tensor:
         """See ``Executor``."""
-        return reference.select_per_pair(*args, **options)
+        return reference.select_per_pair(comparison, anchors, ceilings, selection, seed)
 
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``."""
         return reference.pair_scores(comparison, rows, columns)
 
-    def penalty_sum(self, *args: Any, **options: Any) -> Sums:
+    def penalty_sum(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+        window: Window | None = None,
+    ) -> Sums:
         """See ``Executor``."""
-        return Sums(*reference.penalty_sum(*args, **options))
+        return Sums(
+            *reference.penalty_sum(
+                comparison,
+                penalty,
+                row_thresholds,
+                column_thresholds,
+                among=among,
+                sign=sign,
+                scale=scale,
+                window=window,
+            )
+        )
 
     def penalty_total(
         self,
@@ -45,11 +87,21 @@ class Dense:
         column_thresholds: Tensor | None,
         row_weights: Tensor | None,
         column_weights: Tensor | None,
-        **options: Any,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
-        thresholds = row_thresholds, column_thresholds
-        sums = self.penalty_sum(comparison, penalty, *thresholds, **options)
+        sums = self.penalty_sum(
+            comparison,
+            penalty,
+            row_thresholds,
+            column_thresholds,
+            among=among,
+            sign=sign,
+            scale=scale,
+        )
         return weighted_total(sums, row_weights, column_weights)
 
     def positives_penalty(
@@ -63,15 +115,36 @@ class Dense:
         per_pair: bool = False,
     ) -> BatchAll:
         """See ``Executor``."""
-        options = (margin, ceiling, per_pair)
-        found = BatchAll(*reference.positives_penalty(comparison, penalty, *options))
+        found = BatchAll(
+            *reference.positives_penalty(comparison, penalty, margin, ceiling, per_pair)
+        )
         return found._replace(sums=found.sums.sum()) if total else found
 
-    def logsumexp(self, *args: Any, **options: Any) -> LogSumExp:
+    def logsumexp(
+        self,
+        comparison: Comparison,
+        energy: Energy,
+        *,
+        among: Among = "negatives",
+        scale: Tensor | None = None,
+        window: Window | None = None,
+        rows: bool = True,
+        columns: bool = True,
+    ) -> LogSumExp:
         """See ``Executor``."""
-        return LogSumExp(*reference.logsumexp(*args, **options))
+        return LogSumExp(
+            *reference.logsumexp(
+                comparison,
+                energy,
+                among=among,
+                scale=scale,
+                window=window,
+                rows=rows,
+                columns=columns,
+            )
+        )
 
-    def admitted_counts(self, comparison: Comparison, among: str) -> tuple[Tensor, Tensor]:
+    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""
         return reference.admitted_counts(comparison, among)
 

@@ -78,7 +78,7 @@ class Executor(Protocol):
         comparison: Comparison,
         selection: Selection,
         among: Among = "negatives",
-        window: Window = Window(),
+        window: Window | None = None,
         seed: Tensor | None = None,
         rows: bool = True,
         columns: bool = True,
@@ -111,7 +111,7 @@ class Executor(Protocol):
         among: Among = "negatives",
         sign: float = 1.0,
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
     ) -> Sums:
         """Sums of phi(sign * (scale * score - threshold)) over each anchor's admitted candidates."""
 
@@ -149,7 +149,7 @@ class Executor(Protocol):
         *,
         among: Among = "negatives",
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
         rows: bool = True,
         columns: bool = True,
     ) -> LogSumExp:

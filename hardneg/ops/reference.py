@@ -86,7 +86,7 @@ def select(
     comparison: Comparison,
     selection: Selection,
     among: Among = "negatives",
-    window: Window = Window(),
+    window: Window | None = None,
     seed: Int[Tensor, ""] | None = None,
     rows: bool = True,
     columns: bool = True,
@@ -98,6 +98,7 @@ def select(
     window (for mining statistics); else the last two results are empty.
     """
     s, taken = scores(comparison), mask(comparison, among)
+    window = window or Window()
     relation, similarity = comparison.relation, comparison.similarity
     n, m = s.shape
     row = torch.arange(n, device=s.device) + relation.row_offset
@@ -169,7 +170,7 @@ def penalty_sum(
     among: Among = "negatives",
     sign: float = 1.0,
     scale: Float[Tensor, ""] | None = None,
-    window: Window = Window(),
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sum over the admitted candidates of ``phi(sign * (scale * score - threshold))``.
 
@@ -178,6 +179,7 @@ def penalty_sum(
     """
     s, taken = scores(comparison), mask(comparison, among)
     z = s if scale is None else s * scale
+    window = window or Window()
     none = s.new_zeros(0)
     sums, counts, maxima = [], [], []
     sides = (
@@ -196,7 +198,7 @@ def penalty_sum(
         sums.append(value.sum(1))
         counts.append((value.detach() > 0).sum(1))
         maxima.append(torch.where(inside, x.detach(), -math.inf).amax(1))
-    return *sums, *counts, *maxima
+    return sums[0], sums[1], counts[0], counts[1], maxima[0], maxima[1]
 
 
 def positives_penalty(
@@ -236,7 +238,7 @@ def logsumexp(
     *,
     among: Among = "negatives",
     scale: Float[Tensor, ""] | None = None,
-    window: Window = Window(),
+    window: Window | None = None,
     rows: bool = True,
     columns: bool = True,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
@@ -246,6 +248,7 @@ def logsumexp(
     """
     s, taken = scores(comparison), mask(comparison, among)
     logits = energy(s) if scale is None else energy(s) * scale
+    window = window or Window()
     sides = (
         (rows, logits, within(s.detach(), window.row_floor, window.row_ceiling) & taken),
         (

@@ -48,8 +48,8 @@ def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
     """A result and a largest exponent for each query and each candidate."""
     n = a.queries.shape[0] if a.rows else 0
     m = a.candidates.shape[0] if a.columns else 0
-    like = {"dtype": vector_type(a.queries)}
-    return tuple(a.queries.new_empty(length, **like) for length in (n, m, n, m))
+    kind = vector_type(a.queries)
+    return tuple(a.queries.new_empty(length, dtype=kind) for length in (n, m, n, m))
 
 
 @operator("logsumexp", LogSumExp, 4, shapes)

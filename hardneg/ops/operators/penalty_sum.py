@@ -39,7 +39,9 @@ class WeightedPenaltySum(PenaltySum):
     column_weights: Tensor | None
 
 
-def run(a: PenaltySum, **weights: Tensor | None) -> Any:
+def run(
+    a: PenaltySum, row_weights: Tensor | None = None, column_weights: Tensor | None = None
+) -> tuple[PenaltySums, PenaltyGradients | None]:
     """One pass over the tiles."""
     return penalty_pass(
         a.comparison,
@@ -50,18 +52,20 @@ def run(a: PenaltySum, **weights: Tensor | None) -> Any:
         a.sign,
         a.scale,
         a.window,
-        tile=a.tile_size,
-        **weights,
+        row_weights,
+        column_weights,
+        a.tile_size,
     )
 
 
 def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
     """Sums and counts of each side that has thresholds."""
-    both = a.row_thresholds, a.column_thresholds
-    lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in both]
+    sides = a.row_thresholds, a.column_thresholds
+    lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in sides]
     sums = [a.queries.new_empty(n, dtype=vector_type(a.queries)) for n in lengths]
-    counts = (torch.empty_like(x, dtype=torch.long) for x in sums)
-    return *sums, *counts, *(torch.empty_like(x) for x in sums)
+    counts = [torch.empty_like(x, dtype=torch.long) for x in sums]
+    maxima = [torch.empty_like(x) for x in sums]
+    return *sums, *counts, *maxima
 
 
 def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
@@ -80,8 +84,13 @@ def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
 
 def tensors_of(found: PenaltyGradients) -> tuple[Tensor, ...]:
     """The gradients in the operators' order."""
-    thresholds = found.row_thresholds, found.column_thresholds
-    return found.queries, found.candidates, found.scale, *thresholds
+    return (
+        found.queries,
+        found.candidates,
+        found.scale,
+        found.row_thresholds,
+        found.column_thresholds,
+    )
 
 
 @operator("penalty_sum", PenaltySum, 6, sums_shapes)
@@ -94,7 +103,8 @@ def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
 @operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
 def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The tiles once more, now with the weight of every anchor known."""
-    _, gradients = run(a, row_weights=a.row_weights, column_weights=a.column_weights)
+    _, gradients = run(a, a.row_weights, a.column_weights)
+    assert gradients is not None
     return tensors_of(gradients)
 
 
@@ -103,12 +113,17 @@ def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     WeightedPenaltySum,
     10,
     lambda a: (
-        (a.queries.new_empty((), dtype=vector_type(a.queries)), *sums_shapes(a)[2:], *gradient_shapes(a))
+        (
+            a.queries.new_empty((), dtype=vector_type(a.queries)),
+            *sums_shapes(a)[2:],
+            *gradient_shapes(a),
+        )
     ),
 )
 def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
-    sums, gradients = run(a, row_weights=a.row_weights, column_weights=a.column_weights)
+    sums, gradients = run(a, a.row_weights, a.column_weights)
+    assert gradients is not None
     total = gradients.scale.new_zeros((), dtype=torch.float64)
     for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
         if weights is not None:
@@ -136,12 +151,12 @@ def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
 
 def backward(ctx: Any, rows: Tensor, columns: Tensor, *_: Tensor) -> Any:
     """Weights are the upstream gradients of the sums."""
-    a, _outputs = PenaltySum.restore(ctx)
-    weights = (
+    a, _ = PenaltySum.restore(ctx)
+    found = torch.ops.hardneg.penalty_sum_backward(
+        *a.values(),
         None if a.row_thresholds is None else rows.contiguous(),
         None if a.column_thresholds is None else columns.contiguous(),
     )
-    found = torch.ops.hardneg.penalty_sum_backward(*a.values(), *weights)
     return gradients_of(a, found)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg import penalties
 from hardneg.ceilings import Ceiling
 from hardneg.ops.operators.registration import Compared, differentiable, operator, vector_type
-from hardneg.ops.tiled.positives_penalty import positives_penalty
+from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 
 __all__ = ["PositivesPenalty"]
 
@@ -33,7 +33,9 @@ class Weighted(PositivesPenalty):
     weights: Tensor
 
 
-def run(a: PositivesPenalty, weights: Tensor | None) -> Any:
+def run(
+    a: PositivesPenalty, weights: Tensor | None
+) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
     """One pass over blocks of full rows."""
     return positives_penalty(
         a.comparison,
@@ -72,6 +74,7 @@ def run_sums(a: PositivesPenalty) -> tuple[Tensor, ...]:
 def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
     """The blocks once more, now with the weights known."""
     _, gradients = run(a, a.weights)
+    assert gradients is not None
     return gradients
 
 
@@ -91,6 +94,7 @@ def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
     """The sum over all anchors, the counts, and in the same pass the gradients."""
     kind = vector_type(a.queries)
     terms, gradients = run(a, a.queries.new_ones(a.queries.shape[0], dtype=kind))
+    assert gradients is not None
     return (
         terms.sums.double().sum().to(kind),
         terms.counts,
@@ -102,16 +106,16 @@ def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
 
 def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
     """Weights are the upstream gradients of the sums."""
-    a, _outputs = PositivesPenalty.restore(ctx)
-    found = torch.ops.hardneg.positives_penalty_backward(*a.values(), upstream.contiguous())
-    return PositivesPenalty.gradients(queries=found[0], candidates=found[1])
+    a, _ = PositivesPenalty.restore(ctx)
+    dq, dc = torch.ops.hardneg.positives_penalty_backward(*a.values(), upstream.contiguous())
+    return PositivesPenalty.gradients(queries=dq, candidates=dc)
 
 
 def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
     """Scale what the forward pass computed."""
-    _, outputs = PositivesPenalty.restore(ctx)
-    found = [torch.ops.hardneg.scaled(upstream, x) for x in outputs[4:]]
-    return PositivesPenalty.gradients(queries=found[0], candidates=found[1])
+    outputs = PositivesPenalty.restore(ctx)[1]
+    dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[4:])
+    return PositivesPenalty.gradients(queries=dq, candidates=dc)
 
 
 differentiable("positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward")

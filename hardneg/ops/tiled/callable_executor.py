@@ -14,13 +14,20 @@ from hardneg.energies import Energy
 from hardneg.ops.dense import weighted_total
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
-from hardneg.ops.tiled import logsumexp, pair_scores, penalty_sum, positives_penalty, relation
+from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
+from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
+from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
+from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
 __all__ = ["CallableTiled"]
+
+Saved = tuple[Any, ...]
+"""Tensors, or None in place of one that was not given."""
 
 
 class Recomputed(torch.autograd.Function):
@@ -30,7 +37,7 @@ class Recomputed(torch.autograd.Function):
     def forward(
         ctx: Any,
         run: Callable[..., tuple[Tensor, ...]],
-        differentiate: Callable[..., tuple[Tensor | None, ...]],
+        differentiate: Callable[[Saved, Saved, Saved], tuple[Tensor | None, ...]],
         results: int,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
@@ -66,15 +73,26 @@ class CallableTiled:
         comparison: Comparison,
         selection: Selection,
         among: Among = "negatives",
-        window: Window = Window(),
+        window: Window | None = None,
         seed: Tensor | None = None,
         rows: bool = True,
         columns: bool = True,
         hardest: bool = False,
     ) -> Selected:
         """See ``Executor``."""
-        sides = (rows, columns, hardest, self.tile)
-        return Selected(*select(comparison, selection, among, window, seed, *sides))
+        return Selected(
+            *select(
+                comparison,
+                selection,
+                among,
+                window or Window(),
+                seed,
+                rows,
+                columns,
+                hardest,
+                self.tile,
+            )
+        )
 
     @torch.no_grad()
     def select_per_pair(
@@ -90,17 +108,16 @@ class CallableTiled:
 
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``."""
-        pairs = rows.reshape(-1), columns.reshape(-1)
+        similarity, r, c = comparison.similarity, rows.reshape(-1), columns.reshape(-1)
 
-        def run(q: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-            return (pair_scores.pair_scores(comparison.similarity, q, c, *pairs),)
+        def run(queries: Tensor, candidates: Tensor) -> tuple[Tensor]:
+            return (pair_scores(similarity, queries, candidates, r, c),)
 
-        def differentiate(tensors: Any, outputs: Any, upstream: Any) -> Any:
-            given = (comparison.similarity, *tensors, *pairs, upstream[0])
-            return pair_scores.pair_scores_backward(*given)
+        def differentiate(given: Saved, results: Saved, upstream: Saved) -> tuple[Tensor, Tensor]:
+            return pair_scores_backward(similarity, given[0], given[1], r, c, upstream[0])
 
-        embeddings = comparison.queries, comparison.candidates
-        return Recomputed.apply(run, differentiate, 1, *embeddings)[0].view(rows.shape)
+        found = Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
+        return found[0].view(rows.shape)
 
     def penalty_sum(
         self,
@@ -112,25 +129,49 @@ class CallableTiled:
         among: Among = "negatives",
         sign: float = 1.0,
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
     ) -> Sums:
         """See ``Executor``."""
 
-        def scan(given: tuple[Any, ...], *weights: Tensor | None) -> Any:
-            q, c, rows, columns, factor = given
-            compared = replace(comparison, queries=q, candidates=c)
-            told = (penalty, rows, columns, among, sign, factor, window)
-            return penalty_sum.penalty_pass(compared, *told, *weights, tile=self.tile)
+        def scan(
+            given: Saved, row_weights: Tensor | None = None, column_weights: Tensor | None = None
+        ) -> tuple[PenaltySums, PenaltyGradients | None]:
+            queries, candidates, rows, columns, factor = given
+            return penalty_pass(
+                replace(comparison, queries=queries, candidates=candidates),
+                penalty,
+                rows,
+                columns,
+                among,
+                sign,
+                factor,
+                window or Window(),
+                row_weights,
+                column_weights,
+                self.tile,
+            )
 
-        def run(*given: Any) -> tuple[Tensor, ...]:
+        def run(*given: Tensor | None) -> tuple[Tensor, ...]:
             sums, _ = scan(given)
-            counts, maxima = (sums.row_counts, sums.column_counts), (sums.row_maxima,)
-            return sums.rows, sums.columns, *counts, *maxima, sums.column_maxima
+            return (
+                sums.rows,
+                sums.columns,
+                sums.row_counts,
+                sums.column_counts,
+                sums.row_maxima,
+                sums.column_maxima,
+            )
 
-        def differentiate(given: Any, outputs: Any, upstream: Any) -> Any:
+        def differentiate(
+            given: Saved, results: Saved, upstream: Saved
+        ) -> tuple[Tensor | None, ...]:
             _, _, rows, columns, factor = given
-            weights = (None if rows is None else upstream[0],)
-            _, found = scan(given, *weights, None if columns is None else upstream[1])
+            _, found = scan(
+                given,
+                None if rows is None else upstream[0],
+                None if columns is None else upstream[1],
+            )
+            assert found is not None
             return (
                 found.queries,
                 found.candidates,
@@ -139,9 +180,17 @@ class CallableTiled:
                 None if factor is None else found.scale,
             )
 
-        tensors = (row_thresholds, column_thresholds, scale)
-        inputs = (comparison.queries, comparison.candidates, *tensors)
-        return Sums(*Recomputed.apply(run, differentiate, 2, *inputs))
+        found = Recomputed.apply(
+            run,
+            differentiate,
+            2,
+            comparison.queries,
+            comparison.candidates,
+            row_thresholds,
+            column_thresholds,
+            scale,
+        )
+        return Sums(*found)
 
     def penalty_total(
         self,
@@ -151,11 +200,21 @@ class CallableTiled:
         column_thresholds: Tensor | None,
         row_weights: Tensor | None,
         column_weights: Tensor | None,
-        **options: Any,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
-        thresholds = row_thresholds, column_thresholds
-        sums = self.penalty_sum(comparison, penalty, *thresholds, **options)
+        sums = self.penalty_sum(
+            comparison,
+            penalty,
+            row_thresholds,
+            column_thresholds,
+            among=among,
+            sign=sign,
+            scale=scale,
+        )
         return weighted_total(sums, row_weights, column_weights)
 
     def positives_penalty(
@@ -170,20 +229,26 @@ class CallableTiled:
     ) -> BatchAll:
         """See ``Executor``."""
 
-        def scan(q: Tensor, c: Tensor, weights: Tensor | None) -> Any:
-            compared = replace(comparison, queries=q, candidates=c)
-            options = (penalty, margin, ceiling, per_pair, weights, self.tile)
-            return positives_penalty.positives_penalty(compared, *options)
+        def scan(
+            queries: Tensor, candidates: Tensor, weights: Tensor | None
+        ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
+            compared = replace(comparison, queries=queries, candidates=candidates)
+            return positives_penalty(
+                compared, penalty, margin, ceiling, per_pair, weights, self.tile
+            )
 
-        def run(q: Tensor, c: Tensor) -> tuple[Tensor, ...]:
-            terms, _ = scan(q, c, None)
+        def run(queries: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
+            terms, _ = scan(queries, candidates, None)
             return terms.sums, terms.counts, terms.maxima, terms.positive_sums
 
-        def differentiate(tensors: Any, outputs: Any, upstream: Any) -> Any:
-            return scan(*tensors, upstream[0])[1]
+        def differentiate(given: Saved, results: Saved, upstream: Saved) -> tuple[Tensor, Tensor]:
+            _, gradients = scan(given[0], given[1], upstream[0])
+            assert gradients is not None
+            return gradients
 
-        embeddings = comparison.queries, comparison.candidates
-        found = BatchAll(*Recomputed.apply(run, differentiate, 1, *embeddings))
+        found = BatchAll(
+            *Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
+        )
         return found._replace(sums=found.sums.sum()) if total else found
 
     def logsumexp(
@@ -193,34 +258,46 @@ class CallableTiled:
         *,
         among: Among = "negatives",
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
         rows: bool = True,
         columns: bool = True,
     ) -> LogSumExp:
         """See ``Executor``."""
 
-        def run(q: Tensor, c: Tensor, factor: Tensor | None) -> tuple[Tensor, ...]:
-            compared = replace(comparison, queries=q, candidates=c)
-            options = (energy, among, factor, window, rows, columns, self.tile)
-            return logsumexp.logsumexp(compared, *options)
+        bounds = window or Window()
 
-        def differentiate(given: Any, outputs: Any, upstream: Any) -> Any:
-            compared = replace(comparison, queries=given[0], candidates=given[1])
-            wanted = (upstream[0] if rows else None, upstream[1] if columns else None)
-            options = (energy, among, given[2], window, outputs[:2], wanted, self.tile)
-            dq, dc, factor = logsumexp.logsumexp_backward(compared, *options)
-            return dq, dc, None if given[2] is None else factor
+        def run(queries: Tensor, candidates: Tensor, factor: Tensor | None) -> tuple[Tensor, ...]:
+            compared = replace(comparison, queries=queries, candidates=candidates)
+            return logsumexp(compared, energy, among, factor, bounds, rows, columns, self.tile)
 
-        inputs = (comparison.queries, comparison.candidates, scale)
-        return LogSumExp(*Recomputed.apply(run, differentiate, 2, *inputs))
+        def differentiate(
+            given: Saved, results: Saved, upstream: Saved
+        ) -> tuple[Tensor, Tensor, Tensor | None]:
+            queries, candidates, factor = given
+            of_rows, of_columns, *_ = results
+            dq, dc, slope = logsumexp_backward(
+                replace(comparison, queries=queries, candidates=candidates),
+                energy,
+                among,
+                factor,
+                bounds,
+                (of_rows, of_columns),
+                (upstream[0] if rows else None, upstream[1] if columns else None),
+                self.tile,
+            )
+            return dq, dc, None if factor is None else slope
 
-    def admitted_counts(self, comparison: Comparison, among: str) -> tuple[Tensor, Tensor]:
+        found = Recomputed.apply(
+            run, differentiate, 2, comparison.queries, comparison.candidates, scale
+        )
+        return LogSumExp(*found)
+
+    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""
         n, m = len(comparison.queries), len(comparison.candidates)
-        device = comparison.queries.device
-        return relation.admitted_counts(comparison.relation, among, n, m, device)
+        return admitted_counts(comparison.relation, among, n, m, comparison.queries.device)
 
     def positive_pairs(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""
         n, m = len(comparison.queries), len(comparison.candidates)
-        return relation.positive_pairs(comparison.relation, n, m, comparison.queries.device)
+        return positive_pairs(comparison.relation, n, m, comparison.queries.device)

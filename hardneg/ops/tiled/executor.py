@@ -57,15 +57,23 @@ class Tiled:
         comparison: Comparison,
         selection: Selection,
         among: Among = "negatives",
-        window: Window = Window(),
+        window: Window | None = None,
         seed: Tensor | None = None,
         rows: bool = True,
         columns: bool = True,
         hardest: bool = False,
     ) -> Selected:
         """See ``Executor``."""
-        described = (*self.described(comparison), *bounds(window), seed, among)
-        found = OPERATORS.select(*described, *spelled(selection), rows, columns, hardest)
+        found = OPERATORS.select(
+            *self.described(comparison),
+            *bounds(window),
+            seed,
+            among,
+            *spelled(selection),
+            rows,
+            columns,
+            hardest,
+        )
         return Selected(*found)
 
     def select_per_pair(
@@ -77,14 +85,19 @@ class Tiled:
         seed: Tensor | None = None,
     ) -> Tensor:
         """See ``Executor``."""
-        described = (*self.described(comparison), anchors, ceilings.detach(), seed)
-        return OPERATORS.select_per_pair(*described, *spelled(selection))
+        return OPERATORS.select_per_pair(
+            *self.described(comparison), anchors, ceilings.detach(), seed, *spelled(selection)
+        )
 
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``."""
-        pairs = rows.reshape(-1), columns.reshape(-1)
-        embeddings = comparison.queries, comparison.candidates
-        found = OPERATORS.pair_scores(*embeddings, *pairs, comparison.similarity.code)
+        found = OPERATORS.pair_scores(
+            comparison.queries,
+            comparison.candidates,
+            rows.reshape(-1),
+            columns.reshape(-1),
+            comparison.similarity.code,
+        )
         return found.view(rows.shape)
 
     def penalty_sum(
@@ -97,12 +110,20 @@ class Tiled:
         among: Among = "negatives",
         sign: float = 1.0,
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
     ) -> Sums:
         """See ``Executor``."""
-        described = (*self.described(comparison), *bounds(window))
-        told = (row_thresholds, column_thresholds, scale, among, penalty.code, sign)
-        return Sums(*OPERATORS.penalty_sum(*described, *told))
+        found = OPERATORS.penalty_sum(
+            *self.described(comparison),
+            *bounds(window),
+            row_thresholds,
+            column_thresholds,
+            scale,
+            among,
+            penalty.code,
+            sign,
+        )
+        return Sums(*found)
 
     def penalty_total(
         self,
@@ -118,14 +139,30 @@ class Tiled:
         scale: Tensor | None = None,
     ) -> Total:
         """See ``Executor``. Without autograd the plain sums do, a third of the work."""
-        told = {"among": among, "sign": sign, "scale": scale}
-        thresholds = row_thresholds, column_thresholds
         if not torch.is_grad_enabled():
-            sums = self.penalty_sum(comparison, penalty, *thresholds, **told)
+            sums = self.penalty_sum(
+                comparison,
+                penalty,
+                row_thresholds,
+                column_thresholds,
+                among=among,
+                sign=sign,
+                scale=scale,
+            )
             return weighted_total(sums, row_weights, column_weights)
-        described = (*self.described(comparison), *bounds(Window()), *thresholds)
-        rest = (scale, among, penalty.code, sign, row_weights, column_weights)
-        return Total(*OPERATORS.penalty_total(*described, *rest)[:5])
+        found = OPERATORS.penalty_total(
+            *self.described(comparison),
+            *bounds(None),
+            row_thresholds,
+            column_thresholds,
+            scale,
+            among,
+            penalty.code,
+            sign,
+            row_weights,
+            column_weights,
+        )
+        return Total(*found[:5])
 
     def positives_penalty(
         self,
@@ -138,12 +175,17 @@ class Tiled:
         per_pair: bool = False,
     ) -> BatchAll:
         """See ``Executor``."""
-        bound = [] if ceiling is None else [ceiling.relative, ceiling.offset]
-        described = (*self.described(comparison), penalty.code, margin, bound, per_pair)
-        if total and torch.is_grad_enabled():
-            return BatchAll(*OPERATORS.positives_penalty_total(*described)[:4])
-        found = BatchAll(*OPERATORS.positives_penalty(*described))
-        return found._replace(sums=found.sums.sum()) if total else found
+        in_one_pass = total and torch.is_grad_enabled()
+        run = OPERATORS.positives_penalty_total if in_one_pass else OPERATORS.positives_penalty
+        found = run(
+            *self.described(comparison),
+            penalty.code,
+            margin,
+            [] if ceiling is None else [ceiling.relative, ceiling.offset],
+            per_pair,
+        )
+        terms = BatchAll(*found[:4])
+        return terms._replace(sums=terms.sums.sum()) if total and not in_one_pass else terms
 
     def logsumexp(
         self,
@@ -152,16 +194,24 @@ class Tiled:
         *,
         among: Among = "negatives",
         scale: Tensor | None = None,
-        window: Window = Window(),
+        window: Window | None = None,
         rows: bool = True,
         columns: bool = True,
     ) -> LogSumExp:
         """See ``Executor``."""
-        described = (*self.described(comparison), *bounds(window), scale, among)
-        told = (energy.code, energies.parameters(energy), rows, columns)
-        return LogSumExp(*OPERATORS.logsumexp(*described, *told))
+        found = OPERATORS.logsumexp(
+            *self.described(comparison),
+            *bounds(window),
+            scale,
+            among,
+            energy.code,
+            energies.parameters(energy),
+            rows,
+            columns,
+        )
+        return LogSumExp(*found)
 
-    def admitted_counts(self, comparison: Comparison, among: str) -> tuple[Tensor, Tensor]:
+    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""
         rows, columns = OPERATORS.admitted_counts(*self.described(comparison), among)
         return rows, columns
@@ -172,8 +222,9 @@ class Tiled:
         return anchors, positives
 
 
-def bounds(window: Window) -> tuple[Tensor | None, ...]:
+def bounds(window: Window | None) -> tuple[Tensor | None, ...]:
     """The bounds in the operators' order, detached: a window is not differentiated."""
+    window = window or Window()
     four = (window.row_floor, window.row_ceiling, window.column_floor, window.column_ceiling)
     return tuple(None if bound is None else bound.detach() for bound in four)
 

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: test test-all lint types demo bench clean
+
+test: lint types            ## lint, check types, run the tests
+	$(BIN)/python -m pytest -q -n 2
+
+test-all: lint types        ## the full product of the test matrix too
+	$(BIN)/python -m pytest -q -n 2 --full
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+demo: $(STAMP)              ## train on handwritten digits with several strategies
+	$(BIN)/python examples/digits.py
+
+bench: $(STAMP)             ## time and memory beside the dense formulas and the peers
+	$(BIN)/pip install --quiet -e ".[bench]"
+	$(BIN)/python -m benchmarks.core
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

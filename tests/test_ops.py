@@ -1,0 +1,733 @@
+"""The reductions: tiled against dense on random cases, ties, draws, operators and derivatives.
+
+The dense definitions (``hardneg.ops.reference``) are held to an oracle by ``test_matrix.py``; here
+every other implementation is held to them, with every kind of relation, window, order and fallback.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hardneg.ceilings import Ceiling
+from hardneg.energies import CircleNegative, CirclePositive, Linear
+from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+from hardneg.ops.tiled.callable_executor import CallableTiled
+from hardneg.ops.tiled.executor import Tiled
+from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
+from hardneg.selection import Selection
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, is_closed
+
+CASES = range(30)
+cases = pytest.mark.parametrize("seed", CASES)
+OPERATORS = torch.ops.hardneg
+
+
+def squashed(q: Tensor, c: Tensor) -> Tensor:
+    """A callable similarity, not symmetric."""
+    return (q @ c.T - 0.1 * c.sum(1)).tanh()
+
+
+SIMILARITIES = [
+    Cosine(),
+    Dot(),
+    Euclidean(),
+    SquaredEuclidean(),
+    Order(),
+    Order("queries"),
+    squashed,
+]
+TILES = [None, (1, 1), (3, 4), (7, 100), (64, 64), (200, 33)]
+AMONG = ["negatives", "positives", "others"]
+
+
+def tiled(comparison: Comparison, tile: tuple[int, int] | None) -> Executor:
+    return Tiled(tile) if is_closed(comparison.similarity) else CallableTiled(tile)
+
+
+@dataclass(eq=False)
+class Case:
+    """One random comparison, leaves that want a gradient, and a source of further choices."""
+
+    comparison: Comparison
+    leaves: list[Tensor]
+    rng: random.Random
+    generator: torch.Generator
+    executor: Executor
+    integer: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.comparison.queries), len(self.comparison.candidates)
+
+    @property
+    def scores(self) -> Tensor:
+        c = self.comparison
+        return c.similarity(c.queries, c.candidates).detach()
+
+    @property
+    def tolerance(self) -> float:
+        """Relative rounding of float64 sums, and of gradients that divide by a distance."""
+        return 1e-9
+
+    def tolerance_of(self, *penalties: object) -> float:
+        """Autograd's softplus has slope 1 from 20 on, the declared slope is exact: 2e-9 apart a term."""
+        return 2e-8 if Logistic() in penalties else self.tolerance
+
+    def draw(self, *size: int) -> Tensor:
+        return torch.randn(*size, generator=self.generator, dtype=torch.float64)
+
+    def leaf(self, *size: int) -> Tensor:
+        return self.draw(*size).requires_grad_()
+
+    def bound(self, length: int) -> Tensor | None:
+        """Bounds near actual scores, on which none of them falls; or none."""
+        if self.rng.random() < 0.5:
+            return None
+        scores = self.scores.flatten()
+        return scores[torch.randint(len(scores), (length,), generator=self.generator)] + 0.00137
+
+    def window(self) -> Window:
+        n, m = self.shape
+        if self.rng.random() < 0.4:
+            return Window()
+        return Window(self.bound(n), self.bound(n), self.bound(m), self.bound(m))
+
+
+def case(seed: int, similarity: object = None) -> Case:
+    """Sizes down to 1, rectangles either way, ids, masks, one set, offsets, swapped sides, ties."""
+    rng, g = random.Random(seed), torch.Generator().manual_seed(seed)
+    n = rng.choice([1, 2, 5, 17, 40])
+    m, d = rng.choice([1, 3, n, n + 7, 90]), rng.choice([1, 3, 8])
+    kind = rng.choice(["nothing", "ids", "mask", "ids and ignore", "one set"])
+    same = kind == "one set"
+    integer = rng.random() < 0.3
+    q = torch.randn(n, d, generator=g, dtype=torch.float64)
+    c = q.clone() if same else torch.randn(m, d, generator=g, dtype=torch.float64)
+    if integer:
+        q, c = (2 * q).round(), (2 * c).round()
+    m = len(c)
+    ids = torch.randint(0, 4, (n,), generator=g), torch.randint(0, 4, (m,), generator=g)
+    offset = rng.choice([0, 0, 2])
+    told = {"row_offset": offset, "column_offset": offset if same else rng.choice([0, 0, 1])}
+    if same:
+        told |= {"row_ids": ids[0], "column_ids": ids[0], "same_set": True}
+    else:
+        told["paired"] = rng.random() < 0.5
+    if "ids" in kind:
+        told |= {"row_ids": ids[0], "column_ids": ids[1]}
+    if kind == "mask":
+        told["positives"] = torch.rand(n, m, generator=g) < 0.3
+    if "ignore" in kind:
+        told["ignore"] = torch.rand(n, m, generator=g) < 0.3
+    similarity = similarity or SIMILARITIES[seed % len(SIMILARITIES)]
+    comparison = Comparison(q.requires_grad_(), c.requires_grad_(), similarity, Relation(**told))
+    if rng.random() < 0.3:
+        comparison = comparison.swapped()
+    executor = tiled(comparison, rng.choice(TILES))
+    leaves = [comparison.queries, comparison.candidates]
+    return Case(comparison, leaves, rng, g, executor, integer)
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    assert found.shape == expected.shape, what
+    assert found.dtype == expected.dtype, what
+    infinite = expected.isinf()
+    assert torch.equal(found[infinite], expected[infinite]), what
+    error = ((found - expected).abs() / (1 + expected.abs()))[~infinite]
+    assert not (error > tolerance).any(), f"{what} is off by {error.max():.3g}"
+    assert not error.isnan().any(), f"{what} has NaN"
+
+
+def assert_agree(
+    run: Callable[[Executor], tuple[Tensor, list[Tensor]]],
+    executor: Executor,
+    leaves: list[Tensor],
+    tolerance: float,
+) -> None:
+    """Same value, same other results and same gradients from the executor as from the definition."""
+    answers = []
+    for one in (Dense(), executor):
+        value, others = run(one)
+        gradients: list[Tensor | None] = [None] * len(leaves)
+        if value.requires_grad:
+            gradients = list(torch.autograd.grad(value, leaves, allow_unused=True))
+        answers.append((value.detach(), others, gradients))
+    (value, others, gradients), (found, found_others, found_gradients) = answers
+    assert_close(found, value, tolerance, "value")
+    for place, (x, y) in enumerate(zip(found_others, others, strict=True)):
+        assert_close(x.double(), y.double(), tolerance, f"further result {place}")
+    pairs = zip(found_gradients, gradients, leaves, strict=True)
+    for place, (x, y, leaf) in enumerate(pairs):
+        x, y = (torch.zeros_like(leaf) if g is None else g for g in (x, y))
+        assert_close(x, y, tolerance, f"gradient {place}")
+
+
+# --- tiled equals dense
+
+
+def selection_of(one: Case) -> Selection:
+    orders = ["highest", "lowest", "random"]
+    if isinstance(one.comparison.similarity, Cosine | Euclidean | SquaredEuclidean):
+        orders.append("distance_weighted")
+    order = one.rng.choice(orders)
+    k = one.rng.choice([1, 2, 5, 40])
+    skip = one.rng.choice([0, 1]) if k > 1 and order == "highest" else 0
+    parameters = (8.0, 0.5, 1.4) if order == "distance_weighted" else ()
+    fallback = "none" if skip else one.rng.choice(["none", "easiest", "hardest"])
+    return Selection(order, k, skip, parameters, fallback)
+
+
+def assert_same_choice(found: Tensor, expected: Tensor, scores: Tensor, exact: bool) -> None:
+    """The same indices; where scores are rounded, another index only for an equal score."""
+    assert found.shape == expected.shape
+    assert found.dtype == torch.int64
+    for i, place in (found != expected).nonzero().tolist():
+        u, v = int(found[i, place]), int(expected[i, place])
+        assert not exact, f"anchor {i} takes {u}, not {v}"
+        assert u >= 0, f"anchor {i} takes none, not {v}"
+        assert v >= 0, f"anchor {i} takes {u}, not none"
+        assert abs(scores[i, u] - scores[i, v]) < 1e-9, f"anchor {i} takes {u}, not {v}"
+
+
+@cases
+@pytest.mark.parametrize("among", AMONG)
+def test_select(seed: int, among: str) -> None:
+    one = case(seed)
+    selection, window = selection_of(one), one.window()
+    told = (one.comparison, selection, among, window, torch.tensor(one.rng.randrange(1 << 40)))
+    expected = Dense().select(*told, hardest=True)
+    found = one.executor.select(*told, hardest=True)
+    scores = one.scores
+    exact = one.integer and isinstance(one.comparison.similarity, Dot | SquaredEuclidean)
+    exact = exact or (not one.integer and scores.unique().numel() == scores.numel())
+    for x, y, s in zip(found, expected, (scores, scores.T) * 2, strict=True):
+        assert_same_choice(x, y, s, exact)
+    for rows, columns in ((True, False), (False, True)):
+        half = one.executor.select(*told, rows=rows, columns=columns)
+        assert torch.equal(half.rows, found.rows if rows else found.rows[:0])
+        assert torch.equal(half.columns, found.columns if columns else found.columns[:0])
+
+
+@cases
+def test_select_per_pair(seed: int) -> None:
+    one = case(seed)
+    n, _ = one.shape
+    scores, selection = one.scores, selection_of(one)
+    size = one.rng.choice([1, 20, 60])
+    anchors = torch.randint(0, n, (size,), generator=one.generator).sort()[0]
+    ceilings = scores.flatten()[torch.randint(scores.numel(), (size,), generator=one.generator)]
+    told = (one.comparison, anchors, ceilings + 0.01, selection, torch.tensor(seed))
+    found, expected = one.executor.select_per_pair(*told), Dense().select_per_pair(*told)
+    exact = not one.integer and scores.unique().numel() == scores.numel()
+    assert_same_choice(found, expected, scores[anchors], exact)
+
+
+@cases
+@pytest.mark.parametrize(
+    "penalty", [Hinge(), SquaredHinge(), Logistic(), Identity(), Step()], ids=str
+)
+def test_penalty_sum(seed: int, penalty: object) -> None:
+    one = case(seed)
+    n, m = one.shape
+    sides = one.rng.choice([(True, True), (True, False), (False, True)])
+    rows, columns = (one.leaf(k) if on else None for k, on in zip((n, m), sides, strict=True))
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    scale = one.rng.choice([None, scale])
+    told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0]), "scale": scale}
+    told["window"] = one.window()
+    weights = one.draw(n), one.draw(m)
+
+    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+        sums = executor.penalty_sum(one.comparison, penalty, rows, columns, **told)
+        parts = [
+            (x * w).sum()
+            for x, w, on in zip((sums.rows, sums.columns), weights, sides, strict=True)
+            if on
+        ]
+        counts = [] if isinstance(penalty, Identity) or one.integer else list(sums[2:4])
+        return torch.stack(parts).sum(), [
+            sums.rows.detach(),
+            sums.columns.detach(),
+            *counts,
+            *sums[4:],
+        ]
+
+    leaves = one.leaves + [x for x in (rows, columns, scale) if x is not None]
+    assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+
+
+@cases
+@pytest.mark.parametrize("penalty", [Hinge(), Logistic()], ids=str)
+def test_penalty_total(seed: int, penalty: object) -> None:
+    one = case(seed)
+    n, m = one.shape
+    sides = one.rng.choice([(True, True), (True, False), (False, True)])
+    rows, columns = (one.leaf(k) if on else None for k, on in zip((n, m), sides, strict=True))
+    weights = [one.draw(k).abs() if on else None for k, on in zip((n, m), sides, strict=True)]
+    scale = one.rng.choice([None, torch.tensor(0.5, dtype=torch.float64, requires_grad=True)])
+    told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0]), "scale": scale}
+
+    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+        found = executor.penalty_total(one.comparison, penalty, rows, columns, *weights, **told)
+        return 2 * found.value, list(found[3:])
+
+    leaves = one.leaves + [x for x in (rows, columns, scale) if x is not None]
+    assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+    with torch.no_grad():
+        assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+
+
+ENERGIES = [Linear(), Linear(3.0, 0.2), CircleNegative(0.25, 4.0), CirclePositive(0.25, 4.0)]
+
+
+@cases
+@pytest.mark.parametrize("energy", ENERGIES, ids=str)
+def test_logsumexp(seed: int, energy: object) -> None:
+    one = case(seed)
+    n, m = one.shape
+    scale = one.rng.choice([None, torch.tensor(1.5, dtype=torch.float64, requires_grad=True)])
+    told = {"among": one.rng.choice(AMONG), "scale": scale, "window": one.window()}
+    told |= one.rng.choice([{}, {"rows": False}, {"columns": False}])
+    weights = one.draw(n), one.draw(m)
+
+    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+        found = executor.logsumexp(one.comparison, energy, **told)
+        parts = [
+            torch.where(x.isfinite(), x, 0.0).mul(w).sum()
+            for x, w in zip(found[:2], weights, strict=True)
+            if len(x)
+        ]
+        return torch.stack(parts).sum(), [x.detach() for x in found]
+
+    leaves = one.leaves + ([] if scale is None else [scale])
+    assert_agree(run, one.executor, leaves, one.tolerance)
+
+
+@cases
+def test_pair_scores(seed: int) -> None:
+    one = case(seed)
+    n, m = one.shape
+    size = one.rng.choice([(30,), (7, 3), (0,)])
+    rows = torch.randint(-1, n, size, generator=one.generator)
+    columns = torch.randint(-1, m, size, generator=one.generator)
+    weights = one.draw(*size)
+
+    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+        found = executor.pair_scores(one.comparison, rows, columns)
+        assert (found[(rows < 0) | (columns < 0)] == 0).all()
+        return (found * weights).sum(), [found.detach()]
+
+    assert_agree(run, one.executor, one.leaves, one.tolerance)
+
+
+@cases
+@pytest.mark.parametrize("ceiling", [None, Ceiling(), Ceiling(0.9, 0.0931)], ids=str)
+def test_positives_penalty(seed: int, ceiling: Ceiling | None) -> None:
+    """Ceilings at the positive itself are left to inputs without ties, where rounding decides nothing."""
+    one = case(seed)
+    if ceiling == Ceiling() and (one.integer or one.comparison.queries.shape[1] == 1):
+        ceiling = Ceiling(1.0, 0.0137)
+    for penalty, shape in itertools.product(
+        (Hinge(), SquaredHinge(), Logistic()), ({}, {"per_pair": True}, {"total": True})
+    ):
+
+        def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+            found = executor.positives_penalty(one.comparison, penalty, 0.3, ceiling, **shape)  # noqa: B023
+            sums = found.sums.reshape(-1)
+            weights = torch.linspace(0.5, 1.5, len(sums), dtype=sums.dtype)
+            counts = [] if one.integer else [found.counts]
+            return (sums * weights).sum(), [
+                sums.detach(),
+                *counts,
+                found.maxima,
+                found.positive_sums,
+            ]
+
+        assert_agree(run, one.executor, one.leaves, one.tolerance_of(penalty))
+
+
+@cases
+def test_counts_and_pairs(seed: int) -> None:
+    one = case(seed)
+    for among in AMONG:
+        found = one.executor.admitted_counts(one.comparison, among)
+        expected = Dense().admitted_counts(one.comparison, among)
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+    found = one.executor.positive_pairs(one.comparison)
+    expected = Dense().positive_pairs(one.comparison)
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("ceiling", [None, Ceiling(0.9, 0.0931)], ids=str)
+@pytest.mark.parametrize("per_pair", [False, True])
+def test_batch_all_with_many_positives(ceiling: Ceiling | None, per_pair: bool) -> None:
+    """From nine positives on the hinge is found by sorted thresholds."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 5, generator=g, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 3, (60,), generator=g)
+    relation = Relation(labels, labels, same_set=True)
+    comparison = Comparison(x, x, Cosine(), relation)
+    options = {"ceiling": ceiling, "per_pair": per_pair}
+
+    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
+        found = executor.positives_penalty(comparison, Hinge(), 0.3, **options)
+        weights = torch.linspace(0.5, 1.5, len(found.sums), dtype=torch.float64)
+        return (found.sums * weights).sum(), [found.sums.detach(), found.counts]
+
+    for tile in (None, (7, 9)):
+        assert_agree(run, Tiled(tile), [x], 1e-10)
+
+
+# --- ties
+
+
+def integers(seed: int) -> Comparison:
+    """Small whole numbers: every sum is exact, ties abound."""
+    g = torch.Generator().manual_seed(seed)
+    q, c = (torch.randint(-2, 3, (rows, 3), generator=g).float() for rows in (13, 19))
+    ids = torch.randint(0, 5, (13,), generator=g), torch.randint(0, 5, (19,), generator=g)
+    return Comparison(q, c, Dot(), Relation(*ids, paired=True))
+
+
+@pytest.mark.parametrize("similarity", [Dot(), SquaredEuclidean()], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
+)
+@pytest.mark.parametrize("tile", [(1, 4), (2, 3), (5, 7), (13, 4), (3, 19), None])
+def test_ties_go_to_the_smallest_index_whatever_the_tiles(
+    similarity: object, dtype: torch.dtype, tile: tuple[int, int] | None
+) -> None:
+    base = integers(0)
+    comparison = replace(
+        base,
+        queries=base.queries.to(dtype),
+        candidates=base.candidates.to(dtype),
+        similarity=similarity,
+    )
+    scores = similarity(base.queries.double(), base.candidates.double())
+    assert scores.unique().numel() < 60
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    floor, ceiling = torch.full((13,), -11.5, dtype=kind), torch.full((19,), 0.5, dtype=kind)
+    window = Window(row_floor=floor, column_ceiling=ceiling)
+    for order, fallback in itertools.product(("highest", "lowest"), ("none", "easiest", "hardest")):
+        selection = Selection(order, 6, 1 if fallback == "none" else 0, (), fallback)
+        found = Tiled(tile).select(comparison, selection, "negatives", window, hardest=True)
+        expected = Dense().select(comparison, selection, "negatives", window, hardest=True)
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+    plain = Dense().select(comparison, Selection("highest", 19), hardest=True).rows
+    for i in range(13):
+        mine = [j for j in plain[i].tolist() if j >= 0]
+        assert mine == sorted(mine, key=lambda j: (-scores[i, j].item(), j))
+        assert not any(base.relation.row_ids[i] == base.relation.column_ids[j] for j in mine)
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (2, 3), (5, 7), (13, 4), (3, 19)])
+def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> None:
+    base = integers(1)
+    q, c = base.queries.requires_grad_(), base.candidates.requires_grad_()
+    zero = torch.zeros(13), torch.zeros(19)
+
+    def run(executor: Executor) -> list[Tensor]:
+        sums = executor.penalty_sum(base, Hinge(), *zero)
+        return [*sums, *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), (q, c))]
+
+    for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
+        assert torch.equal(x, y)
+
+
+# --- random negatives
+
+
+def chi_square(counts: Tensor, expected: Tensor) -> float:
+    """How many standard deviations the statistic is above what chance gives."""
+    statistic = ((counts - expected).square() / expected).sum().item()
+    freedom = len(counts) - 1
+    return (statistic - freedom) / (2 * freedom) ** 0.5
+
+
+def on_sphere(n: int, m: int, d: int = 6, similarity: object = None) -> Comparison:
+    g = torch.Generator().manual_seed(3)
+    q, c = (F.normalize(torch.randn(k, d, generator=g, dtype=torch.float64)) for k in (n, m))
+    ids = torch.randint(0, 5, (n,), generator=g), torch.randint(0, 5, (m,), generator=g)
+    return Comparison(q, c, similarity or Cosine(), Relation(*ids))
+
+
+RANDOM = [Selection("random", 3), Selection("distance_weighted", 3, 0, (6.0, 0.5, 1.4))]
+
+
+@pytest.mark.parametrize("selection", RANDOM, ids=lambda s: s.order)
+def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
+    comparison = on_sphere(40, 90)
+    seed = torch.tensor(123456789)
+    expected = Dense().select(comparison, selection, seed=seed)
+    for tile in TILES:
+        found = Tiled(tile).select(comparison, selection, seed=seed)
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+    other = Dense().select(comparison, selection, seed=seed + 1)
+    assert (other.rows != expected.rows).float().mean() > 0.5
+    # A part of the candidates, told where it starts, draws as the whole does.
+    ids = comparison.relation.row_ids, comparison.relation.column_ids
+    part = Comparison(
+        comparison.queries[10:],
+        comparison.candidates,
+        Cosine(),
+        Relation(ids[0][10:], ids[1], row_offset=10),
+    )
+    assert torch.equal(Tiled((4, 9)).select(part, selection, seed=seed).rows, expected.rows[10:])
+
+
+@pytest.mark.parametrize("selection", RANDOM, ids=lambda s: s.order)
+@pytest.mark.parametrize("executor", [Dense(), Tiled((5, 7))], ids=str)
+def test_draws_are_distinct_negatives(selection: Selection, executor: Executor) -> None:
+    comparison = on_sphere(40, 25)
+    row_ids, column_ids = comparison.relation.row_ids, comparison.relation.column_ids
+    for seed in range(20):
+        found = executor.select(comparison, selection, seed=torch.tensor(seed))
+        sides = (found.rows, row_ids, column_ids), (found.columns, column_ids, row_ids)
+        for chosen, mine, others in sides:
+            for i, picks in enumerate(chosen.tolist()):
+                picks = [j for j in picks if j >= 0]
+                assert len(set(picks)) == len(picks)
+                assert all(mine[i] != others[j] for j in picks)
+    few = replace(comparison, relation=Relation(row_ids, torch.where(torch.arange(25) > 1, 9, 8)))
+    mask = torch.ones(40, 25, dtype=torch.bool)
+    mask[:, :2] = False
+    few = few.among(ignore=mask)
+    found = executor.select(few, Selection("random", 3), seed=torch.tensor(0)).rows
+    assert (found[:, 2] == -1).all()
+    assert torch.equal(found[:, :2].sort(1).values, torch.tensor([[0, 1]]).expand(40, 2))
+
+
+def test_random_draws_are_uniform() -> None:
+    """Over anchors under one seed, over seeds for one anchor, and jointly for neighbouring anchors."""
+    n, m = 6000, 12
+    zeros = torch.zeros(n, 1, dtype=torch.float64)
+    comparison = Comparison(zeros, zeros[:m], Dot(), Relation(torch.arange(n) + m, torch.arange(m)))
+    picks = Tiled().select(comparison, Selection("random", 2), seed=torch.tensor(7)).rows
+    assert (picks >= 0).all()
+    for place in (0, 1):
+        counts = torch.bincount(picks[:, place], minlength=m).double()
+        assert abs(chi_square(counts, torch.full((m,), n / m))) < 4
+    joint = torch.bincount(picks[:-1, 0] * m + picks[1:, 0], minlength=m * m).double()
+    assert abs(chi_square(joint, torch.full((m * m,), (n - 1) / m**2))) < 4
+    one = replace(
+        comparison, queries=zeros[:1], relation=Relation(torch.tensor([m]), torch.arange(m))
+    )
+    told = (one, Selection("random", 1))
+    seeds = [Dense().select(*told, seed=torch.tensor(s)).rows.item() for s in range(1500)]
+    counts = torch.bincount(torch.tensor(seeds), minlength=m).double()
+    assert abs(chi_square(counts, torch.full((m,), 1500 / m))) < 4
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), SquaredEuclidean()], ids=str)
+@pytest.mark.parametrize("executor", [Dense(), Tiled((500, 7))], ids=str)
+def test_distance_weighted_draws_follow_the_inverse_density(
+    similarity: object, executor: Executor
+) -> None:
+    """Wu et al., section 4.1: weights 1 / (d^(n-2) (1 - d^2/4)^((n-3)/2)), short distances cut off."""
+    n, width, cutoff, farthest = 8000, 4, 0.5, 1.4
+    angles = torch.tensor(
+        [0.2, 0.45, 0.6, 0.8, 0.95, 1.1, 1.25, 1.4, 1.6, 2.5], dtype=torch.float64
+    )
+    c = torch.zeros(len(angles), width, dtype=torch.float64)
+    c[:, 0], c[:, 1] = angles.cos(), angles.sin()
+    q = torch.zeros(n, width, dtype=torch.float64)
+    q[:, 0] = 1.0
+    relation = Relation(torch.arange(n) + 100, torch.arange(len(c)))
+    comparison = Comparison(q, c, similarity, relation)
+    selection = Selection("distance_weighted", 1, 0, (float(width), cutoff, farthest))
+    picks = executor.select(comparison, selection, seed=torch.tensor(11), columns=False).rows[:, 0]
+    d = (c - q[0]).norm(dim=1).clamp(min=cutoff)
+    weights = d ** -(width - 2.0) * (1 - d**2 / 4) ** (-(width - 3) / 2)
+    near = d < farthest
+    assert 5 < near.sum() < len(c)
+    counts = torch.bincount(picks, minlength=len(c)).double()
+    assert (counts[~near] == 0).all()
+    expected = n * weights[near] / weights[near].sum()
+    assert abs(chi_square(counts[near], expected)) < 4
+    uniform = torch.full_like(expected, n / len(expected))
+    assert chi_square(counts[near], uniform) > 20, "the test could not tell it from a uniform draw"
+
+
+# --- operators and derivatives
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the first calls of every hardneg operator, backward ones too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[tuple[object, ...]]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "hardneg":
+            kept = self.calls.setdefault(func._opname, [])
+            kept.append(tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in args))
+        return func(*args, **(kwargs or {}))
+
+
+def labelled(similarity: object, dtype: torch.dtype = torch.float64) -> Comparison:
+    """A small comparison whose embeddings want gradients."""
+    g = torch.Generator().manual_seed(5)
+    q, c = (torch.randn(rows, 3, generator=g, dtype=dtype) for rows in (6, 8))
+    ids = torch.randint(0, 3, (6,), generator=g), torch.randint(0, 3, (8,), generator=g)
+    ignore = torch.rand(6, 8, generator=g) < 0.1
+    relation = Relation(*ids, ignore=ignore)
+    return Comparison(q.requires_grad_(), c.requires_grad_(), similarity, relation)
+
+
+def differentiable_runs(
+    executor: Executor, similarity: object
+) -> Iterator[tuple[str, Callable[..., Tensor], list[Tensor]]]:
+    """Each differentiable reduction as a function of its tensors, and tensors away from the kinks."""
+    base = labelled(similarity)
+    q, c = base.queries, base.candidates
+    scale = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
+    g = torch.Generator().manual_seed(6)
+    rows, columns = (
+        torch.randn(k, generator=g, dtype=torch.float64).requires_grad_() for k in (6, 8)
+    )
+    weights = torch.linspace(0.5, 1, 6).double(), torch.linspace(1, 2, 8).double()
+    pairs = torch.tensor([0, 2, 5, -1, 2]), torch.tensor([1, 7, 0, 3, 7])
+
+    def compared(q: Tensor, c: Tensor) -> Comparison:
+        return replace(base, queries=q, candidates=c)
+
+    def sums(penalty: object) -> Callable[..., tuple[Tensor, Tensor]]:
+        return lambda q, c, rows, columns, scale: executor.penalty_sum(
+            compared(q, c), penalty, rows, columns, scale=scale
+        )[:2]
+
+    def total(q: Tensor, c: Tensor, rows: Tensor, columns: Tensor, scale: Tensor) -> Tensor:
+        told = (compared(q, c), Logistic(), rows, columns, *weights)
+        return executor.penalty_total(*told, scale=scale).value
+
+    def logsumexp(q: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return executor.logsumexp(compared(q, c), Linear(2.0, 0.1), scale=scale)[:2]
+
+    def scores(q: Tensor, c: Tensor) -> Tensor:
+        return executor.pair_scores(compared(q, c), *pairs)
+
+    def batch_all(shape: dict[str, bool], penalty: object) -> Callable[..., Tensor]:
+        return lambda q, c: (
+            executor.positives_penalty(
+                compared(q, c), penalty, 0.3, Ceiling(1.0, 5.0), **shape
+            ).sums
+        )
+
+    everything = [q, c, rows, columns, scale]
+    for penalty in (Hinge(), SquaredHinge(), Logistic(), Identity()):
+        yield f"penalty_sum {penalty.code}", sums(penalty), everything
+    yield "penalty_total", total, everything
+    yield "logsumexp", logsumexp, [q, c, scale]
+    yield "pair_scores", scores, [q, c]
+    for shape in ({}, {"per_pair": True}, {"total": True}):
+        for penalty in (Hinge(), Logistic()):
+            yield f"positives_penalty {shape} {penalty.code}", batch_all(shape, penalty), [q, c]
+
+
+def recorded() -> dict[str, list[tuple[object, ...]]]:
+    """Calls of every operator: with gradients, windows, draws, and each similarity once."""
+    with Recorder() as recorder:
+        for similarity in (Cosine(), Euclidean(), Order()):
+            executor = Tiled((3, 4))
+            for _, run, leaves in differentiable_runs(executor, similarity):
+                found = run(*leaves)
+                found = found if isinstance(found, tuple) else (found,)
+                torch.stack([x.square().sum() for x in found]).sum().backward()
+            comparison = labelled(similarity)
+            window = Window(row_ceiling=torch.zeros(6).double())
+            for selection in (
+                Selection("highest", 2, 1),
+                Selection("random", 2, fallback="easiest"),
+            ):
+                told = (comparison, selection, "negatives", window, torch.tensor(1))
+                executor.select(*told, hardest=True)
+                anchors = torch.tensor([0, 0, 3])
+                ceilings = torch.zeros(3, dtype=torch.float64)
+                executor.select_per_pair(comparison, anchors, ceilings, selection, torch.tensor(1))
+            executor.admitted_counts(comparison, "others")
+            executor.positive_pairs(comparison)
+    return recorder.calls
+
+
+RECORDED = recorded()
+NAMES = sorted(
+    name.removeprefix("hardneg::").split(".")[0]
+    for name in torch._C._dispatch_get_all_op_names()
+    if name.startswith("hardneg::")
+)
+DIFFERENTIABLE = {
+    "penalty_sum",
+    "penalty_total",
+    "logsumexp",
+    "pair_scores",
+    "positives_penalty",
+    "positives_penalty_total",
+}
+
+
+def test_every_operator_is_checked() -> None:
+    assert set(RECORDED) == set(NAMES)
+    assert set(NAMES) >= DIFFERENTIABLE
+
+
+# PyTorch's own tracing check reads .grad of a tensor that is not a leaf.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("name", NAMES)
+def test_opcheck(name: str) -> None:
+    """Schema, autograd registration, fake tensors, and ahead-of-time tracing with dynamic shapes."""
+    operator = getattr(OPERATORS, name).default
+    calls = RECORDED[name]
+    for arguments in calls[:: max(1, len(calls) // 3)]:
+        if name in DIFFERENTIABLE:
+            arguments = tuple(
+                x.requires_grad_() if isinstance(x, Tensor) and place < 2 else x
+                for place, x in enumerate(arguments)
+            )
+        torch.library.opcheck(operator, arguments)
+
+
+EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4))}
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+@pytest.mark.parametrize("name", list(EXECUTORS))
+def test_gradcheck(name: str, similarity: object) -> None:
+    executor = EXECUTORS[name]
+    if name != "dense":
+        executor = tiled(labelled(similarity), executor.tile)
+    for what, run, leaves in differentiable_runs(executor, similarity):
+        assert torch.autograd.gradcheck(run, leaves, fast_mode=True), what
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=str)
+def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
+    executor = tiled(labelled(similarity), (3, 4))
+    for _, run, leaves in differentiable_runs(executor, similarity):
+        found = run(*leaves)
+        found = found if isinstance(found, tuple) else (found,)
+        value = torch.stack([x.square().sum() for x in found]).sum()
+        gradients = torch.autograd.grad(value, leaves, create_graph=True)
+        norm = torch.stack([x.square().sum() for x in gradients]).sum()
+        # Added to what depends on the leaves otherwise: the graph must not just leave the norm out.
+        beside = torch.stack([x.square().sum() for x in leaves]).sum()
+        with pytest.raises(RuntimeError, match=r"second derivative|once_differentiable"):
+            torch.autograd.grad(norm + beside, leaves)
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Order(), squashed], ids=str)
+def test_a_second_derivative_works_densely(similarity: object) -> None:
+    for what, run, leaves in differentiable_runs(Dense(), similarity):
+        assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True), what
