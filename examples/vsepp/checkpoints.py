@@ -72,8 +72,6 @@ def save_state(accelerator: Accelerator, folder: Path, progress: Progress) -> No
         for path in unfinished.rglob("*"):
             to_disk(path)
         to_disk(unfinished)
-        if final.exists():
-            shutil.rmtree(final)
         os.replace(unfinished, final)
         to_disk(folder)
         remove_older(folder, final, progress.best_file)

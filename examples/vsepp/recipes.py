@@ -33,7 +33,6 @@ class Recipe:
     """A run by name. ``expected`` is by protocol: 1k and 5k for COCO, test elsewhere."""
 
     name: str
-    row: str
     settings: Settings
     expected: dict[str, Numbers] = field(default_factory=dict)
     start_from: str = ""
@@ -73,7 +72,6 @@ def paper_row(
     return [
         Recipe(
             name="-".join([stem, *words, loss]),
-            row=f"{dataset} {backbone} {row}, {loss}",
             settings=under(
                 loss, data, Model(backbone, finetune=fine), replace(schedule, validate_every=500)
             ),
@@ -129,7 +127,6 @@ FLICKR30K = [
 ORDER = [
     Recipe(
         f"coco-10crop-{loss}",
-        f"coco 10-crop VGG19 features, {loss}",
         under(loss, Data("coco", precomp="10crop_precomp"), Model(), Schedule()),
         {"1k": numbers(target, UNVERIFIED)},
     )
@@ -160,7 +157,6 @@ def strict(settings: Settings) -> Settings:
 FLICKR8K = [
     Recipe(
         f"flickr8k-{width}-{loss}",
-        f"flickr8k precomputed features, embedding {width}, strict parity, {loss}",
         strict(under(loss, Data("flickr8k"), Model(embed_dim=width), Schedule())),
         {"test": numbers(EIGHT_K[loss], REFERENCE)} if width == 256 else {},
     )
@@ -170,7 +166,6 @@ FLICKR8K = [
 RAW_8K = [
     Recipe(
         f"flickr8k-small-{loss}",
-        f"flickr8k raw images, a small network from scratch, {loss}",
         under(
             loss,
             Data("flickr8k", "raw", image_size=64),
@@ -183,7 +178,6 @@ RAW_8K = [
 SCENES = [
     Recipe(
         f"scenes-{loss}",
-        f"scenes, {loss}",
         Settings(
             Data("scenes", "raw", image_size=64, tokenizer="regex"),
             Model("small", "none", finetune=True, embed_dim=128, word_dim=64),

@@ -86,8 +86,8 @@ class ImageEncoder(nn.Module):
     identity, so VGG19 gives fc7 (4096) and ResNet152 its pooled 2048 numbers.
 
     Args:
-        backbone: the name of a torchvision classification model, or a module ``images -> n x
-            features``.
+        backbone: the name of a torchvision classification model, or a module that maps images
+            to ``n x features``.
         embed_dim: the width of the joint space.
         weights: a name of torchvision's multi-weight API (``"IMAGENET1K_V1"``, as the paper), or
             None for random.
@@ -101,8 +101,9 @@ class ImageEncoder(nn.Module):
 
     Example:
         >>> tiny = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        >>> ImageEncoder(tiny, embed_dim=4, weights=None, feature_dim=12)(torch.rand(2, 3, 8,
-        8)).shape torch.Size([2, 4])
+        >>> encoder = ImageEncoder(tiny, embed_dim=4, feature_dim=12)
+        >>> encoder(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(
