@@ -26,43 +26,45 @@ def write_gallery(folder: Path, embedded: Embedded, split: Split, measure: str) 
 
 
 def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
-    """Evenly spread queries, the same for every model, in both directions; pictures as data
-    URLs.
-    """
+    """Evenly spread queries, the same for every model; pictures as data URLs."""
     similarity = similarity_of(measure)
-    of_text = spread(len(embedded.captions))
-    of_image = spread(len(embedded.images))
-    found_images = top(similarity.swapped(), embedded.captions[of_text], embedded.images)
-    found_captions = top(similarity, embedded.images[of_image], embedded.captions)
     return {
-        "text": [
-            {
-                "caption": caption_at(embedded, split, query),
-                "answer": picture(embedded, split, int(embedded.image_of[query])),
-                "top": [
-                    {
-                        "picture": picture(embedded, split, row),
-                        "right": row == embedded.image_of[query].item(),
-                    }
-                    for row in rows
-                ],
-            }
-            for query, rows in zip(of_text, found_images, strict=True)
-        ],
-        "image": [
-            {
-                "picture": picture(embedded, split, query),
-                "top": [
-                    {
-                        "caption": caption_at(embedded, split, row),
-                        "right": embedded.image_of[row].item() == query,
-                    }
-                    for row in rows
-                ],
-            }
-            for query, rows in zip(of_image, found_captions, strict=True)
-        ],
+        "text": text_queries(embedded, split, similarity.swapped()),
+        "image": image_queries(embedded, split, similarity),
     }
+
+
+def text_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dict[str, Any]]:
+    """Captions, the image of each, and the five images that were found."""
+    queries = spread(len(embedded.captions))
+    found = top(similarity, embedded.captions[queries], embedded.images)
+    shown = []
+    for query, rows in zip(queries, found, strict=True):
+        answer = int(embedded.image_of[query])
+        best = [{"picture": picture(embedded, split, row), "right": row == answer} for row in rows]
+        asked = {
+            "caption": caption_at(embedded, split, query),
+            "answer": picture(embedded, split, answer),
+        }
+        shown.append({**asked, "top": best})
+    return shown
+
+
+def image_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dict[str, Any]]:
+    """Images, and the five captions that were found."""
+    queries = spread(len(embedded.images))
+    found = top(similarity, embedded.images[queries], embedded.captions)
+    shown = []
+    for query, rows in zip(queries, found, strict=True):
+        best = [
+            {
+                "caption": caption_at(embedded, split, row),
+                "right": int(embedded.image_of[row]) == query,
+            }
+            for row in rows
+        ]
+        shown.append({"picture": picture(embedded, split, query), "top": best})
+    return shown
 
 
 def spread(count: int) -> list[int]:

@@ -37,8 +37,8 @@ def warmup_steps(settings: Loss, steps_per_epoch: int) -> int:
 class CollapseWatch:
     """Tells when the loss sits where equal scores put it: at the margin for each counted negative.
 
-    For max of hinges that is 2 x batch x margin. The mean of ``window`` steps within ``tolerance``
-    of it is called a plateau; ``streak`` counts the steps, and survives in checkpoints.
+    For max of hinges that is 2 x batch x margin. ``window`` steps in a row within ``tolerance`` of
+    it are a plateau; ``streak`` counts the steps, and survives in checkpoints.
     """
 
     settings: Loss

@@ -21,8 +21,7 @@ def read_precomp(folder: Path, pictures: Path | None = None) -> Splits:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}: put {{train,dev,test}}_ims.npy and {{train,dev,test}}_caps.txt "
-            "there, "
-            "make them from images with the `features` command, or choose --layout raw"
+            "there, make them from images with the `features` command, or choose --layout raw"
         )
     dev = read_precomp_split(folder, "dev", pictures)
     return Splits(
@@ -46,9 +45,8 @@ def read_precomp_split(folder: Path, name: str, pictures: Path | None = None) ->
     else:
         raise ValueError(
             f"{where} has {len(array):,} rows and {folder / f'{name}_caps.txt'} "
-            f"{len(captions):,} captions: "
-            f"expected {CAPTIONS_EACH} captions a row, or a row for each caption; one of the two "
-            "is incomplete"
+            f"{len(captions):,} captions: expected {CAPTIONS_EACH} captions a row, or a row for "
+            "each caption; one of the two is incomplete"
         )
     return Split(Features(array, named(folder, name, pictures)), captions, image_of, where)
 
