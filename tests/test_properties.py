@@ -18,6 +18,7 @@ from hardneg import (
     Order,
     RankWindow,
     SelectiveHardest,
+    SemiHard,
     Tiled,
     TopK,
     Warmup,
@@ -38,7 +39,11 @@ paired = pytest.mark.parametrize("which", PAIRED, ids=str)
 labelled = pytest.mark.parametrize("which", LABELLED, ids=str)
 BACKENDS = st.sampled_from(["dense", "tiled", Tiled((2, 3))])
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
-POSITIVES_MASK = {"contrastive": "positives", "polynomial": "positives", "unified_pair": "positives"}
+POSITIVES_MASK = {
+    "contrastive": "positives",
+    "polynomial": "positives",
+    "unified_pair": "positives",
+}
 SYMMETRIC = ("cosine", "dot", "euclidean", "squared_euclidean")
 
 
@@ -148,10 +153,13 @@ def assert_strategies_agree(
         told = (batch.candidates, None, batch.candidate_groups)
     a = evaluate(which, *told, **{**options, "negatives": first})
     b = evaluate(which, *told, **{**options, "negatives": second})
-    assert_same(a, b, **TIGHT)
+    # Softplus is linear from 20 on, in value and slope 2e-9 away from the logarithm.
+    assert_same(a, b, rtol=1e-8, atol=1e-8)
 
 
-PICKS_ONE = [w for w in FIXED if w.name in ("contrastive", "info_nce", "unified_pair", "polynomial")]
+PICKS_ONE = [
+    w for w in FIXED if w.name in ("contrastive", "info_nce", "unified_pair", "polynomial")
+]
 PICKS_ONE += [w for w in FIXED if w.name in ("sigmoid", "triplet", "nt_xent")]
 PICKS_ONE += [w for w in FIXED if w.name == "pairwise_contrastive"]
 ONE_EACH = list({(w.name, dict(w.options).get("positives")): w for w in PICKS_ONE}.values())
@@ -241,17 +249,10 @@ def test_far_away_candidates_change_nothing(which: Case, batch: Batch, backend: 
     far = torch.cat([candidates, candidates.new_full((3, candidates.shape[1]), 1e4)])
     options = {"backend": backend, "similarity": "euclidean"}
     picked = dict(which.options)["negatives"]
-    if which.name == "polynomial":
-        # Only negatives that violate the margin count, and these never do.
-        options["margin"] = 0.5
-    if which.name == "contrastive" and picked == "selective_hardest":
+    if picked == "selective_hardest":
         options["negatives"] = Hardest()  # Its mean is over all negatives, far ones too.
-    if picked == "semihard":
-        options["negatives"] = Hardest()  # The easiest of all is the fallback.
-    if picked != "all" and n < 4 or isinstance(picked, RankWindow):
-        return  # The far ones take a place that was empty.
-    if picked == dict(which.options).get("negatives") and str(picked).startswith("SemiHard"):
-        return  # They count as the semi-hard negatives where there was none.
+    if picked == "semihard" or isinstance(picked, SemiHard):
+        options["negatives"] = Hardest()  # Far ones are the semi-hard ones where there was none.
     expected = evaluate(which, batch.queries, candidates, **options)
     found = evaluate(which, batch.queries, far, **options)
     torch.testing.assert_close(found[0], expected[0], **TIGHT)
@@ -495,7 +496,5 @@ def test_nt_xent_is_info_nce_over_all_positives(batch: Batch, backend: object) -
     a, b = batch.query_groups, batch.candidate_groups
     expected = nt_xent_loss(batch.queries, a, batch.candidates, b, backend=backend)
     options = {"positives": "all", "directions": "queries", "backend": backend}
-    found = info_nce_loss(
-        batch.queries, batch.candidates, query_ids=a, candidate_ids=b, **options
-    )
+    found = info_nce_loss(batch.queries, batch.candidates, query_ids=a, candidate_ids=b, **options)
     torch.testing.assert_close(found, expected, **TIGHT)

@@ -34,9 +34,7 @@ fixed = pytest.mark.parametrize("which", FIXED, ids=str)
 @backends
 @pytest.mark.parametrize("similarity", ["euclidean", "order"])
 @fixed
-def test_the_root_of_0_has_a_finite_gradient(
-    which: Case, similarity: str, backend: object
-) -> None:
+def test_the_root_of_0_has_a_finite_gradient(which: Case, similarity: str, backend: object) -> None:
     """Equal points: the square root's own gradient there is infinite, and times 0 it is NaN."""
     if which.name == "margin":
         similarity = "euclidean"

@@ -65,7 +65,8 @@ def info_nce_loss(
     Args:
         queries: n x d, row i belongs to candidate i.
         candidates: m x d, m >= n with ``positives="paired"``.
-        temperature: above 0; a scalar tensor may require a gradient.
+        temperature: above 0; a scalar tensor may require a gradient (its sign is not read, which would
+            synchronise).
         margin: taken off the positive's score.
         positives: ``"paired"``: candidates of the same id are left out; ``"all"``: each is a positive
             of its own, against the negatives alone (several positives NT-Xent).

@@ -86,6 +86,7 @@ def margin_loss(
     check_strategy(strategy, comparison)
     return pair_loss(
         comparison,
+        "beta",
         margin - beta,
         -(margin + beta),
         strategy,

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.losses.mining import seed_for, spread
+from hardneg.losses.softmax import mean_positive
 from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
@@ -74,6 +75,7 @@ def positive_part(
     penalty: Penalty,
     thresholds: Float[Tensor, "n"],
     total: bool,
+    statistics: bool,
     scale: Tensor | None = None,
 ) -> Part:
     """``phi(threshold - scale * score)`` of every positive pair."""
@@ -88,8 +90,8 @@ def positive_part(
         executor, comparison, penalty, thresholds, total, "positives", -1.0, scale
     )
     pairs, _ = executor.admitted_counts(comparison, "positives")
-    lowest = thresholds.detach() - torch.where(largest > -torch.inf, largest, 0.0)
-    return Part(sums, pairs, counts, lowest if scale is None else lowest / scale.detach())
+    mean = mean_positive(executor, comparison, pairs) if statistics else torch.zeros_like(largest)
+    return Part(sums, pairs, counts, mean)
 
 
 def negative_part(
@@ -112,8 +114,9 @@ def negative_part(
             executor, comparison, penalty, thresholds, total, "negatives", 1.0, scale
         )
         pairs, _ = executor.admitted_counts(comparison, "negatives")
-        highest = thresholds.detach() + torch.where(largest > -torch.inf, largest, 0.0)
-        return Part(sums, pairs, counts, highest if scale is None else highest / scale.detach())
+        highest = thresholds.detach() + largest
+        highest = highest if scale is None else highest / scale.detach()
+        return Part(sums, pairs, counts, torch.where(pairs > 0, highest, 0.0))
     return selected_part(executor, comparison, selection, penalty, thresholds, total, scale)
 
 
@@ -153,16 +156,26 @@ def combine(positive: Part, negative: Part, reduction: str) -> Float[Tensor, "..
     return parts[0] + parts[1]
 
 
-def as_vector(value: float | Tensor, comparison: Comparison) -> Float[Tensor, "n"]:
-    """A number, a scalar tensor or a vector as one threshold a query."""
+def as_vector(argument: str, value: float | Tensor, comparison: Comparison) -> Float[Tensor, "n"]:
+    """A number, a scalar tensor or a vector as one threshold a query.
+
+    Raises:
+        ValueError: for a tensor of another length.
+    """
     q = working(comparison.queries)
     if isinstance(value, Tensor):
+        if value.numel() != 1 and value.shape != (q.shape[0],):
+            raise ValueError(
+                f"{argument} has shape {tuple(value.shape)}: expected a number, a scalar tensor or "
+                f"({q.shape[0]},), one value an anchor"
+            )
         return value.to(q.dtype).expand(q.shape[0])
     return q.new_full((q.shape[0],), value)
 
 
 def pair_loss(
     comparison: Comparison,
+    argument: str,
     positive_threshold: float | Tensor,
     negative_threshold: float | Tensor,
     strategy: Negatives,
@@ -172,16 +185,19 @@ def pair_loss(
     return_stats: bool,
     backend: str | Executor,
 ) -> Output:
-    """phi(positive_threshold - s) over positive pairs plus phi(s - negative_threshold) over negative ones."""
+    """phi(positive_threshold - s) over positive pairs plus phi(s - negative_threshold) over negative ones.
+
+    ``argument`` names for messages what the thresholds come from.
+    """
     executor = resolve_backend(backend, comparison.similarity)
 
     def terms_of(compared: Comparison) -> Direction:
         total = reduction != "none"
         below, above = (
-            as_vector(positive_threshold, compared),
-            as_vector(negative_threshold, compared),
+            as_vector(argument, positive_threshold, compared),
+            as_vector(argument, negative_threshold, compared),
         )
-        positive = positive_part(executor, compared, penalty, below, total)
+        positive = positive_part(executor, compared, penalty, below, total, return_stats)
         negative = negative_part(executor, compared, strategy, penalty, above, total)
         return Direction(
             combine(positive, negative, reduction),

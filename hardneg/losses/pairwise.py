@@ -96,6 +96,7 @@ def pairwise_contrastive_loss(
     sign = -1.0 if measures_distance(comparison.similarity) else 1.0
     return pair_loss(
         comparison,
+        "margins",
         sign * positive_margin,
         sign * negative_margin,
         strategy,

@@ -90,7 +90,9 @@ def sigmoid_loss(
         check_number("bias", bias)
 
     def terms_of(compared: Comparison) -> Direction:
-        return sigmoid_terms(executor, compared, strategy, scale, bias, reduction, one)
+        return sigmoid_terms(
+            executor, compared, strategy, scale, bias, reduction, one, return_stats
+        )
 
     terms = in_directions(comparison, directions, terms_of)
     return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
@@ -104,6 +106,7 @@ def sigmoid_terms(
     bias: float | Tensor,
     reduction: str,
     one: bool,
+    statistics: bool,
 ) -> Direction:
     """Positive and negative terms of every query under one reduction."""
     n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
@@ -113,19 +116,18 @@ def sigmoid_terms(
             "every candidate"
         )
     total = reduction != "none"
-    threshold = as_vector(-bias, comparison)
-    positive = positive_part(executor, comparison, Logistic(), threshold, total, scale)
+    threshold = as_vector("bias", -bias, comparison)
+    positive = positive_part(executor, comparison, Logistic(), threshold, total, statistics, scale)
     negative = negative_part(executor, comparison, strategy, Logistic(), threshold, total, scale)
     valid = (positive.pairs > 0) | (negative.pairs > 0)
+    both = (positive.pairs > 0) & (negative.pairs > 0)
     active = positive.active + negative.active
     divisors = {"mean": valid.sum(), "mean_active": active.sum()}
     value = positive.sums + negative.sums
     if reduction in divisors:
         value = value / divisors[reduction].clamp(min=1)
     considered = positive.pairs + negative.pairs
-    return Direction(
-        value, valid, active, considered, positive.scores, negative.scores, summed=True
-    )
+    return Direction(value, both, active, considered, positive.scores, negative.scores, summed=True)
 
 
 class SigmoidLoss(nn.Module):

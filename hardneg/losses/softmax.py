@@ -166,10 +166,11 @@ def every_positive(
     return Direction(value, valid, valid.long(), valid.long(), mean, hardest, summed=True)
 
 
+@torch.no_grad()
 def mean_positive(
     executor: Executor, comparison: Comparison, counts: Int[Tensor, "n"]
 ) -> Float[Tensor, "n"]:
-    """Mean score of each query's positives."""
+    """Mean score of each query's positives: a pass of its own, made for statistics only."""
     zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
     sums = executor.penalty_sum(comparison, Identity(), zero, None, among="positives")
     return sums.rows / counts.clamp(min=1)

@@ -58,7 +58,8 @@ def sup_con_loss(
     Args:
         embeddings, labels, reference, reference_labels, positive_mask, ignore, same_set, directions,
             return_stats, backend: as in ``triplet_loss``.
-        temperature: above 0; a scalar tensor may require a gradient.
+        temperature: above 0; a scalar tensor may require a gradient (its sign is not read, which would
+            synchronise).
         negatives: ``"all"``, ``TopK(k)`` or ``RandomK(k)``.
         similarity: by name, object or callable.
         reduction: ``"mean"`` over anchors, ``"sum"``, ``"mean_active"`` (the mean), ``"none"``: terms by anchor.

@@ -1,0 +1,1 @@
+"""Time and memory of hardneg beside the dense formulas and the peers."""

@@ -1,0 +1,119 @@
+"""The losses as plain PyTorch writes them, with the whole matrix: what hardneg is compared with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MARGIN = 0.2
+TEMPERATURE = 0.05
+NEIGHBOURS = 8
+
+
+@lru_cache(maxsize=1)
+def own(n: int) -> Tensor:
+    """The mask of the diagonal, kept between calls as a careful trainer would."""
+    return torch.eye(n, dtype=torch.bool)
+
+
+def cosine(queries: Tensor, candidates: Tensor) -> Tensor:
+    return F.normalize(queries) @ F.normalize(candidates).t()
+
+
+def costs(scores: Tensor, margin: float = MARGIN) -> tuple[Tensor, Tensor]:
+    """The two hinge matrices of the VSE++ training code."""
+    diagonal = scores.diag().view(-1, 1)
+    mask = own(scores.shape[0])
+    of_queries = (margin + scores - diagonal.expand_as(scores)).clamp(min=0).masked_fill(mask, 0)
+    of_candidates = (
+        (margin + scores - diagonal.t().expand_as(scores)).clamp(min=0).masked_fill(mask, 0)
+    )
+    return of_queries, of_candidates
+
+
+def hardest(queries: Tensor, candidates: Tensor) -> Tensor:
+    """VSE++ (Faghri et al., BMVC 2018, eq. 6)."""
+    of_queries, of_candidates = costs(cosine(queries, candidates))
+    return of_queries.max(1)[0].mean() + of_candidates.max(0)[0].mean()
+
+
+def every(queries: Tensor, candidates: Tensor) -> Tensor:
+    """VSE0: the sum of hinges (eq. 5)."""
+    of_queries, of_candidates = costs(cosine(queries, candidates))
+    return of_queries.sum(1).mean() + of_candidates.sum(0).mean()
+
+
+def nearest(queries: Tensor, candidates: Tensor) -> Tensor:
+    """The hinges of the eight hardest negatives."""
+    scores = cosine(queries, candidates)
+    positives = scores.diag()[:, None]
+    negatives = scores.masked_fill(own(scores.shape[0]), -torch.inf)
+    loss = torch.zeros(())
+    for side in (negatives, negatives.t()):
+        top = side.topk(min(NEIGHBOURS, side.shape[1] - 1), 1).values
+        loss = loss + (MARGIN - positives + top).clamp(min=0).sum(1).mean()
+    return loss
+
+
+def semi_hard(queries: Tensor, candidates: Tensor) -> Tensor:
+    """The hardest negative below the positive, else the easiest one (FaceNet's usual code)."""
+    scores = cosine(queries, candidates)
+    positives = scores.diag()[:, None]
+    mask = own(scores.shape[0])
+    loss = torch.zeros(())
+    for side in (scores, scores.t()):
+        below = side.masked_fill((side >= positives) | mask, -torch.inf).amax(1)
+        easiest = side.masked_fill(mask, torch.inf).amin(1)
+        picked = torch.where(below.isinf(), easiest, below)
+        loss = loss + (MARGIN - positives[:, 0] + picked).clamp(min=0).mean()
+    return loss
+
+
+def info_nce(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Cross-entropy both ways over one matrix of logits."""
+    logits = cosine(queries, candidates) / TEMPERATURE
+    target = torch.arange(logits.shape[0])
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+
+
+def order(queries: Tensor, candidates: Tensor) -> Tensor:
+    """The broadcast order score of the VSE++ training code, n x m x d."""
+    excess = candidates[None] - queries[:, None]
+    return -excess.clamp(min=0).pow(2).sum(2).clamp(min=1e-12).sqrt()
+
+
+def order_hardest(queries: Tensor, candidates: Tensor) -> Tensor:
+    of_queries, of_candidates = costs(order(queries, candidates))
+    return of_queries.max(1)[0].mean() + of_candidates.max(0)[0].mean()
+
+
+def order_every(queries: Tensor, candidates: Tensor) -> Tensor:
+    of_queries, of_candidates = costs(order(queries, candidates), margin=0.05)
+    return of_queries.sum(1).mean() + of_candidates.sum(0).mean()
+
+
+def batch_all(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Every triplet of a batch, n x n x n, averaged over those above zero."""
+    scores = cosine(embeddings, embeddings)
+    same = labels[:, None] == labels
+    pairs = same & ~own(labels.shape[0])
+    x = (MARGIN - scores[:, :, None] + scores[:, None]).clamp(min=0)
+    x = x * (pairs[:, :, None] & ~same[:, None])
+    return x.sum() / (x > 0).sum()
+
+
+def evaluate(images: Tensor, captions: Tensor) -> Tensor:
+    """rsum from the whole matrix: R@1, R@5 and R@10 both ways, ties against the model."""
+    scores = cosine(images, captions)
+    ratio = captions.shape[0] // images.shape[0]
+    owner = torch.arange(captions.shape[0]) // ratio
+    n = torch.arange(images.shape[0])
+    own_scores = scores.view(images.shape[0], images.shape[0], ratio)[n, n]
+    best = own_scores.amax(1, keepdim=True)
+    to_text = (scores >= best).sum(1) - (own_scores >= best).sum(1)
+    to_image = (scores >= scores[owner, torch.arange(len(owner))]).sum(0) - 1
+    shares = [(ranks < k).float().mean() for ranks in (to_text, to_image) for k in (1, 5, 10)]
+    return 100 * torch.stack(shares).sum()

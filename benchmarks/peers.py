@@ -1,0 +1,90 @@
+"""The other libraries' losses, each imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.formulas import MARGIN, TEMPERATURE, cosine
+
+Step = Callable[..., Tensor]
+
+
+class Missing(Exception):
+    """A peer that this Python does not have; the message says which."""
+
+
+def metric_learning_batch_all() -> Step:
+    """All triplets of pytorch-metric-learning, averaged over those above zero (its default)."""
+    try:
+        from pytorch_metric_learning import distances, losses
+    except ImportError as missing:
+        raise Missing("pytorch-metric-learning is not installed") from missing
+    return losses.TripletMarginLoss(margin=MARGIN, distance=distances.CosineSimilarity())
+
+
+def metric_learning_hardest() -> Step:
+    """Its batch-hard miner and triplet loss, once a direction."""
+    try:
+        from pytorch_metric_learning import distances, losses, miners, reducers
+    except ImportError as missing:
+        raise Missing("pytorch-metric-learning is not installed") from missing
+    miner = miners.BatchHardMiner(distance=distances.CosineSimilarity())
+    loss = losses.TripletMarginLoss(
+        margin=MARGIN, distance=distances.CosineSimilarity(), reducer=reducers.MeanReducer()
+    )
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        labels = torch.arange(len(queries))
+        others = labels.clone()
+        total = torch.zeros(())
+        for anchors, reference in ((queries, candidates), (candidates, queries)):
+            triplets = miner(anchors, labels, reference, others)
+            total = total + loss(anchors, labels, triplets, reference, others)
+        return total
+
+    return step
+
+
+def open_clip() -> Step:
+    """open_clip's ClipLoss, which takes normalised features."""
+    try:
+        from open_clip.loss import ClipLoss
+    except ImportError as missing:
+        raise Missing("open_clip_torch is not installed") from missing
+    loss = ClipLoss()
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        return loss(F.normalize(queries), F.normalize(candidates), torch.tensor(1 / TEMPERATURE))
+
+    return step
+
+
+def sentence_transformers() -> Step:
+    """The formula of its MultipleNegativesRankingLoss (scale 20): queries to candidates alone."""
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        scores = cosine(queries, candidates) / TEMPERATURE
+        return F.cross_entropy(scores, torch.arange(len(scores)))
+
+    return step
+
+
+def linear_cross_entropy() -> Step:
+    """PyTorch's chunked linear cross-entropy, the candidates as weights, once a direction."""
+    entropy = getattr(F, "linear_cross_entropy", None)
+    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
+    if entropy is None or options is None:
+        raise Missing(f"torch {torch.__version__} has no chunked linear_cross_entropy")
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        a, b = F.normalize(queries), F.normalize(candidates)
+        target = torch.arange(len(a))
+        there = entropy(a / TEMPERATURE, b, target, options=options())
+        back = entropy(b / TEMPERATURE, a, target, options=options())
+        return (there + back) / 2
+
+    return step
