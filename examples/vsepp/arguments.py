@@ -1,0 +1,116 @@
+"""What each command takes on the command line; tyro makes the options and their help from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vsepp.settings import Options, Settings
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one or more recipes in turn, then write a table and report.html.
+
+    Without --data, COCO's script trains on scenes: pictures that the program draws itself. Every
+    other option below changes one setting of the recipe; the defaults shown are those of the first
+    recipe.
+    """
+
+    recipe: tuple[str, ...] = ()
+    """Names of recipes; the `recipes` command lists them."""
+    data: Path | None = None
+    """The folder of the data sets: DIR/f8k_precomp/, DIR/coco/images/ and so on."""
+    out: Path = Path("runs")
+    """Each run gets a folder in here, named after its recipe and seed; so does the report."""
+    settings: Settings = field(default_factory=Settings)
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained model: a run's folder, one of our .pt files, or the authors' *.pth.tar."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """The folder or file."""
+    data: Path | None = None
+    """The folder of the data sets."""
+    vocabulary: Path | None = None
+    """Words of an authors' checkpoint, as JSON (see the `vocabulary` command)."""
+    precomp: str | None = None
+    """Another folder of precomputed features inside --data."""
+    split: Literal["dev", "test"] = "test"
+    """Which split to measure."""
+    json: Path | None = None
+    """Also write the numbers to this file."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Compute features of raw images once, in the released *_precomp layout, for frozen recipes."""
+
+    data: Path
+    """The folder of the data sets."""
+    dataset: Literal["coco", "flickr30k", "flickr8k"]
+    """Which data set."""
+    out: Path
+    """The folder to write, DIR/f8k_precomp for example."""
+    backbone: str = "resnet152"
+    """A torchvision classifier."""
+    weights: str = "IMAGENET1K_V1"
+    """Its weights, or "none"."""
+    crop: Literal["1c", "10c"] = "1c"
+    """Centre crop, or the mean of ten crops."""
+    image_size: int = 224
+    """Side of the crop."""
+    restval: bool = False
+    """COCO: restval into train."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, and count them."""
+    cpu: bool = False
+    """Stay on the CPU."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html about finished runs: expected numbers beside ours, curves, a gallery."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of finished runs."""
+    out: Path = Path("report.html")
+    """Where to write the page."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes: one for each row and loss of the paper's tables, with the numbers to
+    expect.
+    """
+
+    only: str = ""
+    """Show only recipes whose name contains this."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Convert a released *_vocab.pkl to JSON without running anything in it."""
+
+    from_pickle: Path
+    """The pickle."""
+    out: Path
+    """The JSON file to write."""
+    tokenizer: Literal["auto", "nltk", "regex"] = "auto"
+    """The tokenizer that the words came from; the released ones are nltk's."""
+
+
+COMMANDS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "features": Features,
+    "report": Report,
+    "recipes": Recipes,
+    "vocabulary": Words,
+}

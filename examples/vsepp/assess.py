@@ -1,0 +1,56 @@
+"""Measure a model from disk, ours or the authors', on a data set."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vsepp.authors import load_authors_checkpoint
+from vsepp.checkpoints import Trained, load_model, load_weights
+from vsepp.data import read_splits
+from vsepp.evaluate import embed, protocols
+from vsepp.images import Features
+from vsepp.model import MatchingModel, build_model
+from vsepp.retrieval import record
+from vsepp.settings import Data
+from vsepp.splits import Split
+from vsepp.vocabulary import Vocabulary
+
+
+def load_any(path: Path, vocabulary: Path | None) -> Trained:
+    """A model of ours, or a ``*.pth.tar`` together with its converted vocabulary."""
+    if not path.name.endswith(".pth.tar"):
+        return load_model(path)
+    if vocabulary is None:
+        raise ValueError(
+            f"{path} holds no vocabulary: pass --vocabulary words.json, converted from the "
+            "released *_vocab.pkl by the `vocabulary` command"
+        )
+    return replace(load_authors_checkpoint(path), vocabulary=Vocabulary.load(vocabulary))
+
+
+def rebuild(trained: Trained, split: Split) -> MatchingModel:
+    """The encoders with the trained weights in them."""
+    assert trained.vocabulary is not None
+    width = split.images.array.shape[-1] if isinstance(split.images, Features) else None
+    model = build_model(
+        replace(trained.settings.model, weights="none"), len(trained.vocabulary), width
+    )
+    load_weights(model, trained)
+    return model
+
+
+def assess(trained: Trained, data: Data, root: Path | None, part: str) -> dict[str, Any]:
+    """The retrieval results on a split, by protocol."""
+    split: Split = getattr(read_splits(data, root), part)
+    assert trained.vocabulary is not None
+    embedded = embed(rebuild(trained, split), split, trained.vocabulary)
+    results = protocols(embedded, trained.settings.loss.measure, data.dataset)
+    found = {protocol: record(one) for protocol, one in results.items()}
+    if data.dataset == "coco" and part == "test" and importlib.util.find_spec("eccv_caption"):
+        from vsepp.eccv import extended_metrics
+
+        found |= extended_metrics(embedded, split, trained.settings.loss.measure)
+    return found

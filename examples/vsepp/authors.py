@@ -1,0 +1,82 @@
+"""Checkpoints of the authors' release (``*.pth.tar``), loaded without running anything in them."""
+
+from __future__ import annotations
+
+import argparse
+from _codecs import encode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsepp.checkpoints import Trained, read_tensors
+from vsepp.settings import Data, Loss, Model, Settings
+
+# What a released file holds besides tensors: its options, and a recall as a numpy number.
+ALLOWED = [
+    argparse.Namespace,
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    np.dtypes.Float64DType,
+    (encode, "_codecs.encode"),
+]
+DATASETS = {"coco": "coco", "10crop": "coco", "f30k": "flickr30k", "f8k": "flickr8k"}
+
+
+def load_authors_checkpoint(path: Path) -> Trained:
+    """The weights under our names, and the settings that the file's options amount to."""
+    with torch.serialization.safe_globals(ALLOWED):
+        content = read_tensors(path)
+    lacking = {"model", "opt"} - set(content if isinstance(content, dict) else ())
+    if lacking or len(content["model"]) != 2:
+        raise ValueError(
+            f"{path} is no checkpoint of the release: expected model (image and text weights) "
+            "and opt"
+        )
+    image, text = content["model"]
+    state = {**renamed("image", image), **renamed("text", text)}
+    metrics = {"rsum": float(content.get("best_rsum", 0.0)), "epoch": content.get("epoch")}
+    return Trained(settings_of(content["opt"]), None, state, metrics, str(path))
+
+
+def renamed(tower: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our names: the tower in front, DataParallel's ``module`` dropped."""
+    return {
+        ".".join([tower, *(part for part in name.split(".") if part != "module")]): value
+        for name, value in weights.items()
+    }
+
+
+def settings_of(opt: argparse.Namespace) -> Settings:
+    """The released options in our terms. Options that older files lack take the release's
+    defaults.
+    """
+
+    def option(name: str, default: Any) -> Any:
+        return getattr(opt, name, default)
+
+    name = option("data_name", "precomp")
+    precomputed = name.endswith("_precomp")
+    dataset = DATASETS.get(name.removesuffix("_precomp"), "coco")
+    return Settings(
+        Data(dataset, "precomp" if precomputed else "raw", precomp=name if precomputed else ""),
+        Model(
+            backbone=option("cnn_type", "vgg19"),
+            weights="none",
+            finetune=option("finetune", False),
+            embed_dim=option("embed_size", 1024),
+            word_dim=option("word_dim", 300),
+            text_layers=option("num_layers", 1),
+            image_norm=not option("no_imgnorm", False),
+            absolute=option("use_abs", False),
+        ),
+        Loss(
+            "hardest" if option("max_violation", False) else "all",
+            option("measure", "cosine"),
+            option("margin", 0.2),
+            strict_parity=True,
+        ),
+    )

@@ -1,0 +1,192 @@
+"""The command line: train (the default), evaluate, features, report, recipes, vocabulary.
+
+What needs torch is imported by the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from vsepp.arguments import COMMANDS, Evaluate, Features, Recipes, Report, Train, Words
+from vsepp.recipes import RECIPES, recipe_named
+from vsepp.settings import Data, Options
+
+DEFAULT_RECIPES = {
+    "scenes": ("scenes-vse0", "scenes-vse++"),
+    "coco": ("coco-resnet152-rc-rv-vse++",),
+    "flickr30k": ("flickr30k-resnet152-rc-vse++",),
+    "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),
+}
+T = TypeVar("T")
+REFUSALS = (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError)
+
+
+def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a command for a data set; a refusal is one line, and exit status 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["-h"], ["--help"]):
+        print(overview())
+    command = given.pop(0) if given and given[0] in COMMANDS else "train"
+    try:
+        RUN[command](dataset, given)
+    except REFUSALS as error:
+        if os.environ.get("VSEPP_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        print("(VSEPP_TRACEBACK=1 shows where this arose)", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def overview() -> str:
+    """The commands, one a line."""
+    lines = [
+        f"  {name:<11}{(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()
+    ]
+    return "\n".join(
+        ["commands (COMMAND --help explains each; `train` may be left out):", *lines, ""]
+    )
+
+
+def parsed(kind: type[T], command: str, given: list[str], default: T | None = None) -> T:
+    """The command's arguments, from the command line."""
+    program = f"{Path(sys.argv[0]).name} {command}"
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(kind, prog=program, args=given, default=default, config=config)
+
+
+def run_train(dataset: str, given: list[str]) -> None:
+    """Train every recipe that is asked for, each with the same changes; then table and report."""
+    names = recipe_names(dataset, given)
+    asked = [(name, train_arguments(name, names, given)) for name in names]
+    from accelerate import PartialState
+
+    from vsepp.finished import read_run
+    from vsepp.report import text_table, write_report
+    from vsepp.train import train
+
+    folders = []
+    for name, arguments in asked:
+        folder = arguments.out / f"{name}-seed{arguments.settings.schedule.seed}"
+        train(name, arguments.settings, arguments.data, folder, arguments.options)
+        folders.append(folder)
+    if not PartialState().is_main_process:
+        return
+    runs = [read_run(folder) for folder in folders]
+    page = asked[0][1].out / "report.html"
+    write_report(runs, page)
+    print(text_table(runs))
+    print(f"\nreport: {page}")
+
+
+def recipe_names(dataset: str, given: list[str]) -> tuple[str, ...]:
+    """The recipes on the command line, or the data set's own; COCO without data means scenes."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--recipe", nargs="+", default=())
+    reader.add_argument("--data")
+    known, _ = reader.parse_known_args(given)
+    if known.recipe:
+        return tuple(known.recipe)
+    return DEFAULT_RECIPES["scenes" if dataset == "coco" and known.data is None else dataset]
+
+
+def train_arguments(name: str, names: tuple[str, ...], given: list[str]) -> Train:
+    """The command line on top of a recipe's settings."""
+    recipe = recipe_named(name)
+    demo = recipe.settings.data.dataset == "scenes" and "--resume" not in given
+    default = Train(names, settings=recipe.settings, options=Options(overwrite=demo))
+    arguments = parsed(Train, "train", given, default)
+    if recipe.start_from and arguments.options.start_from is None and not arguments.options.resume:
+        raise ValueError(
+            f"{name} is a second stage: train {recipe.start_from} first, then pass "
+            f"--start-from runs/{recipe.start_from}-seed{arguments.settings.schedule.seed}"
+        )
+    return arguments
+
+
+def run_evaluate(dataset: str, given: list[str]) -> None:
+    """Print the retrieval results of a model."""
+    arguments = parsed(Evaluate, "evaluate", given)
+    from vsepp.assess import assess, load_any
+    from vsepp.checkpoints import model_file
+
+    trained = load_any(model_file(arguments.checkpoint), arguments.vocabulary)
+    data = trained.settings.data
+    data = data if arguments.precomp is None else replace(data, precomp=arguments.precomp)
+    found = assess(trained, data, arguments.data, arguments.split)
+    for name, lines in found.items():
+        print(f"{name}: {json.dumps(lines)}")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def run_features(dataset: str, given: list[str]) -> None:
+    """Compute features and say how many."""
+    arguments = parsed(Features, "features", given)
+    from vsepp.features import extract
+
+    data = Data(
+        arguments.dataset,
+        "raw",
+        restval=arguments.restval,
+        crop=arguments.crop,
+        image_size=arguments.image_size,
+        skip_corrupt=arguments.skip_corrupt,
+    )
+    for line in extract(
+        data, arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.cpu
+    ):
+        print(line)
+
+
+def run_report(dataset: str, given: list[str]) -> None:
+    """Write the page about finished runs."""
+    arguments = parsed(Report, "report", given)
+    from vsepp.finished import read_run
+    from vsepp.report import text_table, write_report
+
+    runs = [read_run(folder) for folder in arguments.runs]
+    write_report(runs, arguments.out)
+    print(text_table(runs))
+    print(f"\nreport: {arguments.out}")
+
+
+def run_recipes(dataset: str, given: list[str]) -> None:
+    """One recipe a line, its expected numbers under it."""
+    arguments = parsed(Recipes, "recipes", given)
+    for recipe in RECIPES.values():
+        if arguments.only in recipe.name:
+            stage = (
+                f"  (second stage, starts from {recipe.start_from})" if recipe.start_from else ""
+            )
+            print(f"{recipe.name}{stage}")
+            for protocol, expected in recipe.expected.items():
+                print(f"    {protocol}: {expected}")
+
+
+def run_vocabulary(dataset: str, given: list[str]) -> None:
+    """Convert a pickle to JSON."""
+    arguments = parsed(Words, "vocabulary", given)
+    from vsepp.legacy_vocabulary import convert_vocabulary
+
+    vocabulary = convert_vocabulary(arguments.from_pickle, arguments.tokenizer)
+    vocabulary.save(arguments.out)
+    print(f"{len(vocabulary):,} words in {arguments.out}, tokenizer {vocabulary.tokenizer}")
+
+
+RUN = {
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "features": run_features,
+    "report": run_report,
+    "recipes": run_recipes,
+    "vocabulary": run_vocabulary,
+}

@@ -1,0 +1,192 @@
+"""From a folder to batches: which reader reads what, and how pairs are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vsepp.annotations import Annotated, joined, read_coco_ids, read_karpathy
+from vsepp.images import Photographs, View
+from vsepp.precomp import read_precomp
+from vsepp.scenes import draw_scenes
+from vsepp.settings import Data
+from vsepp.splits import Split, Splits
+from vsepp.transforms import centre_crop, random_crop, ten_crops
+from vsepp.vocabulary import PAD, Vocabulary, build_vocabulary
+
+FOLDERS = {"coco": "coco", "flickr30k": "f30k", "flickr8k": "f8k"}
+ANNOTATIONS = {
+    "coco": "dataset_coco.json",
+    "flickr30k": "dataset_flickr30k.json",
+    "flickr8k": "dataset_flickr8k.json",
+}
+COCO_DEV_IMAGES = 1_000
+
+
+def read_splits(settings: Data, root: Path | None) -> Splits:
+    """The data set that the settings name, from the folder ``root``; scenes need none."""
+    if settings.dataset == "scenes":
+        return draw_scenes(settings.scene_seed, settings.train_images, settings.image_size)
+    if root is None:
+        raise ValueError(
+            f"{settings.dataset} needs --data DIR, the folder that holds "
+            f"{FOLDERS[settings.dataset]}_precomp/ or {FOLDERS[settings.dataset]}/"
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: --data is the folder of the data sets")
+    folder = root / FOLDERS[settings.dataset]
+    if settings.layout == "precomp":
+        precomp = root / (settings.precomp or f"{folder.name}_precomp")
+        splits = read_precomp(precomp, pictures=folder / "images")
+    else:
+        splits = read_raw(settings, folder)
+    return Splits(splits.train.first(settings.train_images), splits.dev, splits.test)
+
+
+def read_raw(settings: Data, folder: Path) -> Splits:
+    """Images with annotations; COCO validates on its first 1,000 dev images, as the paper."""
+    parts = read_annotations(settings.dataset, folder)
+    train = joined([parts["train"], parts["restval"]]) if settings.restval else parts["train"]
+    size = settings.image_size
+    views = {"rc": random_crop, "1c": centre_crop, "10c": ten_crops}
+    test_view = ten_crops(size) if settings.crop == "10c" else centre_crop(size)
+
+    def opened(part: Annotated) -> Split:
+        return photographed(part, views[settings.crop](size), test_view, settings.skip_corrupt)
+
+    dev = opened(parts["dev"])
+    if settings.dataset == "coco":
+        dev = dev.first(COCO_DEV_IMAGES)
+    return Splits(opened(train), dev, opened(parts["test"]))
+
+
+def read_annotations(dataset: str, folder: Path) -> dict[str, Annotated]:
+    """The splits train, dev, test (and COCO's restval) from whichever annotation file is there."""
+    karpathy = folder / ANNOTATIONS[dataset]
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}: expected {folder}/images/ and {karpathy}, "
+            "or choose --layout precomp"
+        )
+    if dataset == "coco" and not karpathy.is_file():
+        return read_coco_ids(folder)
+    parts = read_karpathy(karpathy, folder / "images")
+    parts["dev"] = parts.pop("val", parts.get("dev"))
+    lacking = [name for name in ("train", "dev", "test") if parts.get(name) is None]
+    if lacking:
+        raise ValueError(f"{karpathy} has no images of split {', '.join(lacking)}: is it complete?")
+    return parts
+
+
+def photographed(part: Annotated, train_view: View, test_view: View, skip_corrupt: bool) -> Split:
+    """A split whose images are decoded on demand."""
+    return Split(
+        Photographs(part.paths, train_view, test_view, skip_corrupt),
+        part.captions,
+        part.image_of,
+        part.where,
+        part.image_keys,
+        part.caption_keys,
+    )
+
+
+class Batch(NamedTuple):
+    """Pairs: row i of each belong together. ``skipped`` counts images left out as corrupt."""
+
+    images: Tensor
+    words: Tensor
+    lengths: Tensor
+    image_ids: Tensor
+    skipped: int = 0
+
+
+class Pairs(Dataset[Batch]):
+    """Every caption with its image. A random crop depends on (seed, epoch, caption) alone.
+
+    So neither the number of workers nor an interruption changes what a run sees.
+    """
+
+    def __init__(self, split: Split, vocabulary: Vocabulary, seed: int) -> None:
+        self.split, self.seed, self.epoch = split, seed, 0
+        self.words = [torch.tensor(vocabulary.encode(caption)) for caption in split.captions]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __getitems__(self, picks: Sequence[int]) -> Batch:
+        """A batch of these captions and their images."""
+        rows = self.split.image_of[picks]
+        seeds = [view_seed(self.seed, self.epoch, pick) for pick in picks]
+        images, kept = self.split.images.batch(rows, seeds)
+        words, lengths = padded([self.words[picks[position]] for position in kept])
+        ids = torch.from_numpy(np.ascontiguousarray(rows[kept]))
+        return Batch(images, words, lengths, ids, len(picks) - len(kept))
+
+
+def view_seed(seed: int, epoch: int, pick: int) -> int:
+    """A number that no other (seed, epoch, caption) shares, for all practical purposes."""
+    return int(np.random.SeedSequence([seed, epoch, pick]).generate_state(1)[0])
+
+
+def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Word ids padded at the end, and the lengths."""
+    lengths = torch.tensor([len(one) for one in words])
+    if not words:
+        return torch.empty(0, 0, dtype=torch.int64), lengths
+    return torch.nn.utils.rnn.pad_sequence(
+        list(words), batch_first=True, padding_value=PAD
+    ), lengths
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of an order that (seed, epoch) fixes, from any position on. The last batch may be
+    short.
+    """
+
+    def __init__(self, pairs: Pairs, batch_size: int, seed: int) -> None:
+        self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
+        self.done = 0
+
+    def start(self, epoch: int, done: int = 0) -> None:
+        """Go to an epoch, of which ``done`` batches have been trained on."""
+        self.pairs.epoch, self.done = epoch, done
+
+    def __len__(self) -> int:
+        return -(-len(self.pairs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(view_seed(self.seed, self.pairs.epoch, 0))
+        order = torch.randperm(len(self.pairs), generator=generator).tolist()
+        for start in range(self.done * self.batch_size, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+
+def training_loader(pairs: Pairs, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+    """Batches for training; its own generator keeps worker start-up out of torch's."""
+    return DataLoader(
+        pairs,
+        batch_sampler=ShuffledBatches(pairs, batch_size, seed),
+        collate_fn=as_it_is,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """``__getitems__`` has already made the batch."""
+    return batch
+
+
+def vocabulary_of(data: Data, splits: Splits) -> Vocabulary:
+    """The vocabulary file that is asked for, or the words of the training captions."""
+    if data.vocabulary:
+        return Vocabulary.load(Path(data.vocabulary))
+    made_from = f"training captions of {data.dataset}, {data.layout}"
+    return build_vocabulary(splits.train.captions, data.tokenizer, data.threshold, made_from)

@@ -1,0 +1,117 @@
+"""Where images come from: rows of an array, or files decoded on demand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+View = Callable[[Image.Image], Tensor]
+THUMBNAIL_SIDE = 128
+
+
+@dataclass(frozen=True)
+class Features:
+    """Precomputed features, ``rows x width`` or ``rows x regions x width``, maybe memory-mapped.
+
+    ``names`` are files that show the same images, for the report's gallery.
+    """
+
+    array: np.ndarray
+    pictures: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+        """The features of these rows as float32; there is no random view."""
+        return torch.from_numpy(self.array[np.asarray(rows)].astype(np.float32)), [
+            *range(len(rows))
+        ]
+
+    def first(self, count: int) -> Features:
+        """The first ``count`` rows."""
+        return Features(self.array[:count], self.pictures[:count])
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """The picture behind the features, where its file is known."""
+        return shrunk(Image.open(self.pictures[row])) if self.pictures else None
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Image files; ``train_view`` may draw random numbers, ``test_view`` may not."""
+
+    paths: tuple[Path, ...]
+    train_view: View
+    test_view: View
+    skip_corrupt: bool = False
+
+    def __post_init__(self) -> None:
+        missing = [path for path in self.paths if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing):,} of {len(self.paths):,} images are missing, the first is "
+                f"{missing[0]}: "
+                "unpack the images there, or point --data at the folder that holds them"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+        """Decode these rows; with ``skip_corrupt``, leave out what cannot be decoded."""
+        views, kept = [], []
+        for position, row in enumerate(rows):
+            picture = self.decode(self.paths[row])
+            if picture is not None:
+                views.append(self.view(picture, None if seeds is None else seeds[position]))
+                kept.append(position)
+        return (torch.stack(views) if views else torch.empty(0)), kept
+
+    def view(self, picture: Image.Image, seed: int | None) -> Tensor:
+        """The test view, or the training view that this seed draws; torch's own generator is
+        left alone.
+        """
+        if seed is None:
+            return self.test_view(picture)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.train_view(picture)
+
+    def decode(self, path: Path) -> Image.Image | None:
+        """The picture in RGB; None if it is corrupt and that is to be skipped."""
+        try:
+            with Image.open(path) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError) as error:
+            if self.skip_corrupt:
+                return None
+            raise ValueError(
+                f"{path} cannot be decoded ({error}): fetch it again, "
+                "or pass --skip-corrupt to leave such images out and count them"
+            ) from error
+
+    def first(self, count: int) -> Photographs:
+        """The first ``count`` files."""
+        return Photographs(self.paths[:count], self.train_view, self.test_view, self.skip_corrupt)
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """The picture, small."""
+        picture = self.decode(self.paths[row])
+        return None if picture is None else shrunk(picture)
+
+
+def shrunk(picture: Image.Image) -> bytes:
+    """A picture as a small JPEG."""
+    small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    content = io.BytesIO()
+    small.save(content, format="JPEG", quality=85)
+    return content.getvalue()

@@ -1,0 +1,64 @@
+"""The released vocabularies are pickles of a class instance. This reads their words and runs no
+code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from vsepp.vocabulary import Vocabulary, tokenizer_named
+
+
+class PickledVocabulary:
+    """Stands in for the pickled class: it takes the attributes and has no behaviour."""
+
+    idx2word: dict[int, str | bytes]
+
+
+def latin1_bytes(text: str, encoding: str) -> bytes:
+    """Bytes as Python 3 writes them into Python 2's pickles."""
+    return text.encode("latin1")
+
+
+ALLOWED = {
+    ("vocab", "Vocabulary"): PickledVocabulary,
+    ("__main__", "Vocabulary"): PickledVocabulary,
+    ("_codecs", "encode"): latin1_bytes,
+}
+
+
+class WordsOnly(pickle.Unpickler):
+    """An unpickler that knows the vocabulary class and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Answer for the vocabulary class and its bytes; refuse every other name."""
+        if (module, name) in ALLOWED:
+            return ALLOWED[module, name]
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, which a vocabulary has no use for and which may run code"
+        )
+
+
+def convert_vocabulary(path: Path, tokenizer: str = "auto") -> Vocabulary:
+    """The words of an old ``*_vocab.pkl``, in their ids' order. Bytes of Python 2 become text."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no vocabulary pickle at {path}")
+    with path.open("rb") as stream:
+        try:
+            pickled = WordsOnly(stream, encoding="utf-8").load()
+        except (pickle.UnpicklingError, EOFError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{path} was refused: {error}. If it is a released vocabulary, download it again"
+            ) from error
+    numbered = getattr(pickled, "idx2word", None)
+    if not isinstance(numbered, dict) or sorted(numbered) != list(range(len(numbered))):
+        raise ValueError(f"{path} holds no table of words numbered from 0: is it a *_vocab.pkl?")
+    words = tuple(as_text(numbered[number]) for number in range(len(numbered)))
+    return Vocabulary(words, tokenizer_named(tokenizer), f"converted from {path.name}")
+
+
+def as_text(word: str | bytes) -> str:
+    """A word as text, whichever Python wrote it."""
+    return word.decode("utf-8") if isinstance(word, bytes) else word

@@ -1,0 +1,73 @@
+"""The two encoders of a run, made from its settings."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hardneg.encoders import FeatureEncoder, ImageEncoder, TextEncoder
+from vsepp.settings import Model
+from vsepp.small_cnn import small_cnn
+from vsepp.vocabulary import UNKNOWN
+
+
+class MatchingModel(nn.Module):
+    """Images and captions in, their embeddings out: one module, so that one wrapper holds both."""
+
+    def __init__(self, image: FeatureEncoder | ImageEncoder, text: TextEncoder) -> None:
+        super().__init__()
+        self.image, self.text = image, text
+
+    def forward(self, images: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``n`` images and ``n`` captions to two ``n x embed_dim`` tensors."""
+        return self.image(images), self.text(words, lengths)
+
+    def start_epoch(self) -> None:
+        """Training mode, as the image network's ``cnn_mode`` understands it."""
+        self.train()
+        if isinstance(self.image, ImageEncoder):
+            self.image.start_epoch()
+
+    def after_validation(self) -> None:
+        """Back to training after a validation within an epoch."""
+        self.train()
+        if isinstance(self.image, ImageEncoder):
+            self.image.after_validation()
+
+
+def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) -> MatchingModel:
+    """The encoders; ``feature_dim`` is the width of precomputed features, None for raw images."""
+    text = TextEncoder(
+        vocabulary_size,
+        settings.embed_dim,
+        settings.word_dim,
+        layers=settings.text_layers,
+        bidirectional=settings.text == "bigru",
+        pooling=settings.pooling,
+        word_drop=settings.word_drop,
+        unknown_id=UNKNOWN,
+        absolute=settings.absolute,
+    )
+    return MatchingModel(build_image_encoder(settings, feature_dim), text)
+
+
+def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEncoder | ImageEncoder:
+    """The image tower alone."""
+    if feature_dim is not None:
+        return FeatureEncoder(
+            feature_dim,
+            settings.embed_dim,
+            normalize=settings.image_norm,
+            absolute=settings.absolute,
+        )
+    small = settings.backbone == "small"
+    backbone, width = small_cnn() if small else (settings.backbone, None)
+    return ImageEncoder(
+        backbone,
+        settings.embed_dim,
+        weights=None if settings.weights == "none" else settings.weights,
+        feature_dim=width,
+        finetune=settings.finetune,
+        cnn_mode=settings.cnn_mode,
+        normalize=settings.image_norm,
+        absolute=settings.absolute,
+    )

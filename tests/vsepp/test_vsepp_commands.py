@@ -1,0 +1,188 @@
+"""The command line as a newcomer meets it: help, lists, refusals, a run with its report,
+features.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vsepp.commands import COMMANDS, main
+from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
+
+QUICK = [
+    *[
+        "--epochs",
+        "1",
+        "--embed-dim",
+        "16",
+        "--word-dim",
+        "8",
+        "--threshold",
+        "1",
+        "--batch-size",
+        "32",
+    ],
+    *["--quiet", "--cpu", "--no-tensorboard"],
+]
+
+
+def test_help_explains_every_command(capsys) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as stopped:
+            main("coco", [command, "--help"])
+        assert stopped.value.code == 0
+        assert "usage:" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main("coco", ["--help"])
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in COMMANDS)
+    assert "--recipe" in shown
+
+
+def test_recipes_show_numbers_with_their_confidence(capsys) -> None:
+    main("coco", ["recipes"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in RECIPES)
+    assert "64.6/90.0/95.7 | 52.0/84.3/92.0 (published)" in shown
+    assert "58.3/86.1/93.3 | 43.6/77.6/87.8 (unverified)" in shown
+    main("coco", ["recipes", "--only", "order++"])
+    assert "vse0" not in capsys.readouterr().out
+
+
+def test_every_row_of_the_papers_tables_is_a_recipe() -> None:
+    rows = {name.rpartition("-")[0] for name in RECIPES}
+    coco = {
+        "vgg19-1c",
+        "vgg19-rc",
+        "vgg19-rc-rv",
+        "vgg19-ft-rc-rv",
+        "resnet152-rc-rv",
+        "resnet152-ft-rc-rv",
+    }
+    flickr = {"vgg19-1c", "vgg19-rc", "vgg19-ft-rc", "resnet152-rc", "resnet152-ft-rc"}
+    assert {f"coco-{row}" for row in coco} | {f"flickr30k-{row}" for row in flickr} <= rows
+    for recipe in RECIPES.values():
+        if recipe.name.startswith(("coco", "flickr30k")):
+            protocol = "1k" if recipe.name.startswith("coco") else "test"
+            assert recipe.expected[protocol].confidence in (PUBLISHED, UNVERIFIED)
+        if recipe.start_from:
+            assert recipe.settings.model.finetune
+            assert recipe.settings.schedule.learning_rate == 2e-5
+            assert recipe.settings.schedule.epochs == 15
+            assert not RECIPES[recipe.start_from].settings.model.finetune
+
+
+def test_the_official_settings() -> None:
+    order0 = recipe_named("flickr8k-256-order0").settings
+    assert (order0.loss.negatives, order0.loss.margin, order0.loss.measure) == (
+        "all",
+        0.05,
+        "order",
+    )
+    assert (order0.model.absolute, order0.schedule.learning_rate) == (True, 1e-3)
+    best = recipe_named("flickr8k-1024-vse++").settings
+    assert (best.loss.negatives, best.model.image_norm, best.model.embed_dim) == (
+        "hardest",
+        True,
+        1024,
+    )
+    assert not recipe_named("flickr8k-1024-vse0").settings.model.image_norm
+    assert (best.schedule.epochs, best.schedule.batch_size, best.schedule.clip) == (30, 128, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arguments", "message"),
+    [
+        (
+            "coco",
+            ["--recipe", "coco-resnet125-vse++"],
+            "unknown recipe .* did you mean coco-resnet152",
+        ),
+        ("flickr8k", [], "flickr8k needs --data DIR"),
+        ("flickr30k", ["--data", "nowhere"], "no folder nowhere"),
+        (
+            "coco",
+            ["--recipe", "coco-vgg19-ft-rc-rv-vse++"],
+            "second stage: train coco-vgg19-rc-rv-vse.. first",
+        ),
+        ("coco", ["evaluate", "absent.pt"], "no checkpoint at absent.pt"),
+        ("coco", ["report", "absent"], "no absent/result.json: the run has not finished"),
+        (
+            "coco",
+            ["vocabulary", "--from-pickle", "a.pkl", "--out", "b.json"],
+            "no vocabulary pickle at a.pkl",
+        ),
+    ],
+)
+def test_refusals_are_one_line_that_says_what_to_do(dataset, arguments, message, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(dataset, arguments)
+    assert stopped.value.code == 2
+    shown = capsys.readouterr().err
+    assert re.search(message, shown)
+    assert "Traceback" not in shown
+
+
+def test_two_recipes_a_report_and_an_evaluation(precomp_root: Path, tmp_path: Path, capsys) -> None:
+    recipes = ["flickr8k-256-vse0", "flickr8k-256-vse++"]
+    out = tmp_path / "runs"
+    main("flickr8k", ["--data", str(precomp_root), "--out", str(out), "--recipe", *recipes, *QUICK])
+    table = capsys.readouterr().out
+    assert all(f"{recipe}-seed0" in table for recipe in recipes)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "19.9/48.5/62.3 | 13.2/36.0/49.6 (reference run)" in page
+    assert page.count("<svg") == 2
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert page.count("class=query") == 12
+    stored = json.loads((out / f"{recipes[1]}-seed0" / "result.json").read_text())
+    main("flickr8k", [
+        *["evaluate", str(out / f"{recipes[1]}-seed0"), "--data", str(precomp_root)],
+        *["--json", str(tmp_path / "found.json")],
+    ])  # fmt: skip
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["test"] == stored["results"]["test"]
+    main(
+        "flickr8k",
+        [
+            "report",
+            *(str(out / f"{one}-seed0") for one in recipes),
+            "--out",
+            str(tmp_path / "again.html"),
+        ],
+    )
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_features_are_extracted_and_train_a_frozen_recipe(
+    flickr_root: Path, tmp_path: Path
+) -> None:
+    broken = flickr_root / "f8k" / "images" / "0002.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    out = flickr_root / "f8k_precomp"
+    main("flickr8k", [
+        *["features", "--data", str(flickr_root), "--dataset", "flickr8k", "--out", str(out)],
+        *["--backbone", "resnet18", "--weights", "none", "--image-size", "32"],
+        *["--skip-corrupt", "--cpu"],
+    ])  # fmt: skip
+    rows = np.load(out / "train_ims.npy")
+    assert rows.shape == (39, 512)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
+    assert len((out / "train_caps.txt").read_text().splitlines()) == 5 * 39
+    assert "0002.jpg" not in (out / "train_names.txt").read_text()
+    main(
+        "flickr8k",
+        [
+            "--data",
+            str(flickr_root),
+            "--out",
+            str(tmp_path / "runs"),
+            "--recipe",
+            "flickr8k-256-vse0",
+            *QUICK,
+        ],
+    )
+    page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in page

@@ -1,0 +1,212 @@
+"""Kill a run at any moment, resume it, and get the very numbers of a run that was left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_data import write_flickr, write_precomp
+from vsepp.commands import main
+
+CHECKOUT = Path(__file__).parents[2]
+SCRIPT = CHECKOUT / "examples" / "vsepp_flickr8k.py"
+PRECOMP = [
+    "--recipe",
+    "flickr8k-256-vse++",
+    "--threshold",
+    "1",
+    "--embed-dim",
+    "16",
+    "--word-dim",
+    "8",
+]
+RAW = [
+    *[
+        "--recipe",
+        "flickr8k-small-vse0",
+        "--threshold",
+        "1",
+        "--embed-dim",
+        "16",
+        "--word-dim",
+        "8",
+    ],
+    *["--image-size", "32", "--word-drop", "0.2", "--workers", "1"],
+]
+COMMON = [
+    "--epochs",
+    "3",
+    "--batch-size",
+    "8",
+    "--checkpoint-every",
+    "3",
+    "--learning-rate",
+    "0.002",
+    "--quiet",
+]
+
+
+def command(root: Path, out: Path, kind: list[str], *more: str) -> list[str]:
+    return [
+        *[sys.executable, str(SCRIPT), "--data", str(root), "--out", str(out), "--cpu"],
+        *["--no-tensorboard", *kind, *COMMON, *more],
+    ]
+
+
+def environment() -> dict[str, str]:
+    paths = [str(CHECKOUT), str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def finish(arguments: list[str]) -> None:
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def kill_when(arguments: list[str], reached) -> None:
+    """Start a run and kill it, by SIGKILL, as soon as ``reached()``."""
+    process = subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not reached():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run never got there"
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def only_run(out: Path) -> Path:
+    (folder,) = [path for path in out.iterdir() if path.is_dir()]
+    return folder
+
+
+def outcome(out: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """What must agree: every number but times and memory, and the best model's weights."""
+    folder = only_run(out)
+    result = json.loads((folder / "result.json").read_text())
+    for row in result["history"]:
+        del row["seconds"]
+    del result["seconds_per_epoch"], result["peak_memory_mib"]
+    return result, torch.load(folder / result["best_file"], weights_only=True)["model"]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    ours, theirs = outcome(one), outcome(other)
+    assert ours[0] == theirs[0]
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in ours[1].items():
+        assert torch.equal(value, theirs[1][name]), name
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Data, and a run of each kind that was left alone."""
+    base = tmp_path_factory.mktemp("resume")
+    write_precomp(base / "data" / "f8k_precomp")
+    write_flickr(base / "data")
+    for name, kind in (("precomp", PRECOMP), ("raw", RAW)):
+        finish(command(base / "data", base / name, kind))
+    return {"data": base / "data", "precomp": base / "precomp", "raw": base / "raw"}
+
+
+@pytest.mark.parametrize("name", ["precomp", "raw"])
+def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str) -> None:
+    """Killed twice, both times between two checkpoints inside an epoch (25 steps, a checkpoint
+    every 3).
+    """
+    kind, out = {"precomp": PRECOMP, "raw": RAW}[name], tmp_path / "out"
+    run = command(folders["data"], out, kind, "--resume")
+    for step in (6, 36):
+        kill_when(run, lambda step=step: any(out.glob(f"*/state-{step:09d}")))
+        assert not (only_run(out) / "result.json").exists()
+    finish(run)
+    assert_same(out, folders[name])
+
+
+KILLER = """
+import os, runpy, signal, sys
+left = int(sys.argv[1])
+def counted(call):
+    def wrapper(*arguments, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return wrapper
+os.replace, os.fsync = counted(os.replace), counted(os.fsync)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
+    """Killed at the n-th time that a file is put on disk or given its name, each time in one run.
+
+    3 of these are the settings file, at the first start; then each checkpoint has 7: its files and
+    folder, its name, and the run's folder. A validation puts the best model before it.
+    """
+    out = tmp_path / "out"
+    run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
+    for count in (2, 6, 7, 60):
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLER, str(count), *run[1:]],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    finish(run)
+    assert_same(out, folders["precomp"])
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(folders) -> None:
+    before = outcome(folders["precomp"])
+    finish(command(folders["data"], folders["precomp"], PRECOMP, "--resume"))
+    after = outcome(folders["precomp"])
+    assert before[0] == after[0]
+    assert all(torch.equal(value, after[1][name]) for name, value in before[1].items())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "holds a run: pass --resume to go on with it, --overwrite to replace it"),
+        (("--resume", "--margin", "0.3"), "begun with other settings (loss.margin: 0.2, 0.3"),
+    ],
+)
+def test_a_folder_is_not_taken_by_mistake(folders, capsys, more, message) -> None:
+    given = command(folders["data"], folders["precomp"], PRECOMP, *more)[2:]
+    with pytest.raises(SystemExit) as stopped:
+        main("flickr8k", given)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_with_other_files_is_left_alone(folders, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "flickr8k-256-vse++-seed0"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit):
+        main("flickr8k", command(folders["data"], tmp_path, PRECOMP, "--overwrite")[2:])
+    assert "holds other files: choose another --out" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwriting_begins_anew(folders, tmp_path: Path) -> None:
+    run = command(folders["data"], tmp_path, PRECOMP, "--epochs", "1")[2:]
+    main("flickr8k", run)
+    first = outcome(tmp_path)
+    main("flickr8k", [*run, "--overwrite"])
+    assert outcome(tmp_path)[0] == first[0]
