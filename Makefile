@@ -5,11 +5,14 @@ STAMP = $(VENV)/.installed
 
 .PHONY: test test-all lint types demo bench clean
 
+# One thread a worker: two workers with two threads each would fight over two cores.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: lint types            ## lint, check types, run the tests
-	$(BIN)/python -m pytest -q -n 2
+	$(PYTEST)
 
 test-all: lint types        ## the full product of the test matrix too
-	$(BIN)/python -m pytest -q -n 2 --full
+	$(PYTEST) --full
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -18,8 +21,8 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-demo: $(STAMP)              ## train on handwritten digits with several strategies
-	$(BIN)/python examples/digits.py
+demo: $(STAMP)              ## train VSE0 and VSE++ on drawn scenes, end with report.html
+	$(BIN)/python examples/vsepp_coco.py
 
 bench: $(STAMP)             ## time and memory beside the dense formulas and the peers
 	$(BIN)/pip install --quiet -e ".[bench]"
