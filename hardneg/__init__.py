@@ -3,9 +3,10 @@
 from hardneg.ceilings import Ceiling
 from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
-from hardneg.losses.info_nce import InfoNCELoss, NTXentLoss
+from hardneg.losses.info_nce import InfoNCELoss
 from hardneg.losses.margin_loss import MarginLoss
 from hardneg.losses.multi_similarity import MultiSimilarityLoss
+from hardneg.losses.nt_xent import NTXentLoss
 from hardneg.losses.pairwise import PairwiseContrastiveLoss
 from hardneg.losses.polynomial import PolynomialLoss
 from hardneg.losses.sigmoid import SigmoidLoss

@@ -2,9 +2,10 @@
 
 from hardneg.losses.circle import circle_loss
 from hardneg.losses.contrastive import contrastive_loss
-from hardneg.losses.info_nce import info_nce_loss, nt_xent_loss
+from hardneg.losses.info_nce import info_nce_loss
 from hardneg.losses.margin_loss import margin_loss
 from hardneg.losses.multi_similarity import multi_similarity_loss
+from hardneg.losses.nt_xent import nt_xent_loss
 from hardneg.losses.pairwise import pairwise_contrastive_loss
 from hardneg.losses.polynomial import polynomial_loss
 from hardneg.losses.sigmoid import sigmoid_loss

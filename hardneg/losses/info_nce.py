@@ -1,17 +1,15 @@
-"""InfoNCE on pairs (CLIP), and over labels with several positives (NT-Xent)."""
+"""InfoNCE on pairs (CLIP), or with every candidate of an id as a positive."""
 
 from __future__ import annotations
 
-import math
-
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
-from hardneg.losses.inputs import check_directions, labelled, paired
+from hardneg.losses.inputs import paired
 from hardneg.losses.mining import check_strategy
 from hardneg.losses.softmax import every_positive, one_to_one, scale_of
+from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import (
     All,
@@ -30,7 +28,7 @@ from hardneg.ops.executor import Executor
 from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
 from hardneg.similarities import Similarity, resolve_similarity
 
-__all__ = ["InfoNCELoss", "NTXentLoss", "Temperature", "info_nce_loss", "nt_xent_loss"]
+__all__ = ["InfoNCELoss", "info_nce_loss"]
 
 ACCEPTED = (All, Hardest, SemiHard, TopK, RandomK, RankWindow, DistanceWeighted)
 
@@ -143,97 +141,6 @@ def several_positives(
     return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
 
 
-def nt_xent_loss(
-    embeddings: Float[Tensor, "n d"],
-    labels: Int[Tensor, "n"] | None = None,
-    reference: Float[Tensor, "m d"] | None = None,
-    reference_labels: Int[Tensor, "m"] | None = None,
-    *,
-    temperature: float | Float[Tensor, ""] = 0.07,
-    margin: float = 0.0,
-    negatives: Negatives | str = "all",
-    similarity: Similarity | str = "cosine",
-    positive_mask: Bool[Tensor, "n m"] | None = None,
-    ignore: Bool[Tensor, "n m"] | None = None,
-    same_set: bool = False,
-    directions: str = "queries",
-    reduction: str = "mean",
-    return_stats: bool = False,
-    backend: str | Executor = "auto",
-) -> Output:
-    """InfoNCE over labels: every pair of equal labels against the anchor's negatives.
-
-    The term of (anchor i, positive p) is ``log(1 + sum over negatives j of exp((s[i, j] - s[i, p]) / T))``;
-    with two views a sample this is SimCLR's loss (Chen et al., ICML 2020).
-
-    Args:
-        embeddings: n x d, the anchors.
-        labels: n integers; equal labels are positives.
-        reference, reference_labels: m x d candidates and their labels; None: the embeddings themselves.
-        temperature, margin, negatives, similarity, reduction: as in ``info_nce_loss``.
-        positive_mask, ignore, same_set, directions: as in ``triplet_loss``.
-        return_stats: also return ``MiningStatistics``.
-        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
-
-    Raises:
-        ValueError, TypeError: naming the argument, what was expected, and what came.
-    """
-    check_number("margin", margin)
-    check_reduction(reduction, directions)
-    check_directions(directions, reference)
-    strategy = resolve_negatives(negatives, "nt_xent_loss", ACCEPTED)
-    comparison = labelled(
-        embeddings,
-        labels,
-        reference,
-        reference_labels,
-        similarity,
-        positive_mask,
-        ignore,
-        same_set,
-    )
-    check_strategy(strategy, comparison)
-    scale = scale_of(temperature, embeddings)
-    executor = resolve_backend(backend, comparison.similarity)
-    return several_positives(
-        executor, comparison, strategy, scale, margin, directions, reduction, return_stats
-    )
-
-
-class Temperature(nn.Module):
-    """A temperature, fixed or learned as CLIP does: the log of its inverse is the parameter.
-
-    Args:
-        temperature: the (first) value, above 0.
-        learnable: whether it is trained.
-        max_scale: 1 / temperature never exceeds it; the gradient still passes, so that it can come back.
-    """
-
-    def __init__(self, temperature: float, learnable: bool, max_scale: float = 100.0) -> None:
-        super().__init__()
-        check_number("temperature", temperature, above=0)
-        check_number("max_scale", max_scale, above=0)
-        self.max_scale, self.learnable = max_scale, learnable
-        logit_scale = torch.tensor(-math.log(temperature))
-        if learnable:
-            self.logit_scale = nn.Parameter(logit_scale)
-        else:
-            self.register_buffer("logit_scale", logit_scale)
-        self.fixed = float(temperature)
-
-    def forward(self) -> float | Float[Tensor, ""]:
-        """The temperature."""
-        if not self.learnable:
-            return self.fixed
-        bounded = self.logit_scale.clamp(max=math.log(self.max_scale))
-        passed = self.logit_scale + (bounded - self.logit_scale).detach()
-        return (-passed).exp()
-
-    def extra_repr(self) -> str:
-        """The choices."""
-        return f"temperature={self.fixed}, learnable={self.learnable}, max_scale={self.max_scale}"
-
-
 class InfoNCELoss(nn.Module):
     """InfoNCE on pairs, as in CLIP; ``loss(queries, candidates)``.
 
@@ -309,73 +216,4 @@ class InfoNCELoss(nn.Module):
         return (
             f"negatives={self.negatives}, positives={self.positives}, similarity={self.similarity}, "
             f"margin={self.margin}, directions={self.directions!r}, reduction={self.reduction!r}"
-        )
-
-
-class NTXentLoss(nn.Module):
-    """InfoNCE over labels (NT-Xent); ``loss(embeddings, labels)`` or with a reference.
-
-    Choices are those of ``hardneg.functional.nt_xent_loss``; temperature as in ``InfoNCELoss``.
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.07,
-        negatives: Negatives | str = "all",
-        similarity: Similarity | str = "cosine",
-        *,
-        margin: float = 0.0,
-        learnable_temperature: bool = False,
-        max_scale: float = 100.0,
-        directions: str = "queries",
-        reduction: str = "mean",
-        backend: str | Executor = "auto",
-    ) -> None:
-        super().__init__()
-        check_number("margin", margin)
-        check_reduction(reduction, directions)
-        self.temperature = Temperature(temperature, learnable_temperature, max_scale)
-        self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
-        self.similarity = resolve_similarity(similarity)
-        self.margin, self.directions, self.reduction = margin, directions, reduction
-        self.backend = backend
-        resolve_backend(backend, self.similarity)
-
-    def forward(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, "n"] | None = None,
-        reference: Float[Tensor, "m d"] | None = None,
-        reference_labels: Int[Tensor, "m"] | None = None,
-        *,
-        positives: Bool[Tensor, "n m"] | None = None,
-        ignore: Bool[Tensor, "n m"] | None = None,
-        same_set: bool = False,
-        negatives: Negatives | str | None = None,
-        return_stats: bool = False,
-    ) -> Output:
-        """See ``hardneg.functional.nt_xent_loss``; ``positives`` is its ``positive_mask``."""
-        return nt_xent_loss(
-            embeddings,
-            labels,
-            reference,
-            reference_labels,
-            temperature=self.temperature(),
-            margin=self.margin,
-            negatives=self.negatives if negatives is None else negatives,
-            similarity=self.similarity,
-            positive_mask=positives,
-            ignore=ignore,
-            same_set=same_set,
-            directions=self.directions,
-            reduction=self.reduction,
-            return_stats=return_stats,
-            backend=self.backend,
-        )
-
-    def extra_repr(self) -> str:
-        """The choices."""
-        return (
-            f"negatives={self.negatives}, similarity={self.similarity}, margin={self.margin}, "
-            f"reduction={self.reduction!r}"
         )

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
-from hardneg.losses.info_nce import Temperature
 from hardneg.losses.inputs import paired
 from hardneg.losses.pair_terms import as_vector, negative_part, positive_part
 from hardneg.losses.softmax import scale_of
+from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Hardest, Negatives, RandomK, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.energies import Linear
-from hardneg.losses.info_nce import Temperature
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.mining import seed_for, spread
 from hardneg.losses.softmax import NOTHING, mean_positive, scale_of
+from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
 from hardneg.ops.backends import resolve_backend
