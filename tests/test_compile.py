@@ -186,7 +186,11 @@ VALUES = {
 }
 LEVELS = [{"checks"}, VALUES, {"ops"}, {"mining_statistics"}, {"losses"}, {"functional"}]
 ABOVE = {name: level for level, names in enumerate(LEVELS) for name in names}
-ALONE = {"metrics": {"ops", "checks"} | VALUES, "schedules": {"negatives", "checks"}}
+ALONE = {
+    "metrics": {"ops", "checks"} | VALUES,
+    "schedules": {"negatives", "checks"},
+    "encoders": {"checks"},
+}
 
 
 def imported(path: Path) -> set[str]:

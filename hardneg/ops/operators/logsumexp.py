@@ -88,6 +88,8 @@ def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
 def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
     """Gradients by argument."""
     a, results = LogSumExp.restore(ctx)
+    if rows is None and columns is None:
+        return a.gradients()
     upstream = [
         torch.zeros_like(result) if gradient is None else gradient
         for gradient, result in zip((rows, columns), results[:2], strict=True)

@@ -66,8 +66,10 @@ def run_backward(a: PairsBackward) -> tuple[Tensor, Tensor]:
     )
 
 
-def backward(ctx: Any, gradient: Tensor) -> Any:
+def backward(ctx: Any, gradient: Tensor | None) -> Any:
     """Gradients of queries and candidates."""
+    if gradient is None:
+        return Pairs.gradients()
     a, _ = Pairs.restore(ctx)
     dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient)
     return Pairs.gradients(queries=dq, candidates=dc)

@@ -158,6 +158,8 @@ def of_side(thresholds: Tensor | None, gradient: Tensor) -> Tensor | None:
 def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
     """Weights are the upstream gradients of the sums; a side without one is not weighted."""
     a = PenaltySum.restore(ctx)[0]
+    if rows is None and columns is None:
+        return a.gradients()
     found = torch.ops.hardneg.penalty_sum_backward(
         *a.values(),
         None if a.row_thresholds is None or rows is None else rows.contiguous(),
@@ -166,9 +168,11 @@ def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) ->
     return gradients_of(a, found)
 
 
-def backward_of_total(ctx: Any, upstream: Tensor, *_: None) -> Any:
+def backward_of_total(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     """Scale what the forward pass computed."""
     a, outputs = WeightedPenaltySum.restore(ctx)
+    if upstream is None:
+        return a.gradients()
     found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
     return gradients_of(a, found)
 

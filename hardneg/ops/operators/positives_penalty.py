@@ -104,15 +104,19 @@ def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
     return total, *terms.all()[1:], *gradients
 
 
-def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+def backward(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     """Weights are the upstream gradients of the sums."""
-    a, _ = PositivesPenalty.restore(ctx)
+    if upstream is None:
+        return PositivesPenalty.gradients()
+    a = PositivesPenalty.restore(ctx)[0]
     dq, dc = torch.ops.hardneg.positives_penalty_backward(*a.values(), upstream.contiguous())
     return PositivesPenalty.gradients(queries=dq, candidates=dc)
 
 
-def backward_of_total(ctx: Any, upstream: Tensor, *_: Tensor) -> Any:
+def backward_of_total(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     """Scale what the forward pass computed."""
+    if upstream is None:
+        return PositivesPenalty.gradients()
     outputs = PositivesPenalty.restore(ctx)[1]
     dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
     return PositivesPenalty.gradients(queries=dq, candidates=dc)
