@@ -64,6 +64,11 @@ def circle_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020.
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> circle_loss(x, labels).shape
+        torch.Size([])
     """
     check_number("margin", margin, at_least=0)
     check_number("gamma", gamma, above=0)

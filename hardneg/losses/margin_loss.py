@@ -58,6 +58,11 @@ def margin_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017.
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> margin_loss(torch.nn.functional.normalize(x), labels).shape
+        torch.Size([])
     """
     check_number("margin", margin, at_least=0)
     if not isinstance(beta, Tensor):

@@ -67,6 +67,11 @@ def multi_similarity_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019.
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> multi_similarity_loss(x, labels).shape
+        torch.Size([])
     """
     check_options(alpha, beta, base, epsilon)
     strategy = resolve_negatives(negatives, "multi_similarity_loss", ACCEPTED)

@@ -57,6 +57,11 @@ def nt_xent_loss(
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> nt_xent_loss(x, labels).shape
+        torch.Size([])
     """
     check_number("margin", margin)
     check_reduction(reduction, directions)
@@ -84,6 +89,10 @@ class NTXentLoss(nn.Module):
     """InfoNCE over labels (NT-Xent); ``loss(embeddings, labels)`` or with a reference.
 
     Choices are those of ``hardneg.functional.nt_xent_loss``; temperature as in ``InfoNCELoss``.
+
+    Example:
+        >>> loss = NTXentLoss(temperature=0.1)
+        >>> value = loss(torch.randn(32, 16), torch.arange(32) // 4)
     """
 
     def __init__(

@@ -76,6 +76,11 @@ def pairwise_contrastive_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006.
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> pairwise_contrastive_loss(x, labels).shape
+        torch.Size([])
     """
     check_number("positive_margin", positive_margin)
     check_number("negative_margin", negative_margin)

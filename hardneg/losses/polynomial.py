@@ -66,6 +66,10 @@ def polynomial_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Wei et al., "Universal Weighting Metric Learning for Cross-Modal Matching", CVPR 2020.
+
+    Example:
+        >>> polynomial_loss(torch.randn(8, 4), torch.randn(8, 4)).shape
+        torch.Size([])
     """
     check_number("margin", margin, at_least=0)
     check_coefficients("positive", positive)

@@ -69,6 +69,10 @@ def sigmoid_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023.
+
+    Example:
+        >>> sigmoid_loss(torch.randn(8, 4), torch.randn(8, 4)).shape
+        torch.Size([])
     """
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "sigmoid_loss", ACCEPTED)

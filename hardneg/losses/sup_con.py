@@ -68,6 +68,11 @@ def sup_con_loss(
         ValueError, TypeError: naming the argument, what was expected, and what came.
 
     Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020 (L_out).
+
+    Example:
+        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
+        >>> sup_con_loss(x, labels).shape
+        torch.Size([])
     """
     check_reduction(reduction, directions)
     check_directions(directions, reference)

@@ -48,6 +48,10 @@ def unified_pair_loss(
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.
+
+    Example:
+        >>> unified_pair_loss(torch.randn(8, 4), torch.randn(8, 4)).shape
+        torch.Size([])
     """
     check_number("margin", margin, at_least=0)
     check_number("gamma", gamma, above=0)
