@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Picked:
     """The negatives of one direction's anchors.
 
@@ -44,7 +44,7 @@ class Picked:
     hardest: Float[Tensor, "t"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mined:
     """Positive scores and the negatives picked for queries, and for the candidates paired with them."""
 

@@ -22,7 +22,7 @@ from hardneg.similarities import working
 __all__ = ["as_vector", "negative_part", "pair_loss", "positive_part"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Part:
     """The positive or the negative terms of every query.
 

@@ -36,7 +36,7 @@ Result = Tensor | tuple[Tensor, Tensor]
 Output = Result | tuple[Result, MiningStatistics]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Direction:
     """The terms of one direction, one an (anchor, positive) pair.
 

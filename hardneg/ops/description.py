@@ -15,7 +15,7 @@ Among = str
 """``"negatives"`` (unrelated), ``"positives"`` (related, not the row itself), ``"others"`` (not the row itself)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Relation:
     """Who is related to whom. Equal ids are related; no id value is reserved.
 
@@ -67,7 +67,7 @@ class Window:
         return all(bound is None for bound in bounds)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """Queries against candidates under a similarity: the matrix that is never built."""
 

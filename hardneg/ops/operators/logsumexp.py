@@ -15,7 +15,7 @@ from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 __all__ = ["LogSumExp"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class LogSumExp(Windowed):
     """Arguments of ``logsumexp``."""
 
@@ -34,7 +34,7 @@ class LogSumExp(Windowed):
         return energies.BY_CODE[self.energy](*self.parameters)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class LogSumExpBackward(LogSumExp):
     """Arguments of its backward: results and upstream gradients too."""
 

@@ -15,7 +15,7 @@ from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
 __all__ = ["Pairs"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Pairs(Arguments):
     """Arguments of ``pair_scores``."""
 
@@ -26,7 +26,7 @@ class Pairs(Arguments):
     similarity: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class PairsBackward(Pairs):
     """Arguments of its backward."""
 

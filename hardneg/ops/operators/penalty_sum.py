@@ -15,7 +15,7 @@ from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class PenaltySum(Windowed):
     """Arguments of ``penalty_sum``."""
 
@@ -29,7 +29,7 @@ class PenaltySum(Windowed):
     sign: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class WeightedPenaltySum(PenaltySum):
     """Arguments of its backward and of ``penalty_total``: the weight of every anchor too."""
 

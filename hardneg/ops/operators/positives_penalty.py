@@ -16,7 +16,7 @@ from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 __all__ = ["PositivesPenalty"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class PositivesPenalty(Compared):
     """Arguments of ``positives_penalty``."""
 
@@ -26,7 +26,7 @@ class PositivesPenalty(Compared):
     per_pair: bool
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Weighted(PositivesPenalty):
     """Arguments of its backward: the weight of every anchor, or pair, too."""
 

@@ -30,7 +30,7 @@ SCHEMA_TYPES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Arguments:
     """Arguments of an operator, in order."""
 
@@ -77,7 +77,7 @@ class Arguments:
         return tuple(given.get(f.name) for f in dataclasses.fields(cls))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Compared(Arguments):
     """A comparison and the size of its tiles, taken apart."""
 
@@ -116,7 +116,7 @@ class Compared(Arguments):
         return (self.tile[0], self.tile[1]) if self.tile else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Windowed(Compared):
     """A comparison with bounds on its scores."""
 
@@ -183,7 +183,7 @@ def differentiable(
         torch.library.register_autograd(f"hardneg::{by}", no_second_derivative, lib=LIBRARY)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Scaled(Arguments):
     """A gradient that the forward pass computed, and the upstream number that scales it."""
 

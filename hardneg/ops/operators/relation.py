@@ -13,7 +13,7 @@ from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 __all__ = ["Counts"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Counts(Compared):
     """Arguments of ``admitted_counts``."""
 

@@ -15,7 +15,7 @@ from hardneg.selection import Selection
 __all__ = ["PerPair", "Select"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class Select(Windowed):
     """Arguments of ``select``."""
 
@@ -36,7 +36,7 @@ class Select(Windowed):
         return Selection(self.order, self.k, self.skip, tuple(self.parameters), self.fallback)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False)
 class PerPair(Compared):
     """Arguments of ``select_per_pair``."""
 

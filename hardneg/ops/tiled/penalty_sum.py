@@ -21,7 +21,7 @@ from hardneg.penalties import Hinge, Identity, Penalty
 __all__ = ["PenaltyGradients", "PenaltySums", "apply_penalty", "penalty_pass"]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PenaltySums:
     """Sums, counts of terms above 0 and largest arguments; a side without thresholds is empty."""
 
@@ -33,7 +33,7 @@ class PenaltySums:
     column_maxima: Tensor
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PenaltyGradients:
     """Gradients of the weighted total."""
 

@@ -28,7 +28,7 @@ BLOCK_ELEMENTS = 1 << 19
 FEWEST_TO_SORT = 9
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PairTerms:
     """For the (anchor, positive) pairs in order: sums over negatives and counts of terms above 0, by anchor or pair.
 
@@ -47,7 +47,7 @@ class PairTerms:
         return self.sums, self.counts, self.maxima, self.positive_sums, self.pairs
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Positives:
     """The positives of the anchors of a block, one row an anchor, padded on the right."""
 
