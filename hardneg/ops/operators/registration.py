@@ -150,11 +150,13 @@ def operator(
             with torch.no_grad(), torch.autocast(values[0].device.type, enabled=False):
                 return unshared(run(given))
 
+        def shapes(*values: Any) -> Any:
+            return fake(arguments(*values))
+
         returned = "Tensor" if results == 1 else "(" + ", ".join(["Tensor"] * results) + ")"
         tags = (torch.Tag.pt2_compliant_tag,)
         LIBRARY.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
         LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-        shapes = lambda *values: fake(arguments(*values))  # noqa: E731
         torch.library.register_fake(f"hardneg::{name}", shapes, lib=LIBRARY)
         return run
 
