@@ -11,8 +11,8 @@ from torch import Tensor
 import hardneg.functional as H
 from hardneg import Hardest, RandomK, RankWindow, SemiHard, Tiled, TopK
 
-BACKENDS = ("dense", "tiled", Tiled((3, 5)))
-BACKEND_IDS = ("dense", "tiled", "tiles of 3x5")
+BACKENDS = ("auto", "dense", "tiled", Tiled((3, 5)))
+BACKEND_IDS = ("auto", "dense", "tiled", "tiles of 3x5")
 PAIR_LOSSES = ("sigmoid", "pairwise_contrastive", "margin")
 """Here every pair is a term of its own: a positive pair counts even where its anchor has no negative."""
 

@@ -45,9 +45,9 @@ def afresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def compiled_twice(which: Case, backend: object, **options: object) -> int:
+def compiled_twice(which: Case, compiler: object, **options: object) -> int:
     """How often one graph is compiled for two batches; both results are those of eager mode."""
-    counter = CompileCounterWithBackend(backend)
+    counter = CompileCounterWithBackend(compiler)
     first, groups = arguments(which)
     count = len(first)
 
@@ -82,8 +82,9 @@ CASES += [w for w in LABELLED if "epsilon" in dict(w.options)]
 
 
 @pytest.mark.parametrize("which", CASES, ids=str)
-def test_every_loss_compiles_whole(which: Case) -> None:
-    assert compiled_twice(which, "aot_eager") == 1
+@pytest.mark.parametrize("backend", ["auto", "tiled"])
+def test_every_loss_compiles_whole(which: Case, backend: str) -> None:
+    assert compiled_twice(which, "aot_eager", backend=backend) == 1
 
 
 @pytest.mark.parametrize("which", LISTED, ids=str)

@@ -74,7 +74,7 @@ SIMILARITIES = {
     "order": Order(),
     "callable": squashed,
 }
-BACKENDS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((5, 7))}
+BACKENDS = {"auto": "auto", "dense": Dense(), "tiled": Tiled(), "ragged": Tiled((5, 7))}
 DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,

@@ -19,9 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardneg.ceilings import Ceiling
 from hardneg.energies import CircleNegative, CirclePositive, Linear
+from hardneg.ops.backends import resolve_backend
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
@@ -52,11 +54,21 @@ SIMILARITIES = [
     Order("queries"),
     squashed,
 ]
-TILES = [None, (1, 1), (3, 4), (7, 100), (64, 64), (200, 33)]
+TILES = [None, (1, 1), (3, 4), (7, 100), (64, 64), (200, 33), "all"]
 AMONG = ["negatives", "positives", "others"]
 
 
-def tiled(comparison: Comparison, tile: tuple[int, int] | None) -> Executor:
+class AfreshEachTime:
+    """A single tile keeps the scores of the loss for which it was made, so every reduction gets its own here."""
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        return getattr(SingleTile(), name)
+
+
+def tiled(comparison: Comparison, tile: tuple[int, int] | str | None) -> Executor:
+    if tile == "all" and is_closed(comparison.similarity):
+        return AfreshEachTime()
+    tile = None if tile == "all" else tile
     return Tiled(tile) if is_closed(comparison.similarity) else CallableTiled(tile)
 
 
@@ -477,7 +489,7 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
     seed = torch.tensor(123456789)
     expected = Dense().select(comparison, selection, seed=seed)
     for tile in TILES:
-        found = Tiled(tile).select(comparison, selection, seed=seed)
+        found = tiled(comparison, tile).select(comparison, selection, seed=seed)
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
     other = Dense().select(comparison, selection, seed=seed + 1)
     assert (other.rows != expected.rows).float().mean() > 0.5
@@ -645,8 +657,9 @@ def differentiable_runs(
 def recorded() -> dict[str, list[tuple[object, ...]]]:
     """Calls of every operator: with gradients, windows, draws, and each similarity once."""
     with Recorder() as recorder:
-        for similarity in (Cosine(), Euclidean(), Order()):
-            executor = Tiled((3, 4))
+        for similarity, executor in itertools.product(
+            (Cosine(), Euclidean(), Order()), (Tiled((3, 4)), AfreshEachTime())
+        ):
             for _, run, leaves in differentiable_runs(executor, similarity):
                 found = run(*leaves)
                 found = found if isinstance(found, tuple) else (found,)
@@ -680,6 +693,7 @@ DIFFERENTIABLE = {
     "pair_scores",
     "positives_penalty",
     "positives_penalty_total",
+    "scores",
 }
 
 
@@ -704,7 +718,7 @@ def test_opcheck(name: str) -> None:
         torch.library.opcheck(operator, arguments)
 
 
-EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4))}
+EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4)), "all": None}
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=name_of)
@@ -712,7 +726,7 @@ EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4))}
 def test_gradcheck(name: str, similarity: object) -> None:
     executor = EXECUTORS[name]
     if name != "dense":
-        executor = tiled(labelled(similarity), executor.tile)
+        executor = tiled(labelled(similarity), "all" if executor is None else executor.tile)
     for what, run, leaves in differentiable_runs(executor, similarity):
         assert torch.autograd.gradcheck(run, leaves, fast_mode=True), what
 
@@ -726,8 +740,9 @@ def differentiate_twice(value: Tensor, leaves: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=name_of)
-def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
-    executor = tiled(labelled(similarity), (3, 4))
+@pytest.mark.parametrize("tile", [(3, 4), "all"], ids=str)
+def test_a_second_derivative_raises_through_tiles(tile: object, similarity: object) -> None:
+    executor = tiled(labelled(similarity), tile)
     for _, run, leaves in differentiable_runs(executor, similarity):
         found = run(*leaves)
         found = found if isinstance(found, tuple) else (found,)
@@ -740,3 +755,22 @@ def test_a_second_derivative_raises_through_tiles(similarity: object) -> None:
 def test_a_second_derivative_works_densely(similarity: object) -> None:
     for what, run, leaves in differentiable_runs(Dense(), similarity):
         assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True), what
+
+
+def test_a_single_tile_computes_the_scores_once() -> None:
+    """For both directions, and for any relation between the same embeddings."""
+    base, executor = labelled(Order()), SingleTile()
+    with Recorder() as recorder:
+        for comparison in (base, base.swapped(), base.among(same_set=False, paired=True)):
+            executor.select(comparison, Selection("highest", 1))
+            executor.penalty_sum(comparison, Hinge(), base.queries.new_zeros(1), None)
+    assert len(recorder.calls["scores"]) == 1
+    assert len(executor.known) == 1
+
+
+@pytest.mark.parametrize("n", [256, 257])
+def test_auto_takes_one_tile_where_all_scores_fit_it(n: int) -> None:
+    comparison = Comparison(torch.randn(n, 2), torch.randn(256, 2), Cosine(), Relation())
+    small = isinstance(resolve_backend("auto", comparison), SingleTile)
+    assert small == (n == 256)
+    assert not isinstance(resolve_backend("tiled", comparison), SingleTile)

@@ -29,7 +29,7 @@ from hardneg.functional import (
 pytest.importorskip("pytorch_metric_learning", reason="the peer is not installed")
 from pytorch_metric_learning import distances, losses, miners, reducers
 
-BACKENDS = [Dense(), Tiled(), Tiled((5, 7))]
+BACKENDS = ["auto", Dense(), Tiled(), Tiled((5, 7))]
 backends = pytest.mark.parametrize("backend", BACKENDS, ids=str)
 L2 = {"normalize_embeddings": False}
 

@@ -2,59 +2,80 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 
 from hardneg.checks import check_choice
 from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.similarities import Similarity, is_closed
 
-__all__ = ["resolve_backend"]
+__all__ = ["check_backend", "resolve_backend"]
 
 BACKENDS = ("auto", "dense", "tiled", "triton")
 
 
-def resolve_backend(backend: str | Executor, similarity: Similarity) -> Executor:
-    """The executor of that name for that similarity; an executor object is taken as it is.
+SINGLE_TILE_SCORES = {"cpu": 1 << 16, "cuda": 1 << 20}
+"""Up to how many scores ``"auto"`` computes them all at once."""
 
-    ``"auto"`` is tiled: it needs the least memory and, even at a batch of 128, no more time than
-    the dense formula.
+
+def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor:
+    """The executor of that name for that comparison; an executor object is taken as it is.
+
+    ``"auto"`` is tiled, which needs the least memory. Where all scores fit one small tile (256 x 256
+    on a CPU, 1024 x 1024 elsewhere) they are computed once, which takes the least time.
 
     Raises:
+        ValueError: see ``check_backend``.
+    """
+    check_backend(backend, comparison.similarity)
+    if not isinstance(backend, str):
+        if isinstance(backend, Tiled) and not is_closed(comparison.similarity):
+            return CallableTiled(backend.tile)
+        return backend
+    if backend == "dense":
+        return Dense()
+    if not is_closed(comparison.similarity):
+        return CallableTiled()
+    return SingleTile() if backend == "auto" and is_small(comparison) else Tiled()
+
+
+def is_small(comparison: Comparison) -> bool:
+    """Whether all scores fit one small tile."""
+    queries, candidates = comparison.queries, comparison.candidates
+    kind = "cpu" if queries.device.type == "cpu" else "cuda"
+    return queries.shape[0] * candidates.shape[0] <= SINGLE_TILE_SCORES[kind]
+
+
+def check_backend(backend: str | Executor, similarity: Similarity) -> None:
+    """A backend and a similarity that go together, as far as they tell without embeddings.
+
+    Raises:
+        TypeError: for what is neither a name nor an executor.
         ValueError: for an unknown name; for ``"triton"``, whose kernels this version does not have;
             for a similarity with trainable parameters, which tiles cannot train.
     """
-    if not isinstance(backend, str):
-        return check_executor(backend, similarity)
-    check_choice("backend", backend, BACKENDS)
+    if isinstance(backend, type) or not isinstance(backend, str | Executor):
+        raise TypeError(
+            f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or an executor such as "
+            "Tiled()"
+        )
+    if isinstance(backend, str):
+        check_choice("backend", backend, BACKENDS)
     if backend == "triton":
         raise ValueError(
             'backend "triton" is not available: this version of hardneg has no fused kernels; use '
             '"auto" or "tiled"'
         )
-    return Dense() if backend == "dense" else tiled(similarity, None)
+    if backend in ("auto", "tiled") or isinstance(backend, Tiled):
+        check_fixed(similarity)
 
 
-def check_executor(backend: object, similarity: Similarity) -> Executor:
-    """An executor given as an object."""
-    if isinstance(backend, type) or not hasattr(backend, "penalty_total"):
-        raise TypeError(
-            f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or an executor such as "
-            "Tiled()"
-        )
-    if isinstance(backend, Tiled):
-        return tiled(similarity, backend.tile)
-    return cast(Executor, backend)
-
-
-def tiled(similarity: Similarity, tile: tuple[int, int] | None) -> Executor:
-    """The tiled executor that fits the similarity."""
-    if is_closed(similarity):
-        return Tiled(tile)
+def check_fixed(similarity: Similarity) -> None:
+    """Nothing to train in the similarity itself."""
     if isinstance(similarity, torch.nn.Module) and any(
         p.requires_grad for p in similarity.parameters()
     ):
@@ -62,4 +83,3 @@ def tiled(similarity: Similarity, tile: tuple[int, int] | None) -> Executor:
             f"similarity {type(similarity).__name__} has trainable parameters, which recomputed tiles "
             'cannot train: use backend="dense", or apply them to the embeddings beforehand'
         )
-    return CallableTiled(tile)

@@ -4,160 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from hardneg.ops.description import Comparison
+from hardneg.ops.whole_matrix import WholeMatrix
 
-from hardneg.ceilings import Ceiling
-from hardneg.energies import Energy
-from hardneg.ops import reference
-from hardneg.ops.description import Among, Comparison, Window
-from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
-from hardneg.penalties import Penalty
-from hardneg.selection import Selection
-
-__all__ = ["Dense", "weighted_total"]
+__all__ = ["Dense"]
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(WholeMatrix):
     """For tests, small inputs and second derivatives: O(n m) memory, O(n m d) for order and distances."""
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
-        """See ``Executor``."""
-        return Selected(
-            *reference.select(comparison, selection, among, window, seed, rows, columns, hardest)
-        )
-
-    def select_per_pair(
-        self,
-        comparison: Comparison,
-        anchors: Tensor,
-        ceilings: Tensor,
-        selection: Selection,
-        seed: Tensor | None = None,
-    ) -> Tensor:
-        """See ``Executor``."""
-        return reference.select_per_pair(comparison, anchors, ceilings, selection, seed)
-
-    def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
-        """See ``Executor``."""
-        return reference.pair_scores(comparison, rows, columns)
-
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
-        """See ``Executor``."""
-        return Sums(
-            *reference.penalty_sum(
-                comparison,
-                penalty,
-                row_thresholds,
-                column_thresholds,
-                among=among,
-                sign=sign,
-                scale=scale,
-                window=window,
-            )
-        )
-
-    def penalty_total(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-    ) -> Total:
-        """See ``Executor``."""
-        sums = self.penalty_sum(
-            comparison,
-            penalty,
-            row_thresholds,
-            column_thresholds,
-            among=among,
-            sign=sign,
-            scale=scale,
-        )
-        return weighted_total(sums, row_weights, column_weights)
-
-    def positives_penalty(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        margin: float,
-        ceiling: Ceiling | None = None,
-        *,
-        total: bool = False,
-        per_pair: bool = False,
-    ) -> BatchAll:
-        """See ``Executor``."""
-        found = BatchAll(
-            *reference.positives_penalty(comparison, penalty, margin, ceiling, per_pair)
-        )
-        return found._replace(sums=found.sums.sum()) if total else found
-
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
-        """See ``Executor``."""
-        return LogSumExp(
-            *reference.logsumexp(
-                comparison,
-                energy,
-                among=among,
-                scale=scale,
-                window=window,
-                rows=rows,
-                columns=columns,
-            )
-        )
-
-    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
-        """See ``Executor``."""
-        return reference.admitted_counts(comparison, among)
-
-    def positive_pairs(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
-        """See ``Executor``."""
-        return reference.positive_pairs(comparison)
-
-
-def weighted_total(sums: Sums, row_weights: Tensor | None, column_weights: Tensor | None) -> Total:
-    """The total of sums under the weights of their anchors."""
-    parts = [
-        (of_side * weights).sum()
-        for of_side, weights in ((sums.rows, row_weights), (sums.columns, column_weights))
-        if weights is not None
-    ]
-    return Total(torch.stack(parts).sum(), *sums[2:])
+    def scored(self, comparison: Comparison) -> Comparison:
+        """The comparison itself: every reduction computes the scores that it needs."""
+        return comparison

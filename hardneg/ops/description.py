@@ -75,6 +75,8 @@ class Comparison:
     candidates: Float[Tensor, "m d"]
     similarity: Any
     relation: Relation
+    scores: Float[Tensor, "n m"] | None = None
+    """All scores, where an executor has computed them."""
 
     def swapped(self) -> Comparison:
         """Candidates against queries: columns become rows."""
@@ -83,7 +85,8 @@ class Comparison:
             other = similarity.swapped()
         else:
             other = Transposed(similarity)
-        return Comparison(self.candidates, self.queries, other, self.relation.swapped())
+        scores = None if self.scores is None else self.scores.T
+        return Comparison(self.candidates, self.queries, other, self.relation.swapped(), scores)
 
     def among(self, **changes: Any) -> Comparison:
         """The same embeddings under a changed relation."""

@@ -6,7 +6,7 @@ executor that runs another one on every rank and combines the column results, ta
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -77,6 +77,7 @@ class LogSumExp(NamedTuple):
     column_maxima: Float[Tensor, "m"]
 
 
+@runtime_checkable
 class Executor(Protocol):
     """The reductions and the gather; ``hardneg.ops.reference`` defines what each returns."""
 

@@ -33,6 +33,8 @@ __all__ = [
 
 def scores(comparison: Comparison) -> Float[Tensor, "n m"]:
     """The matrix itself, in float32 or float64, outside autocast."""
+    if comparison.scores is not None:
+        return comparison.scores
     queries, candidates = working(comparison.queries), working(comparison.candidates)
     with torch.autocast(queries.device.type, enabled=False):
         found = comparison.similarity(queries, candidates)
@@ -47,20 +49,25 @@ def mask(comparison: Comparison, among: Among) -> Bool[Tensor, "n m"]:
 
 
 def within(
-    s: Float[Tensor, "n m"], floor: Tensor | None, ceiling: Tensor | None
+    taken: Bool[Tensor, "n m"],
+    s: Float[Tensor, "n m"],
+    floor: Tensor | None,
+    ceiling: Tensor | None,
 ) -> Bool[Tensor, "n m"]:
-    """Which scores of each row lie strictly between its bounds."""
-    inside = torch.ones_like(s, dtype=torch.bool)
+    """Which of the admitted scores of each row lie strictly between its bounds."""
     if floor is not None:
-        inside = inside & (s > floor[:, None])
+        taken = taken & (s > floor[:, None])
     if ceiling is not None:
-        inside = inside & (s < ceiling[:, None])
-    return inside
+        taken = taken & (s < ceiling[:, None])
+    return taken
 
 
 def first_k(keys: Float[Tensor, "n m"], taken: Bool[Tensor, "n m"], k: int) -> Int[Tensor, "n k"]:
     """Indices of the k highest admitted keys of each row, ties by the smallest index; -1 where there are fewer."""
     taken = taken & (keys > -math.inf)
+    if k == 1 and keys.shape[1] > 0:  # the index that max returns is the first one
+        best = torch.where(taken, keys, -math.inf).max(dim=1, keepdim=True)
+        return torch.where(best.values > -math.inf, best.indices, -1)
     order = torch.where(taken, keys, -math.inf).sort(dim=1, descending=True, stable=True).indices
     order = torch.where(taken.gather(1, order), order, -1)[:, :k]
     return torch.nn.functional.pad(order, (0, k - order.shape[1]), value=-1)
@@ -75,7 +82,7 @@ def select_rows(
     ceiling: Tensor | None,
 ) -> Int[Tensor, "n k"]:
     """The selection of every row."""
-    chosen = first_k(keys, taken & within(s, floor, ceiling), selection.k)[:, selection.skip :]
+    chosen = first_k(keys, within(taken, s, floor, ceiling), selection.k)[:, selection.skip :]
     if selection.fallback != "none":
         rescue = first_k(-s if selection.fallback == "easiest" else s, taken, 1)
         empty = chosen[:, :1] < 0
@@ -99,7 +106,7 @@ def select(
     With ``hardest`` also the highest-scoring admitted one of each, whatever the selection and the
     window (for mining statistics); else the last two results are empty.
     """
-    s, taken = scores(comparison), mask(comparison, among)
+    s, taken = scores(comparison).detach(), mask(comparison, among)
     window = window or Window()
     relation, similarity = comparison.relation, comparison.similarity
     n, m = s.shape
@@ -194,7 +201,7 @@ def penalty_sum(
             counts.append(none.long())
             maxima.append(none)
             continue
-        inside = mine & within(raw.detach(), floor, ceiling)
+        inside = within(mine, raw.detach(), floor, ceiling)
         x = sign * (logits - thresholds[:, None])
         value = torch.where(inside, penalty.value(torch.where(inside, x, 0.0)), 0.0)
         sums.append(value.sum(1))
@@ -254,11 +261,11 @@ def logsumexp(
     logits = energy(s) if scale is None else energy(s) * scale
     window = window or Window()
     sides = (
-        (rows, logits, within(s.detach(), window.row_floor, window.row_ceiling) & taken),
+        (rows, logits, within(taken, s.detach(), window.row_floor, window.row_ceiling)),
         (
             columns,
             logits.T,
-            within(s.detach().T, window.column_floor, window.column_ceiling) & taken.T,
+            within(taken.T, s.detach().T, window.column_floor, window.column_ceiling),
         ),
     )
     none = s.new_zeros(0)

@@ -10,7 +10,16 @@ from hardneg.ops.operators import (
     penalty_sum,
     positives_penalty,
     relation,
+    scores,
     select,
 )
 
-__all__ = ["logsumexp", "pair_scores", "penalty_sum", "positives_penalty", "relation", "select"]
+__all__ = [
+    "logsumexp",
+    "pair_scores",
+    "penalty_sum",
+    "positives_penalty",
+    "relation",
+    "scores",
+    "select",
+]

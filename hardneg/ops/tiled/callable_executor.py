@@ -12,7 +12,6 @@ from torch import Tensor
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
 from hardneg.energies import Energy
-from hardneg.ops.dense import weighted_total
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
@@ -22,6 +21,7 @@ from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
+from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 

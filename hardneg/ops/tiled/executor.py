@@ -13,9 +13,9 @@ from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
 from hardneg.energies import Energy
 from hardneg.ops import operators
-from hardneg.ops.dense import weighted_total
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 

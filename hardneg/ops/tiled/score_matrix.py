@@ -1,0 +1,65 @@
+"""All scores at once, where they fit one tile, and the gradients that flow back through them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hardneg.ops.description import Comparison
+from hardneg.ops.tiled.grid import Tile
+from hardneg.ops.tiled.pair_scores import row_lengths
+from hardneg.ops.tiled.scores import tile_scores
+from hardneg.similarities import Cosine, Euclidean, Order, working
+
+__all__ = ["score_matrix", "score_matrix_backward"]
+
+
+def whole(comparison: Comparison) -> Tile:
+    """The tile that is the matrix."""
+    return Tile(slice(0, len(comparison.queries)), slice(0, len(comparison.candidates)))
+
+
+def score_matrix(comparison: Comparison) -> Float[Tensor, "n m"]:
+    """``similarity(queries, candidates)``, in float32 or float64."""
+    q, c = working(comparison.queries), working(comparison.candidates)
+    lengths = row_lengths(q, c) if isinstance(comparison.similarity, Cosine) else None
+    if lengths is not None:
+        return torch.mm(q, c.T).div_(lengths[0][:, None]).div_(lengths[1])
+    tile = whole(comparison)
+    return tile_scores(comparison, tile.shape).scores(tile)
+
+
+def score_matrix_backward(
+    comparison: Comparison, scores: Float[Tensor, "n m"], gradient: Float[Tensor, "n m"]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Gradients of queries and candidates."""
+    queries, candidates = comparison.queries, comparison.candidates
+    q, c = working(queries), working(candidates)
+    lengths = row_lengths(q, c) if isinstance(comparison.similarity, Cosine) else None
+    if lengths is not None:
+        dq, dc = cosine_gradients(q, c, lengths, scores, gradient)
+        return dq.to(queries.dtype), dc.to(candidates.dtype)
+    tile = whole(comparison)
+    tiles = tile_scores(comparison, tile.shape)
+    if isinstance(comparison.similarity, Euclidean | Order):
+        torch.neg(scores, out=tiles.buffers.get("distances", tile))
+    tiles.add_gradient(tile, gradient.clone(memory_format=torch.contiguous_format))
+    return tiles.gradients()
+
+
+def cosine_gradients(
+    q: Float[Tensor, "n d"],
+    c: Float[Tensor, "m d"],
+    lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
+    scores: Float[Tensor, "n m"],
+    gradient: Float[Tensor, "n m"],
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Products with the weights, less what lies along the rows: ``sum_j gradient[i, j] * scores[i, j]`` of each."""
+    weights = gradient / lengths[0][:, None]
+    weights.div_(lengths[1])
+    along = gradient * scores
+    pull = along.sum(1).div_(lengths[0].square()), along.sum(0).div_(lengths[1].square())
+    dq = torch.mm(weights, c).addcmul_(q, pull[0][:, None], value=-1)
+    dc = torch.mm(weights.T, q).addcmul_(c, pull[1][:, None], value=-1)
+    return dq, dc

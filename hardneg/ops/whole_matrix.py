@@ -1,0 +1,172 @@
+"""The reductions carried out as they are defined, over the whole score matrix."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from hardneg.ceilings import Ceiling
+from hardneg.energies import Energy
+from hardneg.ops import reference
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.penalties import Penalty
+from hardneg.selection import Selection
+
+__all__ = ["WholeMatrix", "weighted_total"]
+
+
+class WholeMatrix(ABC):
+    """Executors that differ only in how the matrix comes about."""
+
+    @abstractmethod
+    def scored(self, comparison: Comparison) -> Comparison:
+        """The comparison with all its scores at hand."""
+
+    def select(
+        self,
+        comparison: Comparison,
+        selection: Selection,
+        among: Among = "negatives",
+        window: Window | None = None,
+        seed: Tensor | None = None,
+        rows: bool = True,
+        columns: bool = True,
+        hardest: bool = False,
+    ) -> Selected:
+        """See ``Executor``."""
+        return Selected(
+            *reference.select(
+                self.scored(comparison), selection, among, window, seed, rows, columns, hardest
+            )
+        )
+
+    def select_per_pair(
+        self,
+        comparison: Comparison,
+        anchors: Tensor,
+        ceilings: Tensor,
+        selection: Selection,
+        seed: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Executor``."""
+        return reference.select_per_pair(
+            self.scored(comparison), anchors, ceilings, selection, seed
+        )
+
+    def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``."""
+        return reference.pair_scores(self.scored(comparison), rows, columns)
+
+    def penalty_sum(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+        window: Window | None = None,
+    ) -> Sums:
+        """See ``Executor``."""
+        return Sums(
+            *reference.penalty_sum(
+                self.scored(comparison),
+                penalty,
+                row_thresholds,
+                column_thresholds,
+                among=among,
+                sign=sign,
+                scale=scale,
+                window=window,
+            )
+        )
+
+    def penalty_total(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        row_weights: Tensor | None,
+        column_weights: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+    ) -> Total:
+        """See ``Executor``."""
+        sums = self.penalty_sum(
+            comparison,
+            penalty,
+            row_thresholds,
+            column_thresholds,
+            among=among,
+            sign=sign,
+            scale=scale,
+        )
+        return weighted_total(sums, row_weights, column_weights)
+
+    def positives_penalty(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        margin: float,
+        ceiling: Ceiling | None = None,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> BatchAll:
+        """See ``Executor``."""
+        found = BatchAll(
+            *reference.positives_penalty(
+                self.scored(comparison), penalty, margin, ceiling, per_pair
+            )
+        )
+        return found._replace(sums=found.sums.sum()) if total else found
+
+    def logsumexp(
+        self,
+        comparison: Comparison,
+        energy: Energy,
+        *,
+        among: Among = "negatives",
+        scale: Tensor | None = None,
+        window: Window | None = None,
+        rows: bool = True,
+        columns: bool = True,
+    ) -> LogSumExp:
+        """See ``Executor``."""
+        return LogSumExp(
+            *reference.logsumexp(
+                self.scored(comparison),
+                energy,
+                among=among,
+                scale=scale,
+                window=window,
+                rows=rows,
+                columns=columns,
+            )
+        )
+
+    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
+        """See ``Executor``."""
+        return reference.admitted_counts(comparison, among)
+
+    def positive_pairs(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
+        """See ``Executor``."""
+        return reference.positive_pairs(comparison)
+
+
+def weighted_total(sums: Sums, row_weights: Tensor | None, column_weights: Tensor | None) -> Total:
+    """The total of sums under the weights of their anchors."""
+    parts = [
+        (of_side * weights).sum()
+        for of_side, weights in ((sums.rows, row_weights), (sums.columns, column_weights))
+        if weights is not None
+    ]
+    return Total(torch.stack(parts).sum(), *sums[2:])
