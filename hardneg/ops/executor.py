@@ -1,7 +1,8 @@
 """The face of whoever carries the reductions out.
 
-``Dense`` (the definitions) and ``Tiled`` (recomputed tiles) are here; fused GPU kernels, or an
-executor that runs another one on every rank and combines the column results, take the same place.
+``Dense`` (the definitions), ``SingleTile`` (the same over scores computed once) and ``Tiled`` (recomputed
+tiles) are here; fused GPU kernels, or an executor that runs another one on every rank and combines the
+column results, take the same place.
 """
 
 from __future__ import annotations
