@@ -6,13 +6,14 @@ STAMP = $(VENV)/.installed
 .PHONY: test test-all lint types demo bench clean
 
 # One thread a worker: two workers with two threads each would fight over two cores.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 test: lint types            ## lint, check types, run the tests
-	$(PYTEST)
+	$(PYTEST) --dist loadfile
 
 test-all: lint types        ## the full product of the test matrix too
-	$(PYTEST) --full
+	$(PYTEST) --dist loadfile
+	$(PYTEST) --dist load --full -m full
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
