@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 __all__ = ["LogSumExp"]
 
 
-@dataclass(eq=False, repr=False)
 class LogSumExp(Windowed):
     """Arguments of ``logsumexp``."""
 
@@ -34,7 +32,6 @@ class LogSumExp(Windowed):
         return energies.BY_CODE[self.energy](*self.parameters)
 
 
-@dataclass(eq=False, repr=False)
 class LogSumExpBackward(LogSumExp):
     """Arguments of its backward: results and upstream gradients too."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
 __all__ = ["Pairs"]
 
 
-@dataclass(eq=False, repr=False)
 class Pairs(Arguments):
     """Arguments of ``pair_scores``."""
 
@@ -26,7 +24,6 @@ class Pairs(Arguments):
     similarity: str
 
 
-@dataclass(eq=False, repr=False)
 class PairsBackward(Pairs):
     """Arguments of its backward."""
 

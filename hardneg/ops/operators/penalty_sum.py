@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
 
 
-@dataclass(eq=False, repr=False)
 class PenaltySum(Windowed):
     """Arguments of ``penalty_sum``."""
 
@@ -29,7 +27,6 @@ class PenaltySum(Windowed):
     sign: float
 
 
-@dataclass(eq=False, repr=False)
 class WeightedPenaltySum(PenaltySum):
     """Arguments of its backward and of ``penalty_total``: the weight of every anchor too."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 __all__ = ["PositivesPenalty"]
 
 
-@dataclass(eq=False, repr=False)
 class PositivesPenalty(Compared):
     """Arguments of ``positives_penalty``."""
 
@@ -26,7 +24,6 @@ class PositivesPenalty(Compared):
     per_pair: bool
 
 
-@dataclass(eq=False, repr=False)
 class Weighted(PositivesPenalty):
     """Arguments of its backward: the weight of every anchor, or pair, too."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,7 +11,6 @@ from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 __all__ = ["Counts"]
 
 
-@dataclass(eq=False, repr=False)
 class Counts(Compared):
     """Arguments of ``admitted_counts``."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from hardneg.ops.tiled.score_matrix import score_matrix, score_matrix_backward
 __all__ = ["Scores"]
 
 
-@dataclass(eq=False, repr=False)
 class Scores(Arguments):
     """Arguments of ``scores``."""
 
@@ -31,7 +29,6 @@ class Scores(Arguments):
         return Comparison(self.queries, self.candidates, similarity, Relation())
 
 
-@dataclass(eq=False, repr=False)
 class ScoresBackward(Scores):
     """Arguments of its backward."""
 

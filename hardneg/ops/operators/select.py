@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -15,7 +13,6 @@ from hardneg.selection import Selection
 __all__ = ["PerPair", "Select"]
 
 
-@dataclass(eq=False, repr=False)
 class Select(Windowed):
     """Arguments of ``select``."""
 
@@ -36,7 +33,6 @@ class Select(Windowed):
         return Selection(self.order, self.k, self.skip, tuple(self.parameters), self.fallback)
 
 
-@dataclass(eq=False, repr=False)
 class PerPair(Compared):
     """Arguments of ``select_per_pair``."""
 
