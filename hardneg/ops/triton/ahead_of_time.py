@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -103,7 +103,7 @@ class Recorder:
         return Compiled(
             made.metadata.name,
             self.capability,
-            tuple(x for x in made.src.signature.values() if x != "constexpr"),
+            tuple(flat(made.src.signature.values())),
             tuple(sorted(constants.items())),
             made.metadata.num_warps,
             made.metadata.num_stages,
@@ -143,6 +143,15 @@ def compiling_for(capability: int) -> Iterator[Recorder]:
     finally:
         driver.set_active(None)  # Triton looks for the machine's own when it next needs one
         ACTIVE.reset(token)
+
+
+def flat(types: Iterable[Any]) -> Iterator[str]:
+    """The argument types without the constants, those inside tuples too."""
+    for kind in types:
+        if not isinstance(kind, str):
+            yield from flat(kind)
+        elif kind != "constexpr":
+            yield kind
 
 
 def resources(cubin: bytes) -> tuple[int, int]:
