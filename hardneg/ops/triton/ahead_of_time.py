@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -88,18 +88,19 @@ class Recorder:
     capability: int
     compiled: list[Compiled] = field(default_factory=list)
 
-    def compile(self, kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Compile as a launch with these arguments, constants and options would."""
-        made = kernel.warmup(*arguments, grid=(1,), **options)
-        entry = self.entry(kernel, made, options)
+    def compile(self, kernel: Any, arguments: Mapping[str, Any], options: dict[str, Any]) -> None:
+        """Compile as a launch with these arguments (constants among them) and options would."""
+        made = kernel.warmup(grid=(1,), **arguments, **options)
+        entry = self.entry(kernel, made, arguments)
         if entry not in self.compiled:
             self.compiled.append(entry)
 
-    def entry(self, kernel: Any, made: Any, options: dict[str, Any]) -> Compiled:
+    def entry(self, kernel: Any, made: Any, arguments: Mapping[str, Any]) -> Compiled:
         """The facts of a compiled kernel."""
         ptx = made.asm["ptx"]
         registers, stack = resources(made.asm["cubin"])
-        constants = {k: v for k, v in options.items() if k in kernel.arg_names}
+        named = (p.name for p in kernel.params if p.is_constexpr)
+        constants = {name: arguments[name] for name in named if name in arguments}
         return Compiled(
             made.metadata.name,
             self.capability,
