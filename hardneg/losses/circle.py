@@ -10,7 +10,7 @@ from hardneg.energies import CircleNegative, CirclePositive
 from hardneg.losses.terms import Output, check_reduction
 from hardneg.losses.two_sided import two_sided_loss
 from hardneg.negatives import All, Negatives, TopK, resolve_negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, resolve_similarity
@@ -123,7 +123,7 @@ class CircleLoss(nn.Module):
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -22,7 +22,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty, resolve_penalty
 from hardneg.similarities import Similarity, resolve_similarity
@@ -108,7 +108,7 @@ def contrastive_loss(
         queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
     )
     check_strategy(strategy, comparison)
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     terms = one_positive(
         executor,
         comparison,
@@ -155,7 +155,7 @@ class ContrastiveLoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         self.penalty = resolve_penalty(penalty)
         self.backend = backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

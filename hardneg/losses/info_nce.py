@@ -22,7 +22,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
@@ -104,7 +104,7 @@ def info_nce_loss(
     )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, queries)
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     if not one:
         return several_positives(
             executor, comparison, strategy, scale, margin, directions, reduction, return_stats
@@ -178,7 +178,7 @@ class InfoNCELoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         self.margin, self.directions, self.reduction = margin, directions, reduction
         self.backend = backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

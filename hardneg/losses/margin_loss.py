@@ -12,7 +12,7 @@ from hardneg.losses.mining import check_strategy
 from hardneg.losses.pair_terms import pair_loss
 from hardneg.losses.terms import Output, check_reduction
 from hardneg.negatives import All, DistanceWeighted, Negatives, RandomK, resolve_negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Hinge
 from hardneg.similarities import Euclidean, Similarity, SquaredEuclidean, resolve_similarity
@@ -144,7 +144,7 @@ class MarginLoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         check_distance(self.similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

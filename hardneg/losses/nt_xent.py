@@ -16,7 +16,7 @@ from hardneg.negatives import (
     Negatives,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -79,7 +79,7 @@ def nt_xent_loss(
     )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, embeddings)
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     return several_positives(
         executor, comparison, strategy, scale, margin, directions, reduction, return_stats
     )
@@ -116,7 +116,7 @@ class NTXentLoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         self.margin, self.directions, self.reduction = margin, directions, reduction
         self.backend = backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

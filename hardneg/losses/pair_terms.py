@@ -190,7 +190,7 @@ def pair_loss(
 
     ``argument`` names for messages what the thresholds come from.
     """
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         total = reduction != "none"

@@ -17,7 +17,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty, resolve_penalty
 from hardneg.similarities import (
@@ -149,7 +149,7 @@ class PairwiseContrastiveLoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         self.penalty = resolve_penalty(penalty)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -19,7 +19,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -79,7 +79,7 @@ def polynomial_loss(
     comparison = paired(
         queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
     )
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     selection = strategy.selection(queries.shape[1])
     assert selection is not None
     mined = mine(
@@ -170,7 +170,7 @@ class PolynomialLoss(nn.Module):
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from hardneg.losses.softmax import scale_of
 from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Hardest, Negatives, RandomK, TopK, resolve_negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Logistic
@@ -88,7 +88,7 @@ def sigmoid_loss(
         ignore,
         one_to_one=one,
     )
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     scale = scale_of(temperature, queries)
     if not isinstance(bias, Tensor):
         check_number("bias", bias)
@@ -172,7 +172,7 @@ class SigmoidLoss(nn.Module):
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from hardneg.losses.softmax import NOTHING, mean_positive, scale_of
 from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Identity
@@ -87,7 +87,7 @@ def sup_con_loss(
         ignore,
         same_set,
     )
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
     scale = scale_of(temperature, embeddings)
 
     def terms_of(compared: Comparison) -> Direction:
@@ -196,7 +196,7 @@ class SupConLoss(nn.Module):
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty, resolve_penalty
@@ -121,7 +121,7 @@ def triplet_loss(
         same_set,
     )
     check_strategy(strategy, comparison)
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         return triplet_terms(
@@ -188,7 +188,7 @@ class TripletLoss(nn.Module):
         self.similarity = resolve_similarity(similarity)
         self.penalty = resolve_penalty(penalty)
         self.backend = backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

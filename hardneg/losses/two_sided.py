@@ -60,7 +60,7 @@ def two_sided_loss(
         ignore,
         same_set,
     )
-    executor = resolve_backend(backend, comparison.similarity)
+    executor = resolve_backend(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         return two_sided_terms(executor, compared, strategy, energies, combine, epsilon)

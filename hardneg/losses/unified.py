@@ -9,7 +9,7 @@ from hardneg.checks import check_number
 from hardneg.losses.info_nce import ACCEPTED, info_nce_loss
 from hardneg.losses.terms import Output, Result, check_reduction, parted
 from hardneg.negatives import Negatives, resolve_negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -111,7 +111,7 @@ class UnifiedPairLoss(nn.Module):
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
-        resolve_backend(backend, self.similarity)
+        check_backend(backend, self.similarity)
 
     def forward(
         self,

@@ -24,6 +24,7 @@ class Pairs(Arguments):
     rows: Tensor
     columns: Tensor
     similarity: str
+    engine: str
 
 
 @dataclass(eq=False, repr=False)
