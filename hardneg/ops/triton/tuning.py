@@ -70,6 +70,7 @@ TABLE: dict[Key, Configuration] = {
     ("fold", "rows", "sm_90"): Configuration(16, 128, 1, 4, 1),
     ("violations", "rows", "sm_80"): Configuration(32, 1, 128, 4, 1),
     ("violations", "rows", "sm_90"): Configuration(32, 1, 128, 4, 1),
+    ("violations", "rows", "interpreter"): Configuration(64, 1, 32, 1, 1),
     ("rows", "rows", "sm_80"): Configuration(4, 1, 512, 4, 1),
     ("rows", "rows", "sm_90"): Configuration(4, 1, 512, 4, 1),
     ("segments", "rows", "sm_80"): Configuration(8, 1, 256, 4, 1),
@@ -83,9 +84,9 @@ OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(
 
 def configuration(kernel: str, source: str, architecture: str) -> Configuration:
     """The entry for a kernel; in the interpreter, one small tile for all."""
-    if architecture == "interpreter":
-        return OVERRIDES.get().get((kernel, source, architecture), INTERPRETER)
     key = (kernel, source, architecture)
+    if architecture == "interpreter":
+        return OVERRIDES.get().get(key, TABLE.get(key, INTERPRETER))
     return OVERRIDES.get().get(key, TABLE[key])
 
 
