@@ -16,7 +16,6 @@ from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.fold import fold_exponentials
 from hardneg.ops.triton.gain import energy_slope_bound, gain_for, largest_score, needs_gain
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.logsumexp_kernel import logsumexp_kernel
 from hardneg.ops.triton.sweep import Partials, Sweep, vector
 from hardneg.ops.triton.tuning import configuration
 from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
@@ -72,7 +71,7 @@ def logsumexp(
         ends = partials.buffer, partials.anchors
         told[name] = (*bounds[axis], None, None, *ends) if on else None
     for panel in sweep.panels():
-        sweep.launch(logsumexp_kernel, panel, {**told, "scale_shares": None})
+        sweep.launch(panel, {**told, "shares": None})
         if rows:
             sides[0].fold(panel.rows, panel.columns, sweep.ready.shape[1])
         if columns:
@@ -101,7 +100,7 @@ def logsumexp_backward(
     for panel in sweep.panels():
         shares = None if scale is None else sweep.shares(panel)
         weights = gradients.arguments(panel)
-        sweep.launch(logsumexp_kernel, panel, {**told, **weights, "scale_shares": shares})
+        sweep.launch(panel, {**told, **weights, "shares": shares})
         if shares is not None:
             slope_of_scale += shares.sum(dtype=torch.float64)
         gradients.add(panel)
@@ -112,13 +111,12 @@ def told_of(
     comparison: Comparison, energy: Energy, among: Among, scale: Tensor | None
 ) -> dict[str, Any]:
     """What the kernel is told of the exponents, by the names that it gives it."""
-    first, second = energies.parameters(energy)
     return {
         **admission_arguments(comparison.relation, among),
         "scale": scale,
-        "first": first,
-        "second": second,
-        "ENERGY": energy.code,
+        "numbers": tuple(energies.parameters(energy)),
+        "REDUCTION": "logsumexp",
+        "FORM": energy.code,
     }
 
 

@@ -16,7 +16,6 @@ from hardneg.ops.triton.fold import fold_penalties
 from hardneg.ops.triton.gain import gain_for, largest_score, needs_gain, penalty_slope_bound
 from hardneg.ops.triton.launch import architecture, launch
 from hardneg.ops.triton.operands import Operands
-from hardneg.ops.triton.penalty_kernel import penalty_kernel
 from hardneg.ops.triton.sweep import Partials, Sweep, vector
 from hardneg.ops.triton.tuning import configuration
 from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
@@ -45,7 +44,7 @@ class Side:
         """What ``take_side`` is told."""
         bounds = self.floors, self.ceilings
         partials = self.partials.buffer, self.partials.anchors
-        return self.thresholds, *bounds, self.weights, *partials
+        return *bounds, self.thresholds, self.weights, *partials
 
     def fold(self, mine: slice, others: slice, sign: float) -> None:
         """Add what the tiles of a panel have reported."""
@@ -95,8 +94,9 @@ def penalty_pass(
         "row_side": None if sides[0] is None else sides[0].arguments(),
         "column_side": None if sides[1] is None else sides[1].arguments(),
         "scale": scale,
-        "sign": sign,
-        "PENALTY": penalty.code,
+        "numbers": (sign, 0.0),
+        "REDUCTION": "penalty_sum",
+        "FORM": penalty.code,
     }
     slope_of_scale = walk(sweep, told, sides, gradients)
     sums = summed(sides, comparison.queries.device)
@@ -156,12 +156,12 @@ def walk(
             sweep.shares(panel) if gradients is not None and told["scale"] is not None else None
         )
         weights = NO_WEIGHTS if gradients is None else gradients.arguments(panel)
-        sweep.launch(penalty_kernel, panel, {**told, **weights, "scale_shares": shares})
+        sweep.launch(panel, {**told, **weights, "shares": shares})
         for side, mine, others in zip(
             sides, (panel.rows, panel.columns), (panel.columns, panel.rows), strict=True
         ):
             if side is not None:
-                side.fold(mine, others, told["sign"])
+                side.fold(mine, others, told["numbers"][0])
         if shares is not None:
             slope_of_scale += shares.sum(dtype=torch.float64)
         if gradients is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hardneg.ops.description import Comparison
 from hardneg.ops.tiled.grid import grid
+from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, Panel, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
@@ -23,7 +24,7 @@ from hardneg.ops.triton.tuning import Configuration, configuration
 __all__ = ["Partials", "Sweep", "vector"]
 
 # in the interpreter small, so that small inputs have several panels
-SUMS = (48, 80) if INTERPRETED else (8192, 32768)
+SUMS = (48, 80) if INTERPRETED else (8192, 16384)
 WEIGHTS = (40, 72) if INTERPRETED else (8192, 4096)
 ALIGNED = 8 if INTERPRETED else 128
 
@@ -40,16 +41,18 @@ class Partials:
     Attributes:
         buffer: their numbers.
         anchors: its last dimension.
-        tile: how many of the other side a block spans.
+        tile: how many of the other side a tile spans.
+        parts: how many blocks a tile counts as.
     """
 
     buffer: Tensor
     anchors: int
     tile: int
+    parts: int
 
     def blocks(self, others: int) -> int:
         """How many blocks a panel with this many of the other side has."""
-        return triton.cdiv(others, self.tile)
+        return int(triton.cdiv(others, self.tile)) * self.parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,15 +85,15 @@ class Sweep:
 
     def partials(self, planes: int, axis: int) -> Partials:
         """Room for what tiles report to the rows (axis 0) or columns (1)."""
-        tile = (self.tiles.columns, self.tiles.rows)[axis]
-        blocks = triton.cdiv(self.size[1 - axis], tile)
+        tile, parts = ((self.tiles.columns, PARTS), (self.tiles.rows, 1))[axis]
+        blocks = triton.cdiv(self.size[1 - axis], tile) * parts
         shape = planes, blocks, self.size[axis]
         buffer = torch.empty(shape, dtype=torch.float32, device=self.device)
-        return Partials(buffer, self.size[axis], tile)
+        return Partials(buffer, self.size[axis], tile, parts)
 
     def shares(self, panel: Panel) -> Tensor:
-        """Room for one number of every tile."""
-        return torch.empty(self.programs(panel), dtype=torch.float32, device=self.device)
+        """Room for one number of every part of every tile."""
+        return torch.empty(self.programs(panel) * PARTS, dtype=torch.float32, device=self.device)
 
     def zero(self) -> Tensor:
         """A float64 to add to."""
@@ -113,12 +116,12 @@ class Sweep:
                 torch.mm(q[tile.rows], c[tile.columns].T, out=scores)
             yield Panel(tile.rows, tile.columns, scores)
 
-    def launch(self, kernel: Any, panel: Panel, told: dict[str, Any]) -> None:
-        """A kernel on the tiles of a panel."""
+    def launch(self, panel: Panel, told: dict[str, Any]) -> None:
+        """The kernel on the tiles of a panel."""
         arguments = {**self.ready.arguments(panel), **told}
         if panel.scores is not None:
             arguments["panel_stride"] = panel.scores.stride(0)
-        launch(kernel, (self.programs(panel),), arguments, self.tiles)
+        launch(dense_kernel, (self.programs(panel),), arguments, self.tiles)
 
 
 def even(total: int, limit: int) -> int:

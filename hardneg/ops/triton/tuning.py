@@ -35,7 +35,7 @@ class Configuration:
 
 
 # Small, so that small inputs have several tiles: the interpreter's time goes by operations, not by size.
-INTERPRETER = Configuration(16, 32, 16, 1, 1)
+INTERPRETER = Configuration(32, 32, 32, 1, 1)
 
 Key = tuple[str, str, str]
 """Kernel; source of its scores (``"product16"``, ``"product32"``, ``"order"``, ``"given"``, or ``"rows"`` for

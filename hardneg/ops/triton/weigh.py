@@ -63,7 +63,7 @@ def store_weights(
         w = tl.minimum(tl.maximum(w * tl.load(gain), -LARGEST_HALF), LARGEST_HALF)
     short = rounded(w, weights.dtype.element_ty)
     own_row, own_column = rows - row_start, columns - column_start
-    place = own_row.to(tl.int64)[:, None] * weights_stride + own_column[None]
+    place = own_row[:, None] * weights_stride + own_column[None]  # panels are small
     tl.store(weights + place, short, mask=height[:, None] & width[None])
     if row_pulls is not None:
         w = tl.where(height[:, None] & width[None], short.to(tl.float32), 0.0)
