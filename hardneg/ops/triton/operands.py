@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,21 @@ class Operands:
                 out = buffer[: shape[0] * shape[1]].view(shape)
                 torch.mm(self.queries[rows], self.candidates[columns].T, out=out)
                 yield Panel(rows, columns, out)
+
+    def swapped(self) -> Operands:
+        """Candidates against queries."""
+        n, m, width = self.shape
+        orders = {"order": "order_of_general_queries", "order_of_general_queries": "order"}
+        return replace(
+            self,
+            queries=self.candidates,
+            candidates=self.queries,
+            row_terms=self.column_terms,
+            column_terms=self.row_terms,
+            inverse=None if self.inverse is None else self.inverse[::-1],
+            similarity=orders.get(self.similarity, self.similarity),
+            shape=(m, n, width),
+        )
 
     def arguments(self, panel: Panel) -> dict[str, Any]:
         """What ``score_tile`` is told, by the names that kernels give it."""

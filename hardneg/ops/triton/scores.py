@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["finished", "product_tile", "score_tile", "violation_tile"]
+__all__ = ["finished", "raw_tile", "score_tile"]
 
 
 @triton.jit
@@ -71,8 +71,18 @@ def violation_tile(
 
 
 @triton.jit
-def finished(product, row_terms, column_terms, rows, columns, SIMILARITY: tl.constexpr):
+def finished(
+    product,
+    row_terms,
+    column_terms,
+    rows,
+    columns,
+    row_stop,
+    column_stop,
+    SIMILARITY: tl.constexpr,
+):
     """Scores from inner products, or from squared violations for an order."""
+    rows, columns = tl.minimum(rows, row_stop - 1), tl.minimum(columns, column_stop - 1)
     if SIMILARITY == "cosine":
         product = product * tl.load(row_terms + rows)[:, None]
         product = product * tl.load(column_terms + columns)[None]
@@ -84,6 +94,67 @@ def finished(product, row_terms, column_terms, rows, columns, SIMILARITY: tl.con
             product = -tl.sqrt_rn(squares)
     elif SIMILARITY != "dot":
         product = -tl.sqrt_rn(product)
+    return product
+
+
+@triton.jit
+def raw_tile(
+    queries,
+    query_stride,
+    candidates,
+    candidate_stride,
+    panel,
+    panel_stride,
+    row_start,
+    row_stop,
+    column_start,
+    column_stop,
+    rows,
+    columns,
+    SOURCE: tl.constexpr,
+    SIMILARITY: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+    BLOCK_DEPTH: tl.constexpr,
+):
+    """Inner products of ``rows`` with ``columns``, or squared violations, before ``finished`` makes them scores."""
+    rows = tl.minimum(rows, row_stop - 1)
+    columns = tl.minimum(columns, column_stop - 1)
+    if SOURCE == "given":
+        # a panel has fewer than 2**31 entries, and 32-bit places take half the registers
+        place = (rows - row_start)[:, None] * panel_stride + (columns - column_start)[None]
+        product = tl.load(panel + place)
+    elif SOURCE == "order":
+        product = violation_tile(
+            queries,
+            query_stride,
+            candidates,
+            candidate_stride,
+            rows,
+            columns,
+            SIMILARITY == "order_of_general_queries",
+            WIDTH,
+            BLOCK_ROWS,
+            BLOCK_COLUMNS,
+        )
+    else:
+        product = product_tile(
+            queries,
+            query_stride,
+            candidates,
+            candidate_stride,
+            rows,
+            columns,
+            WIDTH,
+            PRECISION,
+            UPCAST,
+            BLOCK_ROWS,
+            BLOCK_COLUMNS,
+            BLOCK_DEPTH,
+        )
     return product
 
 
@@ -113,37 +184,13 @@ def score_tile(
     BLOCK_DEPTH: tl.constexpr,
 ):
     """Scores of ``rows`` against ``columns``, float32; those outside the panel repeat its last row or column."""
-    rows = tl.minimum(rows, row_stop - 1)
-    columns = tl.minimum(columns, column_stop - 1)
-    if SOURCE == "given":
-        place = (rows - row_start).to(tl.int64)[:, None] * panel_stride
-        product = tl.load(panel + place + (columns - column_start)[None])
-    elif SOURCE == "order":
-        product = violation_tile(
-            queries,
-            query_stride,
-            candidates,
-            candidate_stride,
-            rows,
-            columns,
-            SIMILARITY == "order_of_general_queries",
-            WIDTH,
-            BLOCK_ROWS,
-            BLOCK_COLUMNS,
-        )
-    else:
-        product = product_tile(
-            queries,
-            query_stride,
-            candidates,
-            candidate_stride,
-            rows,
-            columns,
-            WIDTH,
-            PRECISION,
-            UPCAST,
-            BLOCK_ROWS,
-            BLOCK_COLUMNS,
-            BLOCK_DEPTH,
-        )
-    return finished(product, row_terms, column_terms, rows, columns, SIMILARITY)
+    # fmt: off
+    product = raw_tile(
+        queries, query_stride, candidates, candidate_stride,
+        panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
+        SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
+    )
+    # fmt: on
+    return finished(
+        product, row_terms, column_terms, rows, columns, row_stop, column_stop, SIMILARITY
+    )
