@@ -75,7 +75,9 @@ class Sweep:
         ready = operands(comparison)
         n, m, _ = ready.shape
         limits = WEIGHTS if weighted or ready.source == "given" else SUMS
-        tiles = configuration("dense", ready.source, architecture(ready.queries.device))
+        tiles = configuration(
+            "weigh" if weighted else "dense", ready.source, architecture(ready.queries.device)
+        )
         return cls(ready, (even(n, limits[0]), even(m, limits[1])), tiles)
 
     @property
