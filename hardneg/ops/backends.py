@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from hardneg.checks import check_choice
@@ -11,13 +13,13 @@ from hardneg.ops.executor import Executor
 from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.support import unfused, unfused_ever
 from hardneg.similarities import Similarity, is_closed
 
-__all__ = ["check_backend", "resolve_backend"]
+__all__ = ["check_backend", "recomputing", "resolve_backend"]
 
 BACKENDS = ("auto", "dense", "tiled", "triton")
-
-
 SINGLE_TILE_SCORES = {"cpu": 1 << 16, "cuda": 1 << 20}
 """Up to how many scores ``"auto"`` computes them all at once."""
 
@@ -25,22 +27,35 @@ SINGLE_TILE_SCORES = {"cpu": 1 << 16, "cuda": 1 << 20}
 def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor:
     """The executor of that name for that comparison; an executor object is taken as it is.
 
-    ``"auto"`` is tiled, which needs the least memory. Where all scores fit one small tile (256 x 256
-    on a CPU, 1024 x 1024 elsewhere) they are computed once, which takes the least time.
+    ``"auto"``: where all scores fit one small tile (256 x 256 on a CPU, 1024 x 1024 elsewhere) they are
+    computed once, which takes the least time. Larger ones are never held: fused kernels where they can
+    run (Triton, an NVIDIA GPU of compute capability 8.0 or later, a similarity that is not a callable,
+    float32, float16 or bfloat16; selections of more than 32 run tiled there), else recomputed tiles.
 
     Raises:
-        ValueError: see ``check_backend``.
+        ValueError: as ``check_backend``; for ``"triton"`` where the kernels cannot run, with the reason.
     """
-    check_backend(backend, comparison.similarity)
+    if backend == "auto" and is_closed(comparison.similarity) and is_small(comparison):
+        return SingleTile()
+    return recomputing(backend, comparison)
+
+
+def recomputing(backend: str | Executor, comparison: Comparison) -> Executor:
+    """The same without the exception for small comparisons."""
+    similarity = comparison.similarity
+    check_backend(backend, similarity)
+    if isinstance(backend, Fused) or backend == "triton":
+        check_fused(unfused(comparison))
+        return Fused() if isinstance(backend, str) else backend
+    if isinstance(backend, Tiled):
+        return tiled(similarity, backend.tile)
     if not isinstance(backend, str):
-        if isinstance(backend, Tiled) and not is_closed(comparison.similarity):
-            return CallableTiled(backend.tile)
         return backend
     if backend == "dense":
         return Dense()
-    if not is_closed(comparison.similarity):
-        return CallableTiled()
-    return SingleTile() if backend == "auto" and is_small(comparison) else Tiled()
+    if backend == "auto" and comparison.queries.is_cuda and unfused(comparison) is None:
+        return Fused(wide=Tiled())
+    return tiled(similarity, None)
 
 
 def is_small(comparison: Comparison) -> bool:
@@ -50,28 +65,36 @@ def is_small(comparison: Comparison) -> bool:
     return queries.shape[0] * candidates.shape[0] <= SINGLE_TILE_SCORES[kind]
 
 
-def check_backend(backend: str | Executor, similarity: Similarity) -> None:
+def tiled(similarity: Similarity, tile: tuple[int, int] | None) -> Executor:
+    """The tiled executor that fits the similarity."""
+    return Tiled(tile) if is_closed(similarity) else CallableTiled(tile)
+
+
+def check_backend(backend: Any, similarity: Similarity) -> None:
     """A backend and a similarity that go together, as far as they tell without embeddings.
 
     Raises:
         TypeError: for what is neither a name nor an executor.
-        ValueError: for an unknown name; for ``"triton"``, whose kernels this version does not have;
-            for a similarity with trainable parameters, which tiles cannot train.
+        ValueError: for an unknown name; for ``"triton"`` where no kernel can run; for a similarity with
+            trainable parameters, which tiles cannot train.
     """
-    if isinstance(backend, type) or not isinstance(backend, str | Executor):
+    if isinstance(backend, str):
+        check_choice("backend", backend, BACKENDS)
+    elif isinstance(backend, type) or not hasattr(backend, "penalty_total"):
         raise TypeError(
             f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or an executor such as "
             "Tiled()"
         )
-    if isinstance(backend, str):
-        check_choice("backend", backend, BACKENDS)
-    if backend == "triton":
-        raise ValueError(
-            'backend "triton" is not available: this version of hardneg has no fused kernels; use '
-            '"auto" or "tiled"'
-        )
-    if backend in ("auto", "tiled") or isinstance(backend, Tiled):
+    if isinstance(backend, Fused) or backend == "triton":
+        check_fused(unfused_ever(similarity))
+    elif backend in ("auto", "tiled") or isinstance(backend, Tiled):
         check_fixed(similarity)
+
+
+def check_fused(reason: str | None) -> None:
+    """Nothing keeps the kernels from running."""
+    if reason is not None:
+        raise ValueError(f'backend "triton" is not available: {reason}; use "auto" or "tiled"')
 
 
 def check_fixed(similarity: Similarity) -> None:

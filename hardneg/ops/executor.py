@@ -7,7 +7,7 @@ column results, take the same place.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -78,7 +78,6 @@ class LogSumExp(NamedTuple):
     column_maxima: Float[Tensor, "m"]
 
 
-@runtime_checkable
 class Executor(Protocol):
     """The reductions and the gather; ``hardneg.ops.reference`` defines what each returns."""
 

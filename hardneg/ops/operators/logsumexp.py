@@ -52,10 +52,12 @@ def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
 @operator("logsumexp", LogSumExp, 4, shapes)
 def run(a: LogSumExp) -> tuple[Tensor, ...]:
     """See ``reference.logsumexp``."""
-    energy = a.energy_object
-    return logsumexp(
-        a.comparison, energy, a.among, a.scale, a.window, a.rows, a.columns, a.tile_size
-    )
+    told = a.comparison, a.energy_object, a.among, a.scale, a.window
+    if a.fused:
+        from hardneg.ops.triton import logsumexp as kernels
+
+        return kernels.logsumexp(*told, a.rows, a.columns)
+    return logsumexp(*told, a.rows, a.columns, a.tile_size)
 
 
 @operator(
@@ -70,16 +72,14 @@ def run(a: LogSumExp) -> tuple[Tensor, ...]:
 )
 def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, candidates and scale."""
-    return logsumexp_backward(
-        a.comparison,
-        a.energy_object,
-        a.among,
-        a.scale,
-        a.window,
-        (a.row_results, a.column_results),
-        (a.row_gradient if a.rows else None, a.column_gradient if a.columns else None),
-        a.tile_size,
-    )
+    told = a.comparison, a.energy_object, a.among, a.scale, a.window
+    results = a.row_results, a.column_results
+    upstream = a.row_gradient if a.rows else None, a.column_gradient if a.columns else None
+    if a.fused:
+        from hardneg.ops.triton import logsumexp as kernels
+
+        return kernels.logsumexp_backward(*told, results, upstream)
+    return logsumexp_backward(*told, results, upstream, a.tile_size)
 
 
 def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:

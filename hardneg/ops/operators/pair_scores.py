@@ -22,6 +22,7 @@ class Pairs(Arguments):
     rows: Tensor
     columns: Tensor
     similarity: str
+    engine: str
 
 
 class PairsBackward(Pairs):
@@ -39,6 +40,10 @@ class PairsBackward(Pairs):
 def run(a: Pairs) -> Tensor:
     """See ``reference.pair_scores``."""
     similarity = similarities.BY_CODE[a.similarity]
+    if a.engine == "triton":
+        from hardneg.ops.triton import pair_scores as kernels
+
+        return kernels.pair_scores(similarity, a.queries, a.candidates, a.rows, a.columns)
     return pair_scores(similarity, a.queries, a.candidates, a.rows, a.columns)
 
 
@@ -53,14 +58,13 @@ def run(a: Pairs) -> Tensor:
 )
 def run_backward(a: PairsBackward) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates."""
-    return pair_scores_backward(
-        similarities.BY_CODE[a.similarity],
-        a.queries,
-        a.candidates,
-        a.rows,
-        a.columns,
-        a.gradient.contiguous(),
-    )
+    similarity = similarities.BY_CODE[a.similarity]
+    given = (similarity, a.queries, a.candidates, a.rows, a.columns, a.gradient.contiguous())
+    if a.engine == "triton":
+        from hardneg.ops.triton import pair_scores as kernels
+
+        return kernels.pair_scores_backward(*given)
+    return pair_scores_backward(*given)
 
 
 def backward(ctx: Any, gradient: Tensor | None) -> Any:

@@ -40,19 +40,21 @@ def run(
     a: PenaltySum, row_weights: Tensor | None = None, column_weights: Tensor | None = None
 ) -> tuple[PenaltySums, PenaltyGradients | None]:
     """One pass over the tiles."""
-    return penalty_pass(
+    thresholds = a.row_thresholds, a.column_thresholds
+    told = (
         a.comparison,
         penalties.BY_NAME[a.penalty],
-        a.row_thresholds,
-        a.column_thresholds,
+        *thresholds,
         a.among,
         a.sign,
         a.scale,
         a.window,
-        row_weights,
-        column_weights,
-        a.tile_size,
     )
+    if a.fused:
+        from hardneg.ops.triton import penalty_sum as kernels
+
+        return kernels.penalty_pass(*told, row_weights, column_weights)
+    return penalty_pass(*told, row_weights, column_weights, a.tile_size)
 
 
 def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:

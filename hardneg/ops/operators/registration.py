@@ -91,7 +91,10 @@ class Arguments:
 
 
 class Compared(Arguments):
-    """A comparison and the size of its tiles, taken apart."""
+    """A comparison, the size of its tiles and who carries it out, taken apart.
+
+    ``engine`` is ``"tiled"`` or ``"triton"``; operators without a kernel disregard it.
+    """
 
     queries: Tensor
     candidates: Tensor
@@ -105,6 +108,12 @@ class Compared(Arguments):
     column_offset: int
     similarity: str
     tile: list[int]
+    engine: str
+
+    @property
+    def fused(self) -> bool:
+        """Whether a kernel is asked for."""
+        return self.engine == "triton"
 
     @property
     def comparison(self) -> Comparison:

@@ -67,6 +67,12 @@ def select_shapes(a: Select) -> tuple[Tensor, ...]:
 @operator("select", Select, 4, select_shapes)
 def run_select(a: Select) -> tuple[Tensor, ...]:
     """See ``reference.select``."""
+    if a.fused:
+        from hardneg.ops.triton import select as kernels
+
+        return kernels.select(
+            a.comparison, a.selection, a.among, a.window, a.seed, a.rows, a.columns, a.hardest
+        )
     return select(
         a.comparison,
         a.selection,

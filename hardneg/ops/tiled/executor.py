@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,9 @@ class Tiled:
         tile: rows and columns of a tile; None for the device's default.
     """
 
+    engine: ClassVar[str] = "tiled"
+    """Who carries out the operators that have a kernel."""
+
     tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class Tiled:
             relation.column_offset,
             comparison.similarity.code,
             list(self.tile or ()),
+            self.engine,
         )
 
     def select(
@@ -101,6 +105,7 @@ class Tiled:
             rows.reshape(-1),
             columns.reshape(-1),
             comparison.similarity.code,
+            self.engine,
         )
         return found.view(rows.shape)
 

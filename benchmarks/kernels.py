@@ -1,0 +1,174 @@
+"""Compile every fused kernel for GPUs that are not there: ``python -m benchmarks.kernels [--write FILE]``.
+
+Says of every kernel, in every number format and for both architectures of the table of configurations,
+whether it uses the tensor cores, copies while it multiplies, spills registers and fits into shared memory.
+The table goes between two markers of docs/kernels.md; nothing in it is typed. Needs Triton, no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.launches import BRIEF, OPERATORS, Sample, samples
+from hardneg.similarities import BY_NAME
+
+DOCUMENT = Path("docs") / "kernels.md"
+START, END = "<!-- kernels -->", "<!-- /kernels -->"
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+"""Bytes of shared memory that a block may have (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0)."""
+INSTRUCTION = {80: "mma.sync", 90: "wgmma"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a kernel came to, and where it was launched from."""
+
+    sample: Sample
+    kernel: str
+    capability: int
+    source: str
+    tile: tuple[int, ...]
+    warps: int
+    stages: int
+    registers: int
+    stack: int
+    shared: int
+    tensor_cores: str
+    pipelined: bool
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it forms matrix products itself."""
+        return self.source == "product"
+
+    def faults(self) -> list[str]:
+        """What is wrong with it."""
+        found = []
+        if self.stack:
+            found.append(f"spills {self.stack} bytes a thread")
+        if self.shared > SHARED_LIMIT[self.capability]:
+            found.append(f"needs {self.shared} bytes of shared memory")
+        if self.multiplies and self.tensor_cores != INSTRUCTION[self.capability]:
+            found.append(f"uses {self.tensor_cores or 'no tensor cores'}")
+        if self.multiplies and not self.pipelined:
+            found.append("does not copy while it multiplies")
+        return found
+
+
+def facts(sample: Sample, capability: int) -> list[Fact]:
+    """What the kernels of a sample come to."""
+    from hardneg.ops.triton.ahead_of_time import compiling_for
+    from hardneg.ops.triton.executor import Fused
+
+    with compiling_for(capability) as recorder:
+        sample.run(Fused())
+    found = []
+    for made in recorder.compiled:
+        constants = dict(made.constants)
+        names = ("BLOCK_ROWS", "BLOCK_COLUMNS", "BLOCK_DEPTH")
+        tile = tuple(constants[name] for name in names if name in constants)
+        about = (constants.get("SOURCE", ""), tile, made.warps, made.stages, made.registers)
+        rest = (made.stack, made.shared, made.tensor_cores, made.pipelined)
+        found.append(Fact(sample, made.kernel, capability, *about, *rest))
+    return found
+
+
+def of_all(chosen: Iterable[Sample], capabilities: Iterable[int], workers: int) -> list[Fact]:
+    """The same for many, in processes of their own."""
+    jobs = [(sample, capability) for capability in capabilities for sample in chosen]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        lists = pool.map(facts, *zip(*jobs, strict=True), chunksize=4)
+        return list(dict.fromkeys(fact for each in lists for fact in each))
+
+
+def table(found: list[Fact]) -> str:
+    """A line for each kernel, source, format and architecture: the worst of its variants."""
+    groups: dict[tuple[object, ...], list[Fact]] = {}
+    for fact in found:
+        arithmetic = fact.sample.arithmetic
+        key = (fact.kernel, fact.source, fact.tile, fact.warps, fact.stages, arithmetic)
+        groups.setdefault((*key, fact.capability), []).append(fact)
+    lines = [
+        "| kernel | scores from | format | GPU | tile | warps, stages | registers | spilled | shared memory | "
+        "tensor cores |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [line(group) for _, group in sorted(groups.items(), key=lambda item: str(item[0]))]
+    return "\n".join(lines)
+
+
+def line(group: list[Fact]) -> str:
+    """The worst of the variants of one kernel."""
+    one = group[0]
+    registers = max(fact.registers for fact in group)
+    stack = max(fact.stack for fact in group)
+    shared = max(fact.shared for fact in group)
+    cells = (
+        one.kernel.removesuffix("_kernel"),
+        one.source or "-",
+        one.sample.arithmetic,
+        f"sm_{one.capability}",
+        " x ".join(map(str, one.tile)),
+        f"{one.warps}, {one.stages}",
+        str(registers),
+        f"{stack} B",
+        f"{shared / 1024:.0f} KiB" if shared >= 1024 else f"{shared} B",
+        one.tensor_cores or "-",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def report(found: list[Fact]) -> int:
+    """Print what is wrong; how many variants that is."""
+    faulty = [fact for fact in found if fact.faults()]
+    for fact in faulty:
+        s = fact.sample
+        where = f"{fact.kernel} for sm_{fact.capability} ({s.operator}, {s.arithmetic}, {s.similarity})"
+        print(f"{where}: {', '.join(fact.faults())}")
+    print(f"{len(found)} kernels compiled, {len(faulty)} with faults")
+    return len(faulty)
+
+
+def write(file: Path, block: str) -> None:
+    """Put the table between its markers."""
+    text = file.read_text(encoding="utf-8")
+    if START not in text or END not in text:
+        raise SystemExit(f"no {START} ... {END} in {file}: put the two lines where the table goes")
+    before, rest = text.split(START, 1)
+    file.write_text(f"{before}{START}\n{block}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
+    parser.add_argument("--gpu", type=int, nargs="+", choices=SHARED_LIMIT, default=[80, 90])
+    parser.add_argument("--only", nargs="+", metavar="OPERATOR", choices=OPERATORS)
+    parser.add_argument("--brief", action="store_true", help="one of each kernel, cosine alone")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--write", type=Path, nargs="?", const=DOCUMENT, metavar="FILE")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compile, print what is wrong, write the table; exit status 1 where something is."""
+    given = arguments()
+    operators = tuple(given.only or (BRIEF if given.brief else OPERATORS))
+    similarities = ("cosine",) if given.brief else tuple(BY_NAME)
+    found = of_all(list(samples(operators, similarities)), given.gpu, given.workers)
+    block = table(found)
+    if given.write:
+        write(given.write, block)
+    else:
+        print(block)
+    sys.exit(1 if report(found) else 0)
+
+
+if __name__ == "__main__":
+    main()

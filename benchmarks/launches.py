@@ -1,0 +1,147 @@
+"""Calls that together launch every fused kernel, small enough for a CPU: their kernels are compiled, not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from hardneg.energies import CircleNegative, CirclePositive, Linear
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+from hardneg.penalties import BY_NAME
+from hardneg.selection import Selection
+from hardneg.similarities import BY_CODE
+
+SHAPE = (512, 384, 256)
+"""Multiples of 16, as embeddings usually are: Triton compiles for that."""
+FORMATS = {
+    "float32 ieee": (torch.float32, "highest"),
+    "float32 tf32x3": (torch.float32, "high"),
+    "float32 tf32": (torch.float32, "medium"),
+    "float16": (torch.float16, "highest"),
+    "bfloat16": (torch.bfloat16, "highest"),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An operator on embeddings of a format under a similarity."""
+
+    operator: str
+    arithmetic: str
+    similarity: str
+
+    def run(self, executor: Executor, shape: tuple[int, int, int] = SHAPE) -> None:
+        """Forward and backward."""
+        dtype, products = FORMATS[self.arithmetic]
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(products)
+        try:
+            OPERATORS[self.operator](executor, compared(dtype, self.similarity, shape))
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def compared(dtype: torch.dtype, similarity: str, shape: tuple[int, int, int]) -> Comparison:
+    """Embeddings with ids and a pair each, the fullest relation that losses ask for."""
+    n, m, d = shape
+    q = torch.rand(n, d).to(dtype).requires_grad_()
+    c = torch.rand(m, d).to(dtype).requires_grad_()
+    relation = Relation(torch.arange(n) // 4, torch.arange(m) // 4, paired=True)
+    return Comparison(q, c, BY_CODE[similarity], relation)
+
+
+def bounds(x: Comparison) -> Window:
+    """A window on both sides."""
+    of_rows, of_columns = torch.ones(len(x.queries)), torch.ones(len(x.candidates))
+    return Window(-of_rows, of_rows, -of_columns, of_columns)
+
+
+def select(selection: Selection, windowed: bool = False) -> Callable[[Executor, Comparison], None]:
+    """The indices of both sides."""
+
+    def call(by: Executor, x: Comparison) -> None:
+        window = bounds(x) if windowed else None
+        by.select(x, selection, window=window, seed=torch.tensor(5), hardest=windowed)
+
+    return call
+
+
+def sums(penalty: str) -> Callable[[Executor, Comparison], None]:
+    """Sums of both sides and their backward."""
+
+    def call(by: Executor, x: Comparison) -> None:
+        row, column = torch.zeros(len(x.queries)), torch.zeros(len(x.candidates))
+        row.requires_grad_()
+        scale = torch.tensor(2.0, requires_grad=True)
+        found = by.penalty_sum(x, BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
+        (found.rows.sum() + found.columns.sum()).backward()
+
+    return call
+
+
+def total(by: Executor, x: Comparison) -> None:
+    """The weighted total with its gradients."""
+    row, column = torch.ones(len(x.queries)), torch.ones(len(x.candidates))
+    by.penalty_total(x, BY_NAME["hinge"], row, column, row, column).value.backward()
+
+
+def exponentials(energy: object) -> Callable[[Executor, Comparison], None]:
+    """Log-sum-exps of both sides and their backward."""
+
+    def call(by: Executor, x: Comparison) -> None:
+        scale = torch.tensor(2.0, requires_grad=True)
+        found = by.logsumexp(x, energy, scale=scale)
+        (found.rows.sum() + found.columns.sum()).backward()
+
+    return call
+
+
+def pairs(by: Executor, x: Comparison) -> None:
+    """Scores of listed pairs and their sparse gradient."""
+    rows = torch.arange(len(x.queries))
+    by.pair_scores(x, rows, rows % len(x.candidates)).sum().backward()
+
+
+DISTANCES = (256.0, 0.5, 1.4)
+OPERATORS: dict[str, Callable[[Executor, Comparison], None]] = {
+    "select, hardest": select(Selection("highest", 1)),
+    "select, semi-hard": select(Selection("highest", 1, fallback="easiest"), windowed=True),
+    "select, 8 hardest": select(Selection("highest", 8)),
+    "select, 32 hardest": select(Selection("highest", 32), windowed=True),
+    "select, random": select(Selection("random", 4)),
+    "select, distance-weighted": select(Selection("distance_weighted", 2, 0, DISTANCES)),
+    "pair_scores": pairs,
+    "penalty_sum, hinge": sums("hinge"),
+    "penalty_sum, squared hinge": sums("squared_hinge"),
+    "penalty_sum, logistic": sums("logistic"),
+    "penalty_sum, step": sums("step"),
+    "penalty_sum, identity": sums("identity"),
+    "penalty_total, hinge": total,
+    "logsumexp, linear": exponentials(Linear(2.0, 0.1)),
+    "logsumexp, circle negatives": exponentials(CircleNegative()),
+    "logsumexp, circle positives": exponentials(CirclePositive()),
+}
+BRIEF = (
+    "select, hardest",
+    "select, semi-hard",
+    "select, 8 hardest",
+    "pair_scores",
+    "penalty_total, hinge",
+    "penalty_sum, logistic",
+    "logsumexp, linear",
+)
+"""What ``make test`` compiles: every kernel in every format, not every penalty."""
+
+
+def samples(operators: tuple[str, ...], similarities: tuple[str, ...]) -> Iterator[Sample]:
+    """Every operator in every format under every similarity; distance weighting knows no dot products."""
+    for operator in operators:
+        for arithmetic in FORMATS:
+            for similarity in similarities:
+                if operator.endswith("distance-weighted") and similarity != "cosine":
+                    continue
+                yield Sample(operator, arithmetic, similarity)
+

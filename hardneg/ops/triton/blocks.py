@@ -1,0 +1,34 @@
+"""Which tile a program takes, and a tile in four parts."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["block_of", "quarters"]
+
+GROUP = tl.constexpr(8)
+
+
+@triton.jit
+def block_of(program, row_blocks, column_blocks):
+    """The tile of a program: groups of eight row blocks, so that programs running together share embeddings."""
+    group = program // (GROUP * column_blocks)
+    height = tl.minimum(row_blocks - group * GROUP, GROUP)
+    place = program - group * GROUP * column_blocks
+    return group * GROUP + place % height, place // height
+
+
+@triton.jit
+def halves(product, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The left and the right half of a tile's columns; nothing moves between threads."""
+    return tl.split(tl.permute(tl.reshape(product, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
+
+
+@triton.jit
+def quarters(product, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The four quarters of a tile's columns, from left to right."""
+    left, right = halves(product, ROWS, COLUMNS)
+    first, second = halves(left, ROWS, COLUMNS // 2)
+    third, fourth = halves(right, ROWS, COLUMNS // 2)
+    return first, second, third, fourth

@@ -1,0 +1,118 @@
+"""Folding what every tile of a panel found about its rows or columns into one number an anchor, in a fixed order.
+
+No floating-point atomics: tiles write their partial results side by side, and these kernels add them up from
+the first block to the last, so that results are the same bit for bit. A buffer of partial results is
+[planes, blocks, width]: what is known of an anchor, from which block of the other side, of which anchor.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["fold_exponentials", "fold_penalties"]
+
+MINUS_INFINITY = tl.constexpr(float("-inf"))
+
+
+@triton.jit
+def plane(partials, number, at, there, blocks, width, MISSING: tl.constexpr):
+    """A piece of one plane; ``MISSING`` where it has no entry."""
+    return tl.load(partials + number * blocks.to(tl.int64) * width + at, mask=there, other=MISSING)
+
+
+@triton.jit
+def fold_penalties(
+    partials,
+    blocks,
+    width,
+    length,
+    sign,
+    weights,
+    sums,
+    counts,
+    maxima,
+    slopes,
+    EARLIER: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+):
+    """Planes: sums of phi, counts of phi > 0, largest arguments and, where anchors have weights, slopes.
+
+    ``slopes`` becomes the gradient of the thresholds. With ``EARLIER`` panels have left their share in the results.
+    """
+    anchor = tl.program_id(0).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    ok = anchor < length
+    blocks = tl.zeros((), tl.int32) + blocks
+    total = tl.zeros((BLOCK_COLUMNS,), tl.float32)
+    slope = tl.zeros((BLOCK_COLUMNS,), tl.float32)
+    count = tl.zeros((BLOCK_COLUMNS,), tl.int64)
+    largest = tl.full((BLOCK_COLUMNS,), MINUS_INFINITY, tl.float32)
+    first = tl.zeros((), tl.int32)
+    while first < blocks:
+        block = first + tl.arange(0, BLOCK_ROWS)
+        there = (block < blocks)[:, None] & ok[None]
+        at = block.to(tl.int64)[:, None] * width + anchor[None]
+        total += tl.sum(plane(partials, 0, at, there, blocks, width, 0.0), 0)
+        count += tl.sum(plane(partials, 1, at, there, blocks, width, 0.0), 0).to(tl.int64)
+        highest = plane(partials, 2, at, there, blocks, width, MINUS_INFINITY)
+        largest = tl.maximum(largest, tl.max(highest, 0))
+        if weights is not None:
+            slope += tl.sum(plane(partials, 3, at, there, blocks, width, 0.0), 0)
+        first += BLOCK_ROWS
+    if weights is not None:
+        slope = -sign * slope * tl.load(weights + anchor, mask=ok, other=0.0)
+    if EARLIER:
+        total += tl.load(sums + anchor, mask=ok, other=0.0)
+        count += tl.load(counts + anchor, mask=ok, other=0)
+        largest = tl.maximum(largest, tl.load(maxima + anchor, mask=ok, other=MINUS_INFINITY))
+        if weights is not None:
+            slope += tl.load(slopes + anchor, mask=ok, other=0.0)
+    tl.store(sums + anchor, total, mask=ok)
+    tl.store(counts + anchor, count, mask=ok)
+    tl.store(maxima + anchor, largest, mask=ok)
+    if weights is not None:
+        tl.store(slopes + anchor, slope, mask=ok)
+
+
+@triton.jit
+def fold_exponentials(
+    partials,
+    blocks,
+    width,
+    length,
+    results,
+    maxima,
+    EARLIER: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr,
+):
+    """Planes: largest exponents, and sums of exponentials relative to them.
+
+    ``results`` holds such a sum until the ``LAST`` panel makes the log-sum-exp of it.
+    """
+    anchor = tl.program_id(0).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
+    ok = anchor < length
+    blocks = tl.zeros((), tl.int32) + blocks
+    total = tl.zeros((BLOCK_COLUMNS,), tl.float32)
+    largest = tl.full((BLOCK_COLUMNS,), MINUS_INFINITY, tl.float32)
+    if EARLIER:
+        total = tl.load(results + anchor, mask=ok, other=0.0)
+        largest = tl.load(maxima + anchor, mask=ok, other=MINUS_INFINITY)
+    first = tl.zeros((), tl.int32)
+    while first < blocks:
+        block = first + tl.arange(0, BLOCK_ROWS)
+        there = (block < blocks)[:, None] & ok[None]
+        at = block.to(tl.int64)[:, None] * width + anchor[None]
+        highest = plane(partials, 0, at, there, blocks, width, MINUS_INFINITY)
+        parts = plane(partials, 1, at, there, blocks, width, 0.0)
+        new = tl.maximum(largest, tl.max(highest, 0))
+        finite = tl.where(new > MINUS_INFINITY, new, 0.0)  # -inf less -inf would be NaN
+        total = total * tl.exp(largest - finite) + tl.sum(parts * tl.exp(highest - finite[None]), 0)
+        largest = new
+        first += BLOCK_ROWS
+    if LAST:
+        total = largest + tl.log(tl.where(total > 0.0, total, 1.0))
+    tl.store(results + anchor, total, mask=ok)
+    tl.store(maxima + anchor, largest, mask=ok)

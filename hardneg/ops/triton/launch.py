@@ -1,0 +1,72 @@
+"""The only place from which kernels are launched, or compiled for a GPU that is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from hardneg.ops.triton.ahead_of_time import active_recorder
+from hardneg.ops.triton.tuning import Configuration
+
+__all__ = ["INTERPRETED", "architecture", "launch", "programs"]
+
+INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
+"""Whether kernels run in Triton's interpreter; settled when they were decorated, so for the whole process."""
+
+BUSY = 2 * 132
+"""Programs that keep a GPU busy: two for each multiprocessor of an H100."""
+
+
+def architecture(device: torch.device) -> str:
+    """The rows of the table of configurations: ``"sm_80"``, ``"sm_90"`` or ``"interpreter"``."""
+    recorder = active_recorder()
+    if recorder is not None:
+        return "sm_90" if recorder.capability >= 90 else "sm_80"
+    if INTERPRETED:
+        return "interpreter"
+    return "sm_90" if torch.cuda.get_device_capability(device) >= (9, 0) else "sm_80"
+
+
+def programs(device: torch.device) -> int:
+    """How many programs to divide work among; few in the interpreter, where they run in turn."""
+    return 4 if architecture(device) == "interpreter" else BUSY
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    arguments: Mapping[str, Any],
+    configuration: Configuration,
+) -> None:
+    """Run a kernel on the device of its first tensor; inside ``compiling_for`` compile it instead.
+
+    ``arguments`` are by name, compile-time ones among them; the configuration adds those of its blocks that
+    the kernel names (``BLOCK_ROWS`` ...). An empty grid is no launch.
+    """
+    if 0 in grid:
+        return
+    given = dict(arguments)
+    for name, size in configuration.blocks.items():
+        if name in kernel.arg_names:
+            given[name] = size
+    recorder = active_recorder()
+    if recorder is not None:
+        recorder.compile(kernel, given, options(configuration))
+        return
+    if INTERPRETED:  # which takes no options
+        kernel[grid](**given)
+        return
+    # the tensors' device need not be the current one
+    first = next(value for value in given.values() if isinstance(value, Tensor))
+    with torch.cuda.device_of(first):
+        kernel[grid](**given, **options(configuration))
+
+
+def options(configuration: Configuration) -> dict[str, Any]:
+    """What the compiler is told; fused multiply-adds explicitly, since Triton's default changes in 3.10."""
+    warps, stages = configuration.warps, configuration.stages
+    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}

@@ -1,0 +1,100 @@
+"""Lengths of embeddings: squared, inverse, and the embeddings divided by them, one launch a side."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.tuning import configuration
+
+__all__ = ["inverse_lengths", "squared_lengths", "unit_rows"]
+
+
+@triton.jit
+def lengths_kernel(
+    x,
+    stride,
+    squares,
+    inverses,
+    units,
+    count,
+    WIDTH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_DEPTH: tl.constexpr,
+):
+    """Squared lengths, or inverse lengths and the unit rows, of a block of rows."""
+    rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    here = rows < count
+    depth = tl.arange(0, BLOCK_DEPTH)
+    place = x + rows.to(tl.int64)[:, None] * stride
+    # the largest entry goes first, so that squares of huge and tiny rows stay in range
+    largest = tl.zeros((BLOCK_ROWS,), tl.float32)
+    if inverses is not None:
+        for start in range(0, WIDTH, BLOCK_DEPTH):
+            inside = here[:, None] & (depth[None] < WIDTH - start)
+            block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
+            largest = tl.maximum(largest, tl.max(tl.abs(block), 1))
+    divisor = tl.where(largest > 0, largest, 1.0)
+    total = tl.zeros((BLOCK_ROWS, BLOCK_DEPTH), tl.float32)
+    for start in range(0, WIDTH, BLOCK_DEPTH):
+        inside = here[:, None] & (depth[None] < WIDTH - start)
+        block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
+        block = block / divisor[:, None]
+        total += block * block
+    square = tl.sum(total, 1)
+    if squares is not None:
+        tl.store(squares + rows, square, mask=here)
+    if inverses is not None:
+        length = tl.where(largest > 0, tl.sqrt_rn(square), 1.0)
+        # 1 / (the smallest of floats) is beyond the largest
+        inverse = tl.minimum(1.0 / length / divisor, 3.4028234663852886e38)
+        tl.store(inverses + rows, tl.where(largest > 0, inverse, 0.0), mask=here)
+        if units is not None:
+            out = units + rows.to(tl.int64)[:, None] * WIDTH
+            for start in range(0, WIDTH, BLOCK_DEPTH):
+                inside = here[:, None] & (depth[None] < WIDTH - start)
+                block = tl.load(place + start + depth[None], mask=inside, other=0.0)
+                block = block.to(tl.float32) / divisor[:, None] / length[:, None]
+                tl.store(out + start + depth[None], block, mask=inside)
+
+
+def measure(
+    x: Tensor, squares: Tensor | None, inverses: Tensor | None, units: Tensor | None
+) -> None:
+    """Run the kernel over all rows; the last dimension of ``x`` must be contiguous."""
+    chosen = configuration("rows", "rows", architecture(x.device))
+    arguments = {
+        "x": x,
+        "stride": x.stride(0),
+        "squares": squares,
+        "inverses": inverses,
+        "units": units,
+        "count": x.shape[0],
+        "WIDTH": x.shape[1],
+    }
+    launch(lengths_kernel, (triton.cdiv(x.shape[0], chosen.rows),), arguments, chosen)
+
+
+def squared_lengths(x: Tensor) -> Tensor:
+    """The squared L2 norm of every row, float32."""
+    squares = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
+    measure(x, squares, None, None)
+    return squares
+
+
+def inverse_lengths(x: Tensor) -> Tensor:
+    """1 / L2 norm of every row, float32; 0 for a zero row."""
+    inverses = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
+    measure(x, None, inverses, None)
+    return inverses
+
+
+def unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Every row divided by its L2 norm, float32, and 1 / norm; both are 0 for a zero row."""
+    inverses = torch.empty(x.shape[0], dtype=torch.float32, device=x.device)
+    units = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    measure(x, None, inverses, units)
+    return units, inverses

@@ -1,0 +1,144 @@
+"""Fused ``logsumexp`` of rows and columns from one pass; the backward makes weights of the tiles once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from hardneg import energies
+from hardneg.energies import Energy
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.triton.fold import fold_exponentials
+from hardneg.ops.triton.gain import energy_slope_bound, gain_for, largest_score, needs_gain
+from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.sweep import Partials, Sweep, vector
+from hardneg.ops.triton.tuning import configuration
+from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
+
+__all__ = ["logsumexp", "logsumexp_backward"]
+
+Bounds = tuple[Tensor | None, Tensor | None]
+
+
+@dataclass(eq=False, repr=False)
+class Running:
+    """The log-sum-exps of one side, panel by panel."""
+
+    results: Tensor
+    maxima: Tensor
+    partials: Partials
+
+    def fold(self, mine: slice, others: slice, total: int) -> None:
+        """Add what the tiles of a panel have reported, of ``total`` others in all."""
+        chosen = configuration("fold", "rows", architecture(self.results.device))
+        arguments = {
+            "partials": self.partials.buffer,
+            "blocks": self.partials.blocks(others.stop - others.start),
+            "width": self.partials.anchors,
+            "length": mine.stop - mine.start,
+            "results": self.results[mine],
+            "maxima": self.maxima[mine],
+            "EARLIER": others.start > 0,
+            "LAST": others.stop == total,
+        }
+        grid = (triton.cdiv(mine.stop - mine.start, chosen.columns),)
+        launch(fold_exponentials, grid, arguments, chosen)
+
+
+def logsumexp(
+    comparison: Comparison,
+    energy: Energy,
+    among: Among,
+    scale: Tensor | None,
+    window: Window,
+    rows: bool,
+    columns: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See ``reference.logsumexp``."""
+    sweep = Sweep.over(comparison, weighted=False)
+    bounds = bounds_of(window)
+    sides, told = [], {**told_of(comparison, energy, among, scale), **NO_WEIGHTS}
+    for axis, on, name in ((0, rows, "row_side"), (1, columns, "column_side")):
+        length = sweep.ready.shape[axis] if on else 0
+        results = torch.empty(length, dtype=torch.float32, device=sweep.device)
+        partials = sweep.partials(2, axis)
+        sides.append(Running(results, torch.empty_like(results), partials))
+        ends = partials.buffer, partials.anchors
+        told[name] = (*bounds[axis], None, None, *ends) if on else None
+    for panel in sweep.panels():
+        sweep.launch(panel, {**told, "shares": None})
+        if rows:
+            sides[0].fold(panel.rows, panel.columns, sweep.ready.shape[1])
+        if columns:
+            sides[1].fold(panel.columns, panel.rows, sweep.ready.shape[0])
+    return sides[0].results, sides[1].results, sides[0].maxima, sides[1].maxima
+
+
+def logsumexp_backward(
+    comparison: Comparison,
+    energy: Energy,
+    among: Among,
+    scale: Tensor | None,
+    window: Window,
+    results: tuple[Tensor, Tensor],
+    upstream: tuple[Tensor | None, Tensor | None],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``tiled.logsumexp.logsumexp_backward``."""
+    sweep = Sweep.over(comparison, weighted=True)
+    bounds, told = bounds_of(window), told_of(comparison, energy, among, scale)
+    for axis, name in ((0, "row_side"), (1, "column_side")):
+        given = upstream[axis]
+        ends = vector(results[axis]), vector(given), None, 0
+        told[name] = None if given is None else (*bounds[axis], *ends)
+    gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, energy, scale, upstream))
+    slope_of_scale = sweep.zero()
+    for panel in sweep.panels():
+        shares = None if scale is None else sweep.shares(panel)
+        weights = gradients.arguments(panel)
+        sweep.launch(panel, {**told, **weights, "shares": shares})
+        if shares is not None:
+            slope_of_scale += shares.sum(dtype=torch.float64)
+        gradients.add(panel)
+    return *gradients.results(), slope_of_scale.float()
+
+
+def told_of(
+    comparison: Comparison, energy: Energy, among: Among, scale: Tensor | None
+) -> dict[str, Any]:
+    """What the kernel is told of the exponents, by the names that it gives it."""
+    return {
+        **admission_arguments(comparison.relation, among),
+        "scale": scale,
+        "numbers": tuple(energies.parameters(energy)),
+        "REDUCTION": "logsumexp",
+        "FORM": energy.code,
+    }
+
+
+def bounds_of(window: Window) -> tuple[Bounds, Bounds]:
+    """Floors and ceilings of rows and of columns."""
+    return (
+        (vector(window.row_floor), vector(window.row_ceiling)),
+        (vector(window.column_floor), vector(window.column_ceiling)),
+    )
+
+
+def gain_of(
+    comparison: Comparison,
+    sweep: Sweep,
+    energy: Energy,
+    scale: Tensor | None,
+    upstream: tuple[Tensor | None, Tensor | None],
+) -> Tensor | None:
+    """The gain of float16 weights: a softmax is at most 1."""
+    if not needs_gain(sweep.ready):
+        return None
+    score = largest_score(comparison, sweep.ready)
+    slope = energy_slope_bound(energy, score)
+    bounds = [slope * gradient.abs().amax() for gradient in upstream if gradient is not None]
+    return gain_for(sweep.ready, bounds, scale, score)

@@ -1,0 +1,152 @@
+"""What the kernels read: the embeddings as they are multiplied, terms of every row, and panels of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.description import Comparison
+from hardneg.ops.tiled.grid import chunks
+from hardneg.ops.tiled.scores import coarse_mean
+from hardneg.ops.triton.launch import INTERPRETED
+from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
+
+__all__ = ["Operands", "Panel", "operands"]
+
+# 128 MiB of float32 at most; in the interpreter small, so that small inputs have several panels
+PANEL = (40, 72) if INTERPRETED else (4096, 8192)
+
+PRECISIONS = {"high": "tf32x3", "medium": "tf32"}
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A block of rows and columns that one launch covers, with its scores where they are given."""
+
+    rows: slice
+    columns: slice
+    scores: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many rows and columns."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """Both sides ready for the kernels.
+
+    Attributes:
+        queries, candidates: rows as they are multiplied; for an order transposed, one coordinate a row.
+        row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances.
+        inverse: 1 / length of both sides for cosine, whichever way it is multiplied.
+        similarity: what turns a product into a score: ``"dot"``, ``"cosine"``, ``"euclidean"``,
+            ``"squared_euclidean"``, ``"order"`` or ``"order_of_general_queries"``.
+        source: ``"product16"`` and ``"product32"``: tensor cores; ``"given"``: a panel that torch multiplies;
+            ``"order"``.
+        precision: of float32 products in a kernel: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
+        shape: queries, candidates, width.
+    """
+
+    queries: Tensor
+    candidates: Tensor
+    row_terms: Tensor | None
+    column_terms: Tensor | None
+    inverse: tuple[Tensor, Tensor] | None
+    similarity: str
+    source: str
+    precision: str
+    shape: tuple[int, int, int]
+
+    def panels(self) -> Iterator[Panel]:
+        """All rows and columns at once, or panels of products, rows outermost, in one buffer."""
+        n, m, _ = self.shape
+        if self.source != "given":
+            yield Panel(slice(0, n), slice(0, m), None)
+            return
+        height, width = min(PANEL[0], n), min(PANEL[1], m)
+        buffer = self.queries.new_empty(height * width)
+        for rows in chunks(n, height):
+            for columns in chunks(m, width):
+                shape = rows.stop - rows.start, columns.stop - columns.start
+                out = buffer[: shape[0] * shape[1]].view(shape)
+                torch.mm(self.queries[rows], self.candidates[columns].T, out=out)
+                yield Panel(rows, columns, out)
+
+    def swapped(self) -> Operands:
+        """Candidates against queries."""
+        n, m, width = self.shape
+        orders = {"order": "order_of_general_queries", "order_of_general_queries": "order"}
+        return replace(
+            self,
+            queries=self.candidates,
+            candidates=self.queries,
+            row_terms=self.column_terms,
+            column_terms=self.row_terms,
+            inverse=None if self.inverse is None else self.inverse[::-1],
+            similarity=orders.get(self.similarity, self.similarity),
+            shape=(m, n, width),
+        )
+
+    def arguments(self, panel: Panel) -> dict[str, Any]:
+        """What ``score_tile`` is told, by the names that kernels give it."""
+        return {
+            "queries": self.queries,
+            "query_stride": self.queries.stride(0),
+            "candidates": self.candidates,
+            "candidate_stride": self.candidates.stride(0),
+            "row_terms": self.row_terms,
+            "column_terms": self.column_terms,
+            "panel": panel.scores,
+            "panel_stride": panel.shape[1],
+            "row_start": panel.rows.start,
+            "row_stop": panel.rows.stop,
+            "column_start": panel.columns.start,
+            "column_stop": panel.columns.stop,
+            "SOURCE": "product" if self.source.startswith("product") else self.source,
+            "SIMILARITY": self.similarity,
+            "WIDTH": self.shape[2],
+            "PRECISION": self.precision,
+            "UPCAST": INTERPRETED and self.queries.dtype == torch.bfloat16,
+        }
+
+
+def operands(comparison: Comparison) -> Operands:
+    """Make both sides ready. 16-bit embeddings are multiplied as they are, with no copy.
+
+    float32 follows ``torch.get_float32_matmul_precision()``: ``"highest"`` leaves the products to torch,
+    panel by panel; ``"high"`` and ``"medium"`` multiply in the kernel.
+    """
+    q, c = with_rows(comparison.queries), with_rows(comparison.candidates)
+    code = comparison.similarity.code
+    shape = (q.shape[0], c.shape[0], q.shape[1])
+    if code.startswith("order"):
+        q, c = q.T.contiguous(), c.T.contiguous()
+        return Operands(q, c, None, None, None, code, "order", "ieee", shape)
+    terms: tuple[Tensor | None, Tensor | None] = (None, None)
+    inverse, source, precision = None, "product16", "ieee"
+    if q.dtype == torch.float32:
+        precision = PRECISIONS.get(torch.get_float32_matmul_precision(), "ieee")
+        source = "given" if precision == "ieee" else "product32"
+        if code == "cosine":
+            code, (q, of_q), (c, of_c) = "dot", unit_rows(q), unit_rows(c)
+            inverse = of_q, of_c
+        elif code != "dot":
+            # squared lengths far above the distances would swallow them
+            centre = coarse_mean(c)
+            q, c = q - centre, c - centre
+    elif code == "cosine":
+        terms = inverse = inverse_lengths(q), inverse_lengths(c)
+    if code.endswith("euclidean"):
+        terms = squared_lengths(q), squared_lengths(c)
+    return Operands(q, c, *terms, inverse, code, source, precision, shape)
+
+
+def with_rows(x: Tensor) -> Tensor:
+    """Embeddings whose coordinates stand next to each other; rows may be apart."""
+    return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()

@@ -1,0 +1,92 @@
+"""Gradients of order violations from a panel of weights: no product of matrices, so a kernel of their own.
+
+A program owns a block of anchors and some of their coordinates and walks over the other side of the panel in order, so
+nothing is added by two programs, and results are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.tuning import configuration
+
+__all__ = ["add_violations"]
+
+
+@triton.jit
+def violations_kernel(
+    weights,
+    own_stride,
+    other_stride,
+    own,
+    own_pitch,
+    others,
+    other_pitch,
+    gradient,
+    own_count,
+    other_count,
+    width,
+    sign,
+    EARLIER: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_DEPTH: tl.constexpr,
+):
+    """``gradient[i] += sign * sum_j weights[i, j] * max(0, sign * (others[j] - own[i]))``."""
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    depth = tl.program_id(1) * BLOCK_DEPTH + tl.arange(0, BLOCK_DEPTH)
+    inside = (row < own_count)[:, None] & (depth < width)[None]
+    place = row.to(tl.int64)[:, None]
+    mine = tl.load(own + place * own_pitch + depth[None], mask=inside, other=0.0).to(tl.float32)
+    total = tl.zeros((BLOCK_ROWS, BLOCK_DEPTH), tl.float32)
+    first = tl.zeros((), tl.int64)
+    while first < other_count:
+        for step in tl.static_range(AT_ONCE):
+            j = first + step
+            there = tl.zeros_like(depth) + j < other_count
+            known = (depth < width) & there
+            theirs = tl.load(others + j * other_pitch + depth, mask=known, other=0.0)
+            excess = tl.maximum(sign * (theirs.to(tl.float32)[None] - mine), 0.0)
+            share = weights + row.to(tl.int64) * own_stride + j * other_stride
+            real = (row < own_count) & (tl.zeros_like(row) + j < other_count)
+            share = tl.load(share, mask=real, other=0.0)
+            total += share[:, None] * excess
+        first += AT_ONCE
+    total *= sign
+    target = gradient + place * width + depth[None]
+    if EARLIER:
+        total += tl.load(target, mask=inside, other=0.0)
+    tl.store(target, total, mask=inside)
+
+
+def add_violations(
+    gradient: Tensor, weights: Tensor, own: Tensor, others: Tensor, sign: float, earlier: bool
+) -> None:
+    """Add a panel's share to the gradient of its ``own`` side (float32), or write it where it is the first.
+
+    ``weights`` [own, others] may be a transposed view; ``sign`` is 1 where the others' excess over the own is
+    a violation, -1 where the own's excess over the others is.
+    """
+    chosen = configuration("violations", "rows", architecture(own.device))
+    width = own.shape[1]
+    arguments = {
+        "weights": weights,
+        "own_stride": weights.stride(0),
+        "other_stride": weights.stride(1),
+        "own": own,
+        "own_pitch": own.stride(0),
+        "others": others,
+        "other_pitch": others.stride(0),
+        "gradient": gradient,
+        "own_count": own.shape[0],
+        "other_count": others.shape[0],
+        "width": width,
+        "sign": sign,
+        "EARLIER": earlier,
+        "AT_ONCE": 4,
+    }
+    grid = (triton.cdiv(own.shape[0], chosen.rows), triton.cdiv(width, chosen.depth))
+    launch(violations_kernel, grid, arguments, chosen)

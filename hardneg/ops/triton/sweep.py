@@ -1,0 +1,132 @@
+"""Walking over the score matrix in panels: one launch each, in a fixed order.
+
+A panel bounds what is kept at a time: partial results of its tiles (``SUMS``), and where gradients are wanted its
+weights too (``WEIGHTS``: 64 MiB of 16-bit numbers, 128 MiB of float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from hardneg.ops.description import Comparison
+from hardneg.ops.tiled.grid import grid
+from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
+from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
+from hardneg.ops.triton.operands import Operands, Panel, operands
+from hardneg.ops.triton.tuning import Configuration, configuration
+
+__all__ = ["Partials", "Sweep", "vector"]
+
+# in the interpreter small, so that small inputs have several panels
+SUMS = (48, 80) if INTERPRETED else (8192, 16384)
+WEIGHTS = (40, 72) if INTERPRETED else (8192, 4096)
+ALIGNED = 8 if INTERPRETED else 128
+
+
+def vector(x: Tensor | None) -> Tensor | None:
+    """One float32 an anchor, next to each other."""
+    return None if x is None else x.float().contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Partials:
+    """What the tiles of a panel report: [planes, blocks of the other side, anchors of the largest panel].
+
+    Attributes:
+        buffer: their numbers.
+        anchors: its last dimension.
+        tile: how many of the other side a tile spans.
+        parts: how many blocks a tile counts as.
+    """
+
+    buffer: Tensor
+    anchors: int
+    tile: int
+    parts: int
+
+    def blocks(self, others: int) -> int:
+        """How many blocks a panel with this many of the other side has."""
+        return int(triton.cdiv(others, self.tile)) * self.parts
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """One pass over the panels.
+
+    Attributes:
+        ready: both sides as kernels read them.
+        size: rows and columns of the largest panel.
+        tiles: of the kernel that scores.
+    """
+
+    ready: Operands
+    size: tuple[int, int]
+    tiles: Configuration
+
+    @classmethod
+    def over(cls, comparison: Comparison, weighted: bool) -> Sweep:
+        """A pass, with panels small enough for their weights where those are wanted."""
+        ready = operands(comparison)
+        n, m, _ = ready.shape
+        limits = WEIGHTS if weighted or ready.source == "given" else SUMS
+        tiles = configuration(
+            "weigh" if weighted else "dense", ready.source, architecture(ready.queries.device)
+        )
+        return cls(ready, (even(n, limits[0]), even(m, limits[1])), tiles)
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self.ready.queries.device
+
+    def partials(self, planes: int, axis: int) -> Partials:
+        """Room for what tiles report to the rows (axis 0) or columns (1)."""
+        tile, parts = ((self.tiles.columns, PARTS), (self.tiles.rows, 1))[axis]
+        blocks = triton.cdiv(self.size[1 - axis], tile) * parts
+        shape = planes, blocks, self.size[axis]
+        buffer = torch.empty(shape, dtype=torch.float32, device=self.device)
+        return Partials(buffer, self.size[axis], tile, parts)
+
+    def shares(self, panel: Panel) -> Tensor:
+        """Room for one number of every part of every tile."""
+        return torch.empty(self.programs(panel) * PARTS, dtype=torch.float32, device=self.device)
+
+    def zero(self) -> Tensor:
+        """A float64 to add to."""
+        return torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def programs(self, panel: Panel) -> int:
+        """How many tiles a panel has."""
+        height, width = panel.shape
+        return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
+
+    def panels(self) -> Iterator[Panel]:
+        """All panels, rows outermost; products that torch computes are in one buffer, which may be overwritten."""
+        n, m, _ = self.ready.shape
+        q, c = self.ready.queries, self.ready.candidates
+        buffer = q.new_empty(self.size) if self.ready.source == "given" else None
+        for tile in grid(n, m, self.size):
+            height, width = tile.shape
+            scores = None if buffer is None else buffer[:height, :width]
+            if scores is not None:
+                torch.mm(q[tile.rows], c[tile.columns].T, out=scores)
+            yield Panel(tile.rows, tile.columns, scores)
+
+    def launch(self, panel: Panel, told: dict[str, Any]) -> None:
+        """The kernel on the tiles of a panel."""
+        arguments = {**self.ready.arguments(panel), **told}
+        if panel.scores is not None:
+            arguments["panel_stride"] = panel.scores.stride(0)
+        launch(dense_kernel, (self.programs(panel),), arguments, self.tiles)
+
+
+def even(total: int, limit: int) -> int:
+    """The size of the fewest equal pieces of at most ``limit``, a multiple of ``ALIGNED``."""
+    pieces = triton.cdiv(total, limit)
+    return int(triton.cdiv(triton.cdiv(total, pieces), ALIGNED) * ALIGNED)

@@ -1,0 +1,141 @@
+"""Dense gradients: kernels write panels of weights, torch multiplies them with the embeddings.
+
+A gradient of queries is the weights times the candidates, one of candidates the transposed weights times the
+queries. 16-bit weights times 16-bit embeddings go to the tensor cores and add up in float32; only the
+finished gradient is rounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.description import Comparison
+from hardneg.ops.triton.finish import finish
+from hardneg.ops.triton.operands import Panel, with_rows
+from hardneg.ops.triton.order_gradient import add_violations
+from hardneg.ops.triton.sweep import Sweep
+
+__all__ = ["NO_WEIGHTS", "Gradients"]
+
+NO_WEIGHTS = {
+    "weights": None,
+    "weights_stride": 0,
+    "gain": None,
+    "row_pulls": None,
+    "row_width": 0,
+    "column_pulls": None,
+    "column_width": 0,
+}
+"""What ``store_weights`` is told where no gradient is wanted."""
+
+
+def add_product(out: Tensor, weights: Tensor, x: Tensor, earlier: bool) -> None:
+    """``out += weights @ x`` in float32, or ``out = weights @ x`` where it is the first."""
+    if x.dtype == torch.float32 or not x.is_cuda:
+        # off a GPU torch has no 16-bit product with a float32 result
+        weights, x = weights.float(), x.float()
+        torch.addmm(out, weights, x, out=out) if earlier else torch.mm(weights, x, out=out)
+    elif earlier:
+        torch.ops.aten.addmm.dtype_out(out, weights, x, torch.float32, out=out)
+    else:
+        torch.ops.aten.mm.dtype_out(weights, x, torch.float32, out=out)
+
+
+class Gradients:
+    """Gradients of both sides, panel by panel: rows outermost, so a slab of rows is finished after its last panel."""
+
+    def __init__(self, comparison: Comparison, sweep: Sweep, gain: Tensor | None) -> None:
+        self.comparison, self.sweep, self.ready, self.gain = comparison, sweep, sweep.ready, gain
+        q, c = comparison.queries, comparison.candidates
+        self.dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        self.dc = torch.empty(c.shape, dtype=torch.float32, device=c.device)
+        half = q.dtype != torch.float32
+        self.slab = self.dc.new_empty(sweep.size[0], q.shape[1]) if half else None
+        kind = q.dtype if self.ready.source == "product16" else torch.float32
+        given = self.ready.source == "given"
+        self.panel = None if given else torch.empty(sweep.size, dtype=kind, device=q.device)
+        self.pulls: tuple[Tensor, Tensor] | None = None
+        if self.ready.similarity.endswith("euclidean"):
+            n, m, _ = self.ready.shape
+            self.pulls = self.dc.new_zeros(n), self.dc.new_zeros(m)
+            self.row_pulls, self.column_pulls = sweep.partials(1, 0), sweep.partials(1, 1)
+
+    def weights(self, panel: Panel) -> Tensor:
+        """Where a panel's weights go: in place of its scores where torch computed them."""
+        if panel.scores is not None:
+            return panel.scores
+        assert self.panel is not None
+        height, width = panel.shape
+        return self.panel[:height, :width]
+
+    def arguments(self, panel: Panel) -> dict[str, Any]:
+        """What ``store_weights`` is told, by the names that kernels give it."""
+        weights, pulled = self.weights(panel), self.pulls is not None
+        return {
+            "weights": weights,
+            "weights_stride": weights.stride(0),
+            "gain": self.gain,
+            "row_pulls": self.row_pulls.buffer if pulled else None,
+            "row_width": self.row_pulls.anchors if pulled else 0,
+            "column_pulls": self.column_pulls.buffer if pulled else None,
+            "column_width": self.column_pulls.anchors if pulled else 0,
+        }
+
+    def add(self, panel: Panel) -> None:
+        """Two products with the weights that a kernel has just written."""
+        weights, rows, columns = self.weights(panel), panel.rows, panel.columns
+        slab = self.dq[rows] if self.slab is None else self.slab[: panel.shape[0]]
+        sides = (
+            (slab, weights, rows, columns, columns.start > 0, True),
+            (self.dc[columns], weights.T, columns, rows, rows.start > 0, False),
+        )
+        for out, share, own, other, earlier, of_rows in sides:
+            self.add_side(out, share, own, other, earlier, of_rows)
+        self.add_pulls(panel)
+        if columns.stop == self.ready.shape[1]:
+            self.close_rows(slab, rows)
+
+    def add_side(
+        self, out: Tensor, share: Tensor, own: slice, other: slice, earlier: bool, of_rows: bool
+    ) -> None:
+        """A panel's share of the gradient of one side."""
+        if self.ready.source == "order":
+            q, c = with_rows(self.comparison.queries), with_rows(self.comparison.candidates)
+            mine, theirs = (q, c) if of_rows else (c, q)
+            sign = 1.0 if of_rows == (self.ready.similarity == "order") else -1.0
+            add_violations(out, share, mine[own], theirs[other], sign, earlier)
+        else:
+            theirs = self.ready.candidates if of_rows else self.ready.queries
+            add_product(out, share, theirs[other], earlier)
+
+    def add_pulls(self, panel: Panel) -> None:
+        """The sums of the weights of every anchor, for distances."""
+        if self.pulls is None:
+            return
+        height, width = panel.shape
+        sides = (
+            (self.pulls[0][panel.rows], self.row_pulls, width),
+            (self.pulls[1][panel.columns], self.column_pulls, height),
+        )
+        for pulls, partials, others in sides:
+            pulls += partials.buffer[0, : partials.blocks(others), : len(pulls)].sum(0)
+
+    def close_rows(self, slab: Tensor, rows: slice) -> None:
+        """The gradient of a slab of queries."""
+        ready = self.ready
+        inverse = None if ready.inverse is None else ready.inverse[0][rows]
+        pulls = None if self.pulls is None else self.pulls[0][rows]
+        finish(ready, slab, ready.queries[rows], inverse, pulls, self.gain, self.dq[rows])
+
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Both gradients, in the inputs' type."""
+        ready, kind = self.ready, self.comparison.candidates.dtype
+        self.panel = self.slab = None  # given back before the candidates' gradient is made
+        dc = self.dc if kind == torch.float32 else torch.empty_like(self.dc, dtype=kind)
+        inverse = None if ready.inverse is None else ready.inverse[1]
+        pulls = None if self.pulls is None else self.pulls[1]
+        finish(ready, self.dc, ready.candidates, inverse, pulls, self.gain, dc)
+        return self.dq, dc

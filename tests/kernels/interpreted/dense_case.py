@@ -1,0 +1,140 @@
+"""Random comparisons for the kernels, and the error that they may have. Shared by the tests beside it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+from hardneg.ops.triton.executor import Fused
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
+
+SIMILARITIES = (Cosine(), Dot(), Euclidean(), SquaredEuclidean(), Order(), Order("queries"))
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+SHAPES = ((41, 73, 21), (39, 70, 16), (26, 50, 7), (17, 9, 40), (1, 37, 5), (9, 1, 1), (1, 1, 1))
+"""Several panels, several tiles of one panel, one tile; ragged and not."""
+
+Result = tuple[Tensor, list[Tensor], list[Tensor]]
+"""What is differentiated, results to compare within the budget, and counts."""
+
+
+@dataclass(eq=False)
+class Case:
+    """One random comparison and a source of further choices."""
+
+    comparison: Comparison
+    rng: random.Random
+    generator: torch.Generator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.comparison.queries), len(self.comparison.candidates)
+
+    def draw(self, *size: int) -> Tensor:
+        return torch.randn(*size, generator=self.generator)
+
+    def near_scores(self, length: int) -> Tensor:
+        """Numbers among the scores, on which none of them falls."""
+        c = self.comparison
+        scores = c.similarity(c.queries.double(), c.candidates.double()).flatten()
+        chosen = torch.randint(len(scores), (length,), generator=self.generator)
+        return (scores[chosen] + 0.0137).float()
+
+    def window(self) -> Window:
+        n, m = self.shape
+        lengths = [k if self.rng.random() < 0.5 else None for k in (n, n, m, m)]
+        return Window(*(None if k is None else self.near_scores(k) for k in lengths))
+
+
+def case(seed: int, **chosen: object) -> Case:
+    """Everything that can be chosen, at random; ``chosen`` fixes similarity, dtype, shape or relation."""
+    rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    similarity, dtype = rng.choice(SIMILARITIES), rng.choice(DTYPES)
+    shape = rng.choice(SHAPES[:4] if rng.random() < 0.8 else SHAPES[4:])
+    similarity = chosen.get("similarity", similarity)
+    dtype, (n, m, d) = chosen.get("dtype", dtype), chosen.get("shape", shape)
+    if isinstance(similarity, Order):
+        d = min(d, 7)  # the interpreter takes coordinates one by one
+    q = torch.randn(n, d, generator=generator).to(dtype)
+    c = torch.randn(m, d, generator=generator).to(dtype)
+    if rng.random() < 0.3:  # not contiguous
+        q, c = torch.stack([q, q], 2)[..., 0], c.T.contiguous().T
+    relation = chosen.get("relation", relation_of(rng, generator, n, m))
+    return Case(Comparison(q, c, similarity, relation), rng, generator)
+
+
+def relation_of(rng: random.Random, generator: torch.Generator, n: int, m: int) -> Relation:
+    """Ids, a mask or neither; pairs, one set, offsets and left-out pairs at random."""
+    told: dict[str, object] = {"paired": rng.random() < 0.5, "same_set": rng.random() < 0.3}
+    kind = rng.choice(["ids", "ids", "mask", "none"])
+    if kind == "ids":
+        told["row_ids"] = torch.randint(6, (n,), generator=generator) - 2
+        told["column_ids"] = torch.randint(6, (m,), generator=generator) - 2
+    if kind == "mask":
+        told["positives"] = torch.rand(n, m, generator=generator) < 0.3
+    if rng.random() < 0.3:
+        told["ignore"] = (torch.rand(m, n, generator=generator) < 0.2).T
+    if rng.random() < 0.3:
+        told["row_offset"], told["column_offset"] = rng.choice([(3, 0), (0, 5), (2**40, 2**40 + 1)])
+    return Relation(**told)
+
+
+def differentiated(
+    run: Callable[[Executor, Comparison, list[Tensor]], Result],
+    executor: Executor,
+    comparison: Comparison,
+    more: list[Tensor],
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Results, gradients of both sides and of ``more``, and counts of one executor."""
+    given = comparison.queries, comparison.candidates, *more
+    q, c, *rest = leaves = [x.detach().clone().requires_grad_() for x in given]
+    value, results, counts = run(executor, replace(comparison, queries=q, candidates=c), rest)
+    gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
+    if value.requires_grad:
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    pairs = zip(gradients, leaves, strict=True)
+    known = [torch.zeros_like(x) if g is None else g for g, x in pairs]
+    return [x.detach() for x in results], known, counts
+
+
+def assert_within_budget(
+    run: Callable[[Executor, Comparison, list[Tensor]], Result], one: Case, more: list[Tensor]
+) -> None:
+    """error(kernels) <= 2 x error(dense in the same type) + rounding, both against float64; equal counts.
+
+    Rounding is that of the result, and of the scores where it is larger: a result near 0 has theirs.
+    """
+    c = one.comparison
+    wide = replace(c, queries=c.queries.double(), candidates=c.candidates.double())
+    scores = c.similarity(wide.queries, wide.candidates).abs().amax().item()
+    exact = differentiated(run, Dense(), wide, [x.double() for x in more])
+    eager = differentiated(run, Dense(), c, more)
+    found = differentiated(run, Fused(), c, more)
+    for place, triple in enumerate(zip(found[0], eager[0], exact[0], strict=True)):
+        assert_near(f"result {place}", *triple, scores)
+    for place, triple in enumerate(zip(found[1], eager[1], exact[1], strict=True)):
+        assert_near(f"gradient {place}", *triple, 0.0)
+    for x, right in zip(found[2], exact[2], strict=True):
+        assert torch.equal(x, right)
+
+
+def assert_near(name: str, x: Tensor, eager: Tensor, exact: Tensor, size: float) -> None:
+    """The budget for one tensor, whose numbers were rounded at ``size`` or at their own."""
+    assert x.dtype == eager.dtype, f"{name} is {x.dtype}, not {eager.dtype}"
+    assert x.shape == exact.shape, f"{name} is {x.shape}, not {exact.shape}"
+    assert torch.equal(x == -math.inf, exact == -math.inf), f"{name}: not the same are empty"
+    there = exact.isfinite()
+    if not there.any():
+        return
+    right = exact[there]
+    rounding = torch.finfo(x.dtype).eps * max(right.abs().amax().item(), size)
+    budget = 2 * (eager[there] - right).abs().amax() + rounding
+    error = (x[there] - right).abs().amax()
+    assert error <= budget, f"{name}: error {error:.3g}, budget {budget:.3g}"

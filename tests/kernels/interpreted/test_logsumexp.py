@@ -1,0 +1,86 @@
+"""The log-sum-exp kernels: results, largest exponents and gradients against float64, in Triton's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_case import DTYPES, SIMILARITIES, Case, assert_within_budget, case
+from torch import Tensor
+
+from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+from hardneg.ops.triton.executor import Fused
+from hardneg.similarities import Cosine, Dot
+
+ENERGIES = (Linear(), Linear(3.0, 0.2), CircleNegative(0.25, 4.0), CirclePositive(0.25, 4.0))
+AMONG = ("negatives", "positives", "others")
+
+
+def check(one: Case, energy: Energy) -> None:
+    """``logsumexp`` with random choices."""
+    n, m = one.shape
+    scale = one.rng.choice([None, torch.tensor(1.5), torch.tensor(-0.7)])
+    told = {"among": one.rng.choice(AMONG), "window": one.rng.choice([Window(), one.window()])}
+    told |= one.rng.choice([{}, {}, {"rows": False}, {"columns": False}])
+    weights = one.draw(n), one.draw(m)
+
+    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+        scaled = None if scale is None else leaves[0]
+        found = executor.logsumexp(comparison, energy, scale=scaled, **told)
+        parts = [
+            torch.where(x.isfinite(), x, 0.0).mul(w).sum()
+            for x, w in zip(found[:2], weights, strict=True)
+            if len(x)
+        ]
+        return torch.stack(parts).sum(), list(found), []
+
+    assert_within_budget(run, one, [] if scale is None else [scale])
+
+
+@pytest.mark.parametrize("energy", ENERGIES, ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_random_cases(seed: int, energy: Energy) -> None:
+    check(case(100 * seed + ENERGIES.index(energy)), energy)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+def test_every_similarity_in_every_type(similarity: object, dtype: torch.dtype) -> None:
+    check(case(21, similarity=similarity, dtype=dtype, shape=(26, 50, 7)), Linear())
+
+
+def test_large_exponents_do_not_overflow() -> None:
+    """A temperature of 1/1000: exponents in the hundreds, of both signs."""
+    one = case(4, similarity=Cosine(), dtype=torch.float32, shape=(41, 73, 21))
+
+    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+        found = executor.logsumexp(comparison, Linear(), among="others", scale=leaves[0])
+        finite = [torch.where(x.isfinite(), x, 0.0).sum() for x in found[:2]]
+        return finite[0] + finite[1], list(found), []
+
+    assert_within_budget(run, one, [torch.tensor(1000.0)])
+
+
+def test_of_nothing() -> None:
+    """The only candidate is the anchor's own: -inf, and no gradient."""
+    q = torch.randn(1, 3, requires_grad=True)
+    found = Fused().logsumexp(Comparison(q, q, Dot(), Relation()), Linear())
+    assert [x.tolist() for x in found] == [[-torch.inf]] * 4
+    gradient = torch.autograd.grad(found.rows.sum() + found.columns.sum(), q)[0]
+    assert torch.equal(gradient, torch.zeros(1, 3))
+
+
+def test_half_weights_stay_in_range() -> None:
+    """Softmax weights of means are far below the smallest normal float16; their sums are not."""
+    one = case(6, similarity=Dot(), dtype=torch.float16, shape=(26, 50, 7), relation=Relation())
+    q, c = one.comparison.queries, one.comparison.candidates
+
+    def gradient(kind: torch.dtype) -> Tensor:
+        leaf = q.to(kind).requires_grad_()
+        comparison = Comparison(leaf, c.to(kind), Dot(), Relation())
+        rows = Fused().logsumexp(comparison, Linear(), columns=False).rows
+        return torch.autograd.grad(rows, leaf, torch.full((26,), 3e-3))[0].float()
+
+    half, full = gradient(torch.float16), gradient(torch.float32)
+    assert (half - full).abs().max() <= 1e-3 * full.abs().max()

@@ -1,0 +1,141 @@
+"""The penalty kernels: sums, counts, maxima and every gradient against float64, in Triton's interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from dense_case import DTYPES, SIMILARITIES, Case, assert_within_budget, case
+from torch import Tensor
+
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+from hardneg.ops.triton.executor import Fused
+from hardneg.penalties import Hinge, Identity, Logistic, Penalty, SquaredHinge, Step
+from hardneg.similarities import Cosine, Dot, Euclidean, Order
+
+PENALTIES = (Hinge(), SquaredHinge(), Logistic(), Identity(), Step())
+AMONG = ("negatives", "positives", "others")
+
+
+def check_sums(one: Case, penalty: Penalty) -> None:
+    """``penalty_sum`` with random choices."""
+    n, m = one.shape
+    sides = one.rng.choice([(True, True), (True, True), (True, False), (False, True)])
+    scale = one.rng.choice([None, torch.tensor(1.7), torch.tensor(-0.8)])
+    told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0])}
+    window = one.rng.choice([Window(), one.window()])
+    weights = one.draw(n), one.draw(m)
+    factor = 1.0 if scale is None else scale
+    given = [one.near_scores(k) * factor for k, on in zip((n, m), sides, strict=True) if on]
+
+    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+        rest = iter(leaves)
+        rows, columns = (next(rest) if on else None for on in sides)
+        scaled = None if scale is None else next(rest)
+        sums = executor.penalty_sum(
+            comparison, penalty, rows, columns, scale=scaled, window=window, **told
+        )
+        total = (sums.rows * weights[0]).sum() if sides[0] else torch.zeros(())
+        if sides[1]:
+            total = total + (sums.columns * weights[1]).sum()
+        counts = [] if isinstance(penalty, Identity) else list(sums[2:4])
+        return total, [*sums[:2], *sums[4:]], counts
+
+    assert_within_budget(run, one, given + ([] if scale is None else [scale]))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_sums(seed: int, penalty: Penalty) -> None:
+    check_sums(case(100 * seed + PENALTIES.index(penalty)), penalty)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+def test_every_similarity_in_every_type(similarity: object, dtype: torch.dtype) -> None:
+    one = case(7, similarity=similarity, dtype=dtype, shape=(26, 50, 7))
+    check_sums(one, Logistic())
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_tensor_core_float32(precision: str) -> None:
+    """The interpreter multiplies in full precision, so this holds the path, not its rounding."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        check_sums(case(11, similarity=Cosine(), dtype=torch.float32), Hinge())
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def check_total(one: Case, penalty: Penalty, **told: object) -> None:
+    """``penalty_total`` of both sides."""
+    n, m = one.shape
+    weights = one.draw(n).abs(), one.draw(m).abs()
+    given = [one.near_scores(n), one.near_scores(m)]
+
+    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+        found = executor.penalty_total(comparison, penalty, *leaves, *weights, **told)
+        return 2 * found.value, [found.value, *found[3:]], list(found[1:3])
+
+    assert_within_budget(run, one, given)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "dtype", "penalty"),
+    [
+        (Cosine(), torch.bfloat16, Hinge()),
+        (Cosine(), torch.float32, Hinge()),
+        (Dot(), torch.float16, SquaredHinge()),
+        (Euclidean(), torch.float16, Hinge()),
+        (Order(), torch.bfloat16, Hinge()),
+    ],
+    ids=str,
+)
+def test_total(similarity: object, dtype: torch.dtype, penalty: Penalty) -> None:
+    one = case(3, similarity=similarity, dtype=dtype, shape=(41, 73, 21), relation=Relation())
+    check_total(one, penalty)
+
+
+def test_sums_of_one_pair_and_of_none() -> None:
+    """The only candidate is the anchor's own: nothing is admitted."""
+    q = torch.randn(1, 1)
+    zero = torch.zeros(1)
+    sums = Fused().penalty_sum(Comparison(q, q, Dot(), Relation()), Hinge(), zero, zero)
+    assert [x.tolist() for x in sums] == [[0.0], [0.0], [0], [0], [-torch.inf], [-torch.inf]]
+
+
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("share", [1e-6, 1.0])
+def test_half_weights_stay_in_range(length: float, share: float) -> None:
+    """1 / length of both sides and the anchors' weights may leave float16 where the gradient does not."""
+    one = case(5, similarity=Cosine(), dtype=torch.float16, shape=(26, 50, 7), relation=Relation())
+    q, c = (x.float() * length for x in (one.comparison.queries, one.comparison.candidates))
+    q, c = q.half(), c.half()
+    upstream = torch.full((26,), share * length)
+
+    def gradient(kind: torch.dtype) -> Tensor:
+        leaf = q.to(kind).requires_grad_()
+        comparison = replace(one.comparison, queries=leaf, candidates=c.to(kind))
+        sums = Fused().penalty_sum(comparison, SquaredHinge(), torch.zeros(26), None)
+        return torch.autograd.grad(sums.rows, leaf, upstream)[0].float()
+
+    half, full = gradient(torch.float16), gradient(torch.float32)
+    assert (half - full).abs().max() <= 1e-3 * full.abs().max() + 6e-8  # the last digit of float16
+
+
+def test_the_same_bits_twice() -> None:
+    one = case(17, similarity=Cosine(), dtype=torch.bfloat16, shape=(41, 73, 21))
+    n, m = one.shape
+
+    def once() -> tuple[Tensor, ...]:
+        q = one.comparison.queries.detach().requires_grad_()
+        c = replace(one.comparison, queries=q)
+        thresholds = torch.linspace(-1, 1, n), torch.linspace(-1, 1, m)
+        sums = Fused().penalty_sum(c, Logistic(), *thresholds)
+        return sums.rows.detach(), *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), q)
+
+    for first, second in zip(once(), once(), strict=True):
+        assert torch.equal(first, second)

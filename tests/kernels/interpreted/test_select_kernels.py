@@ -1,0 +1,166 @@
+"""``select`` by the kernels against its definition in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from random_comparisons import DTYPES, SIMILARITIES, Case, case
+from torch import Tensor
+
+from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.tuning import Configuration, using
+from hardneg.selection import Selection
+from hardneg.similarities import Cosine, Dot, Euclidean, SquaredEuclidean
+
+ROUNDING = 1e-5
+KINDS = list(itertools.product(SIMILARITIES, DTYPES))
+
+
+def selection_of(one: Case, k: int) -> Selection:
+    orders = ["highest", "lowest", "random"]
+    if isinstance(one.comparison.similarity, Cosine | Euclidean | SquaredEuclidean):
+        orders.append("distance_weighted")
+    order = one.rng.choice(orders)
+    skip = one.rng.choice([0, k // 2])
+    parameters = (8.0, 0.5, 1.4) if order == "distance_weighted" else ()
+    fallback = one.rng.choice(["none", "easiest", "hardest"])
+    return Selection(order, k, skip, parameters, fallback)
+
+
+def assert_same_choice(found: Tensor, expected: Tensor, scores: Tensor, exact: bool) -> None:
+    """The same indices; where scores are rounded, another index only for a score as close."""
+    assert found.shape == expected.shape
+    assert found.dtype == torch.int64
+    for i, place in (found != expected).nonzero().tolist():
+        u, v = int(found[i, place]), int(expected[i, place])
+        assert not exact, f"anchor {i} takes {u}, not {v}"
+        assert u >= 0, f"anchor {i} takes none, not {v}"
+        assert v >= 0, f"anchor {i} takes {u}, not none"
+        apart = abs(scores[i, u] - scores[i, v]) / (1 + abs(scores[i, v]))
+        assert apart < ROUNDING, f"anchor {i} takes {u}, not {v}: {apart:.1e} apart"
+
+
+def check(one: Case, selection: Selection, among: str) -> None:
+    """Rows, columns, and the hardest of both; a seed beyond 32 bits."""
+    window = one.window() if one.rng.random() < 0.7 else Window()
+    told = (selection, among, window, torch.tensor(one.rng.randrange(1 << 40)))
+    expected = Dense().select(one.double, *told, hardest=True)
+    found = Fused().select(one.comparison, *told, hardest=True)
+    drawn = selection.order in ("random", "distance_weighted")
+    for x, y, s in zip(found, expected, (one.scores, one.scores.T) * 2, strict=True):
+        assert_same_choice(x, y, s, one.exact or (drawn and x.shape[1] == selection.k))
+
+
+@pytest.mark.parametrize("seed", range(36))
+def test_the_first(seed: int) -> None:
+    one = case(seed, *KINDS[seed % len(KINDS)])
+    check(one, selection_of(one, 1), one.rng.choice(["negatives", "positives", "others"]))
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_the_first_k(seed: int) -> None:
+    one = case(100 + seed, *KINDS[5 * seed % len(KINDS)])
+    k = one.rng.choice([2, 5, 32])
+    check(one, selection_of(one, k), one.rng.choice(["negatives", "positives", "others"]))
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_equal_scores_go_to_the_smallest_index(k: int) -> None:
+    """Across tiles, panels and shares of columns; both zeros are one number."""
+    q, c = torch.ones(50, 3), torch.ones(90, 3)
+    c[45:, :] = 0.0
+    c[50] = -0.0
+    for same in (torch.float32, torch.bfloat16):
+        for sign in (1.0, 0.0, -1.0):
+            comparison = Comparison(sign * q.to(same), c.to(same), Dot(), Relation())
+            found = Fused().select(comparison, Selection("highest", k), "others")
+            expected = Dense().select(comparison, Selection("highest", k), "others")
+            assert torch.equal(found.rows, expected.rows)
+            assert torch.equal(found.columns, expected.columns)
+
+
+def test_one_side_alone() -> None:
+    one = case(7, Cosine(), torch.float16)
+    for k in (1, 3):
+        both = Fused().select(one.comparison, Selection("highest", k))
+        rows = Fused().select(one.comparison, Selection("highest", k), columns=False)
+        columns = Fused().select(one.comparison, Selection("highest", k), rows=False)
+        assert torch.equal(rows.rows, both.rows)
+        assert rows.columns.shape == (0, k)
+        assert torch.equal(columns.columns, both.columns)
+        assert columns.rows.shape == (0, k)
+
+
+@pytest.mark.parametrize(
+    "selection", [Selection("highest", 1, fallback="hardest"), Selection("lowest", 2)]
+)
+def test_no_candidates_at_all(selection: Selection) -> None:
+    """Everybody related to everybody: -1 throughout, whatever the fallback."""
+    ids = torch.zeros(40, dtype=torch.long)
+    x = torch.randn(40, 5)
+    for comparison in (
+        Comparison(x, x, Dot(), Relation(ids, ids)),
+        Comparison(x, x, Dot(), Relation(ignore=torch.ones(40, 40, dtype=torch.bool))),
+    ):
+        for found in Fused().select(comparison, selection, hardest=True):
+            assert found.numel() > 0
+            assert (found == -1).all()
+
+
+def test_wide_tiles_are_reduced_in_quarters() -> None:
+    """The configuration of sm_90 has 256 columns, that of the interpreter 32."""
+    wide = Configuration(32, 128, 32, 1, 1)
+    q, c = torch.randn(40, 6), torch.randn(300, 6)
+    ids = torch.randint(0, 9, (40,)), torch.randint(0, 9, (300,))
+    comparison = Comparison(q.half(), c.half(), Cosine(), Relation(*ids))
+    narrow = Fused().select(comparison, Selection("highest", 1))
+    with using({("best", "product16", "interpreter"): wide}):
+        found = Fused().select(comparison, Selection("highest", 1))
+    assert torch.equal(found.rows, narrow.rows)
+    assert torch.equal(found.columns, narrow.columns)
+
+
+def test_draws_are_those_of_the_tiled_implementation() -> None:
+    """Seed, pair and side decide; not the implementation, and not the numbers of global rows before."""
+    one = torch.randn(45, 7), torch.randn(60, 7)
+    relation = Relation(row_offset=3_000_000_000, column_offset=1)
+    comparison = Comparison(*one, Cosine(), relation)
+    for selection in (
+        Selection("random", 3),
+        Selection("random", 1),
+        Selection("distance_weighted", 1, parameters=(7.0, 0.5, 1.4)),
+    ):
+        seed = torch.tensor(2**31 - 2)
+        found = Fused().select(comparison, selection, seed=seed)
+        expected = Tiled().select(comparison, selection, seed=seed)
+        assert torch.equal(found.rows, expected.rows)
+        assert torch.equal(found.columns, expected.columns)
+
+
+def test_distances_far_from_the_origin() -> None:
+    """float32 embeddings are centred, so their distances are not lost in their lengths."""
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(30, 8, generator=g) + 1000 for _ in range(2))
+    comparison = Comparison(x, y, Euclidean(), Relation())
+    double = Comparison(x.double(), y.double(), Euclidean(), Relation())
+    found, expected = (
+        e.select(c, Selection("highest", 1)) for e, c in ((Fused(), comparison), (Dense(), double))
+    )
+    assert torch.equal(found.rows, expected.rows)
+    assert torch.equal(found.columns, expected.columns)
+
+
+def test_precision_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside ``"highest"`` the kernel multiplies float32 itself."""
+    one = case(3, Dot(), torch.float32)
+    expected = Fused().select(one.comparison, Selection("highest", 1))
+    for precision in ("high", "medium"):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda p=precision: p)
+        found = Fused().select(one.comparison, Selection("highest", 1))
+        assert torch.equal(found.rows, expected.rows)
+        assert torch.equal(found.columns, expected.columns)
