@@ -184,7 +184,15 @@ VALUES = {
     "selection",
     "ceilings",
 }
-LEVELS = [{"checks"}, VALUES, {"ops"}, {"mining_statistics"}, {"losses"}, {"functional"}]
+LEVELS = [
+    {"checks"},
+    VALUES,
+    {"ops"},
+    {"mining_statistics"},
+    {"losses"},
+    {"functional"},
+    {"distributed"},
+]
 ABOVE = {name: level for level, names in enumerate(LEVELS) for name in names}
 ALONE = {
     "metrics": {"ops", "checks"} | VALUES,
