@@ -121,6 +121,10 @@ class GradCache:
     def second_pass(self, calls: list[Call], embeddings: list[list[Tensor]]) -> None:
         """Encode every chunk again and hand it its rows of the embeddings' gradients."""
         last = {m: call for call in calls for m in synchronising(self.encoders[call.side])}
+        for module in last:
+            # DistributedDataParallel hands out the first rank's buffers before the first forward after
+            # a synchronised one; they were put back, so this pass has to begin as the first one did.
+            module.require_forward_param_sync = True
         for call in calls:
             with ExitStack() as stack:
                 for module in synchronising(self.encoders[call.side]):

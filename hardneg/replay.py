@@ -50,19 +50,17 @@ class Buffers:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self.before = [
-            (module, name, buffer, buffer._version, buffer.clone())
+            (module, name, buffer, buffer.clone())
             for module in unique(modules)
             for name, buffer in module.named_buffers(recurse=False)
         ]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put back what has changed since."""
-        for module, name, buffer, version, content in self.before:
-            if buffer._version != version:
-                buffer.copy_(content)
-            if getattr(module, name) is not buffer:
-                setattr(module, name, buffer)
+        """Put them back, all of them: batch norm's kernels do not say that they write to theirs."""
+        for module, name, buffer, content in self.before:
+            buffer.copy_(content)
+            setattr(module, name, buffer)
 
 
 def unique(modules: Iterable[nn.Module]) -> list[nn.Module]:
