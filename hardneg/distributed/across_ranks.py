@@ -15,6 +15,7 @@ from hardneg.distributed.agreement import IDS, Given, agree
 from hardneg.distributed.boundary import held, shared
 from hardneg.distributed.gathered import GatheredCandidates
 from hardneg.distributed.layout import Layout
+from hardneg.distributed.passed import PassedCandidates
 from hardneg.distributed.ranks import Ranks, resolve_ranks
 from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.losses.terms import Output
@@ -71,9 +72,10 @@ class AcrossRanks(nn.Module):
         check_type("ring", ring, bool)
         check_loss(loss)
         # a copy that shares the parameters, so that the loss itself still works in one process
-        self.loss = copy.copy(loss)
+        mine: Any = copy.copy(loss)
+        mine.backend = (PassedCandidates if ring else GatheredCandidates)(mine.backend)
+        self.loss: nn.Module = mine
         self.group = group
-        self.loss.backend = GatheredCandidates(loss.backend)  # type: ignore[assignment]
         self.signature = inspect.signature(loss.forward)
 
     @torch.compiler.disable

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.distributed.boundary import entering, leaving
-from hardneg.distributed.columns import merged, total_logsumexp
-from hardneg.distributed.part import Part, part_of
+from hardneg.distributed.columns import total_logsumexp
+from hardneg.distributed.part import Part, part_of, sharded
+from hardneg.distributed.ring import Reduced
+from hardneg.distributed.selected import both_selected, rescued, rows_selected
 from hardneg.energies import Energy
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
 from hardneg.penalties import Penalty
-from hardneg.selection import COLUMN_SALT, Selection, pair_keys
+from hardneg.selection import Selection
 
 __all__ = ["GatheredCandidates"]
 
@@ -34,7 +36,7 @@ class GatheredCandidates:
 
     def part(self, comparison: Comparison) -> Part:
         """This rank's part."""
-        return part_of(comparison, self.backend)
+        return part_of(comparison, sharded(comparison.candidates).everywhere(), self.backend)
 
     def select(
         self,
@@ -218,12 +220,11 @@ class GatheredCandidates:
         """See ``Executor``."""
         part = self.part(comparison)
         anchors, positives = part.executor.positive_pairs(part.comparison)
-        both = part.listed(torch.stack([anchors + part.start, positives], dim=1))
-        return both[:, 0].contiguous(), both[:, 1].contiguous()
+        return listed_pairs(part, anchors, positives)
 
 
 def counts_and_maxima(
-    part: Part, found: Sums | Total, of_rows: bool, of_columns: bool
+    part: Part, found: Sums | Total | Reduced, of_rows: bool, of_columns: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of all rows: the counts and the largest arguments of both sides."""
     return (
@@ -234,73 +235,7 @@ def counts_and_maxima(
     )
 
 
-def rows_selected(
-    part: Part,
-    selection: Selection,
-    among: Among,
-    window: Window | None,
-    seed: Tensor | None,
-    hardest: bool,
-) -> Selected:
-    """Of the rows alone: what each rank finds for its own is final."""
-    found = part.executor.select(
-        part.comparison,
-        selection,
-        among,
-        part.window(window),
-        seed,
-        columns=False,
-        hardest=hardest,
-    )
-    top = part.all_rows(found.hardest_rows) if hardest else found.hardest_rows
-    return Selected(part.all_rows(found.rows), found.columns, top, found.hardest_columns)
-
-
-def both_selected(
-    part: Part,
-    selection: Selection,
-    among: Among,
-    window: Window | None,
-    seed: Tensor | None,
-    rows: bool,
-    hardest: bool,
-) -> Selected:
-    """Of the columns, and of the rows where asked for, without any fallback."""
-    found = part.executor.select(
-        part.comparison,
-        selection,
-        among,
-        part.window(window),
-        seed,
-        rows=rows,
-        columns=True,
-        hardest=hardest,
-    )
-    highest = Selection("highest", 1)
-    top = found.hardest_columns
-    return Selected(
-        part.all_rows(found.rows) if rows else found.rows,
-        columns_settled(part, found.columns, selection, seed),
-        part.all_rows(found.hardest_rows) if rows and hardest else found.hardest_rows,
-        columns_settled(part, top, highest, None) if hardest else top,
-    )
-
-
-@torch.no_grad()
-def columns_settled(part: Part, picks: Tensor, selection: Selection, seed: Tensor | None) -> Tensor:
-    """The picks of all ranks' rows for every column, from those of the own rows.
-
-    They are compared by scores computed anew from the embeddings, alike on every rank.
-    """
-    columns = torch.arange(len(picks), device=picks.device)[:, None].expand_as(picks)
-    scores = part.executor.pair_scores(part.comparison, picks, columns)
-    places = torch.where(picks >= 0, picks + part.start, -1)
-    similarity = part.comparison.similarity
-    keys = pair_keys(scores, selection, similarity, seed, columns, places, COLUMN_SALT)
-    return merged(keys, places, part.ranks)
-
-
-def rescued(picks: Tensor, rescue: Tensor) -> Tensor:
-    """The fallback in the first place of every anchor that has none."""
-    first = torch.where(picks[:, :1] < 0, rescue, picks[:, :1])
-    return torch.cat([first, picks[:, 1:]], dim=1)
+def listed_pairs(part: Part, anchors: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """The (anchor, positive) pairs of all ranks, from those of the own rows."""
+    both = part.listed(torch.stack([anchors + part.start, positives], dim=1))
+    return both[:, 0].contiguous(), both[:, 1].contiguous()

@@ -15,7 +15,7 @@ from hardneg.ops.backends import resolve_backend
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
 
-__all__ = ["Part", "own_queries", "own_relation", "part_of"]
+__all__ = ["Part", "part_of", "sharded"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,13 +82,10 @@ def placed(own: Tensor, start: int, total: int, fill: float = 0) -> Tensor:
     return torch.cat([before, own, behind])
 
 
-def part_of(comparison: Comparison, backend: str | Executor) -> Part:
-    """This rank's part of a comparison of sharded rows, with the candidates gathered."""
-    queries, candidates = sharded(comparison.queries), sharded(comparison.candidates)
-    similarity = comparison.similarity
-    mine = Comparison(
-        own_queries(queries), candidates.everywhere(), similarity, own_relation(comparison)
-    )
+def part_of(comparison: Comparison, candidates: Tensor, backend: str | Executor) -> Part:
+    """This rank's part of a comparison of sharded rows, with these candidates in their place."""
+    queries, similarity = sharded(comparison.queries), comparison.similarity
+    mine = Comparison(own_queries(queries), candidates, similarity, own_relation(comparison))
     executor = resolve_backend(backend, similarity)
     return Part(mine, executor, queries.rows, queries.ranks)
 
