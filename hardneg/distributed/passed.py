@@ -75,7 +75,7 @@ class PassedCandidates:
         seed: Tensor | None = None,
     ) -> Tensor:
         """Needs whole rows of scores."""
-        return needs_whole_rows("a ceiling for each (anchor, positive) pair, such as semi-hard's")
+        return needs_whole_rows("ceiling for each (anchor, positive) pair, such as semi-hard's")
 
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``. The rank that holds the query computes the score when the candidate is there."""
