@@ -37,12 +37,14 @@ from hardneg.schedules import Steps, Warmup
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 if TYPE_CHECKING:
+    from hardneg.distributed import AcrossRanks
     from hardneg.grad_cache import GradCache
     from hardneg.memory_queue import MemoryQueue
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AcrossRanks",
     "All",
     "AllPositives",
     "Ceiling",
@@ -85,7 +87,11 @@ __all__ = [
     "Warmup",
 ]
 
-ON_DEMAND = {"GradCache": "hardneg.grad_cache", "MemoryQueue": "hardneg.memory_queue"}
+ON_DEMAND = {
+    "AcrossRanks": "hardneg.distributed",
+    "GradCache": "hardneg.grad_cache",
+    "MemoryQueue": "hardneg.memory_queue",
+}
 """What a loss on one device does without: imported where it is named."""
 
 

@@ -39,8 +39,9 @@ class AcrossRanks(nn.Module):
 
     **Order of candidates.** Where row i of queries and candidates belong together, each rank needs as many
     candidates as queries, or more. The further ones (a queue, mined documents) stand behind the
-    paired ones of all ranks, by rank; pass each of them on one rank only. With ``positives="all"``, and for
-    a reference with labels, candidates follow one another by rank.
+    paired ones of all ranks, by rank; pass each of them on one rank only (``MemoryQueue.extend_share``).
+    So does a reference with ``same_set=True``, whose first rows are the embeddings. With
+    ``positives="all"``, and for any other reference, candidates follow one another by rank.
 
     **Masks** hold this rank's rows and the global columns: ``n_local x M``, in that order.
 
@@ -107,6 +108,9 @@ class AcrossRanks(nn.Module):
         if "candidates" in lengths and paired:
             check_partners(lengths["queries"], lengths["candidates"])
             layouts["candidates"] = Layout(lengths["candidates"], lengths["queries"])
+        if "reference" in lengths and given.options.get("same_set"):
+            check_same_rows(lengths["embeddings"], lengths["reference"])
+            layouts["reference"] = Layout(lengths["reference"], lengths["embeddings"])
         return layouts
 
 
@@ -145,6 +149,16 @@ def check_partners(queries: tuple[int, ...], candidates: tuple[int, ...]) -> Non
             raise ValueError(
                 f"rank {rank} has {n} queries but {m} candidates: query i is paired with candidate i of the "
                 "same rank, so there must be at least as many candidates"
+            )
+
+
+def check_same_rows(embeddings: tuple[int, ...], reference: tuple[int, ...]) -> None:
+    """Every rank's reference begins with its own embeddings."""
+    for rank, (n, m) in enumerate(zip(embeddings, reference, strict=True)):
+        if m < n:
+            raise ValueError(
+                f"same_set=True but rank {rank} has {n} embeddings and {m} reference rows: it says that row i "
+                "of both is the same sample, so there must be at least as many reference rows on every rank"
             )
 
 
