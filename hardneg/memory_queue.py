@@ -118,6 +118,11 @@ class MemoryQueue(nn.Module):
         rows = torch.cat([self.embeddings[slots] for slots in by_age])
         return rows, torch.cat([self.ids[slots] for slots in by_age])
 
+    @property
+    def count(self) -> int:
+        """How many entries ``extend`` adds; 0 before the warm-up is over. Read from the device."""
+        return sum(slots.stop - (slots.start or 0) for slots in self.by_age())
+
     def by_age(self) -> tuple[slice, slice]:
         """The slots in use, oldest first: up to the end of the memory, then from its beginning."""
         seen = int(self.seen)

@@ -51,6 +51,7 @@ def test_first_in_first_out_across_the_wrap_and_in_batches_beyond_the_size() -> 
         found, numbers_found = queue.entries()
         assert numbers_found.tolist() == [number for _, number in expected]
         assert torch.equal(found, torch.stack([row for row, _ in expected]))
+        assert queue.count == len(expected)
 
 
 @pytest.mark.parametrize("which", PAIRED, ids=str)
