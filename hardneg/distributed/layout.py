@@ -59,7 +59,7 @@ class Layout:
 
     def start(self, rank: int) -> int:
         """The global number of a rank's first row."""
-        assert self.heads == self.lengths, "these rows do not follow one another"
+        assert self.heads == self.lengths
         return sum(self.lengths[:rank])
 
     def padded(self, x: Tensor) -> Tensor:

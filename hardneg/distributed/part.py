@@ -85,9 +85,19 @@ def placed(own: Tensor, start: int, total: int, fill: float = 0) -> Tensor:
 def part_of(comparison: Comparison, candidates: Tensor, backend: str | Executor) -> Part:
     """This rank's part of a comparison of sharded rows, with these candidates in their place."""
     queries, similarity = sharded(comparison.queries), comparison.similarity
+    check_consecutive(queries.rows)
     mine = Comparison(own_queries(queries), candidates, similarity, own_relation(comparison))
     executor = resolve_backend(backend, similarity)
     return Part(mine, executor, queries.rows, queries.ranks)
+
+
+def check_consecutive(rows: Layout) -> None:
+    """Anchors of a rank follow one another in the global order."""
+    if rows.heads != rows.lengths:
+        raise ValueError(
+            "AcrossRanks: candidates as anchors, some of which have no partner on their rank: their rows do not "
+            'follow one another in the global order; use directions="queries", or pass as many rows of both'
+        )
 
 
 def sharded(x: Tensor) -> ShardedRows:

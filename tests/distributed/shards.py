@@ -41,17 +41,20 @@ class Batch:
         return replace(self, options={**self.options, **options})
 
     @property
-    def pairs(self) -> bool:
-        return "queries" in self.shards[0]
+    def with_partners(self) -> tuple[str, ...]:
+        """Arguments whose first rows on each rank belong to those of the other side."""
+        if self.options.get("same_set"):
+            return "reference", "reference_labels"
+        return "candidates", "candidate_ids"
 
     def heads(self) -> list[int]:
         """How many candidates of every rank have a partner."""
-        return [len(s["queries"]) for s in self.shards]
+        return [len(next(iter(s.values()))) for s in self.shards]
 
     def whole(self, name: str, tail_last: bool) -> Tensor:
         """The global argument: one rank after the other; candidates' further ones behind all paired ones."""
         parts = [s[name] for s in self.shards]
-        if not tail_last or name not in ("candidates", "candidate_ids"):
+        if not tail_last or name not in self.with_partners:
             return torch.cat(parts)
         heads = self.heads()
         ahead = [p[:h] for p, h in zip(parts, heads, strict=True)]
@@ -93,7 +96,7 @@ def total(value: Any) -> Tensor:
 def own_rows(batch: Batch, name: str, whole: Tensor, rank: int, tail_last: bool = True) -> Tensor:
     """This rank's rows of a global tensor."""
     lengths = [len(s[name]) for s in batch.shards]
-    if not tail_last or name != "candidates":
+    if not tail_last or name not in batch.with_partners:
         return whole.split(lengths)[rank]
     heads = batch.heads()
     ahead, behind = whole[: sum(heads)], whole[sum(heads) :]

@@ -173,6 +173,32 @@ def test_directions_and_references(groups: ProcessGroups, size: int, ring: bool)
     groups(size)(every_direction, ring)
 
 
+def same_sets(rank: int, size: int, ring: bool) -> None:
+    """References that begin with the embeddings; further rows stand behind those of all ranks."""
+
+    def losses() -> Iterator[tuple[Any, Batch]]:
+        for extra in (False, True):
+            shards = []
+            for r, shard in enumerate(labelled_batch(size).shards):
+                kept = slice(None, r + 1 if extra else 0)
+                more, labels = labelled_batch(size, seed=5).shards[0].values()
+                shard["reference"] = torch.cat([shard["embeddings"] * 0.9, more[kept]])
+                shard["reference_labels"] = torch.cat([shard["labels"], labels[kept]])
+                shards.append(shard)
+            for directions in ("queries",) if extra else ("queries", "both"):
+                batch = Batch(shards, {"same_set": True, "return_stats": True})
+                yield MODULES["sup_con"](directions=directions), batch
+                hardest = {"positives": "hardest", "negatives": "hardest"}
+                yield MODULES["triplet"](directions=directions, **hardest), batch
+
+    check_all(rank, size, ring, losses())
+
+
+@pytest.mark.parametrize("ring", RING, ids=("gathered", "ring"))
+def test_references_that_begin_with_the_embeddings(groups: ProcessGroups, ring: bool) -> None:
+    groups(3)(same_sets, ring)
+
+
 def masked(batch: Batch, names: tuple[str, ...], columns: int, paired: bool) -> Batch:
     """The same with random masks of each rank's rows by the global columns."""
     shards, generator, start = [], torch.Generator().manual_seed(7), 0

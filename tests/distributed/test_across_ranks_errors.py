@@ -113,7 +113,13 @@ def pair_ceilings_not_in_a_ring(rank: int) -> Any:
 
 
 def what_the_loss_raises(rank: int) -> Any:
-    return AcrossRanks(hardneg.TripletLoss())(X, LABELS, directions="both")
+    return AcrossRanks(hardneg.TripletLoss(directions="both"))(X, LABELS)
+
+
+def anchors_apart(rank: int) -> Any:
+    """A reference that begins with the embeddings, its further rows being anchors too."""
+    loss = AcrossRanks(hardneg.TripletLoss(directions="both"))
+    return loss(X, LABELS, X.repeat(2, 1), LABELS.repeat(2), same_set=True)
 
 
 MISTAKES: list[tuple[Callable[[int], Any], str]] = [
@@ -131,6 +137,7 @@ MISTAKES: list[tuple[Callable[[int], Any], str]] = [
     (no_partner, "rank 1 has 3 queries but 2 candidates"),
     (not_in_a_ring, "ring=True. has no batch-all"),
     (pair_ceilings_not_in_a_ring, "ring=True. has no ceiling for each"),
+    (anchors_apart, "candidates as anchors"),
     (what_the_loss_raises, "its anchors are all rows already"),
 ]
 
