@@ -5,50 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from every_loss import EVERY, Case, numbers
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from towers import assert_alike, gradients, sides, tower, two_towers
 
 from hardneg import ContrastiveLoss, GradCache, InfoNCELoss
-
-
-def tower(
-    width: int, out: int = 8, hidden: int = 32, depth: int = 2, **extra: nn.Module
-) -> nn.Module:
-    """A perceptron; ``extra`` layers follow the first."""
-    layers: list[nn.Module] = [nn.Linear(width, hidden), nn.Tanh(), *extra.values()]
-    for _ in range(depth - 1):
-        layers += [nn.Linear(hidden, hidden), nn.Tanh()]
-    return nn.Sequential(*layers, nn.Linear(hidden, out))
-
-
-def two_towers(dtype: torch.dtype = torch.float64, **shape: Any) -> tuple[nn.Module, nn.Module]:
-    """The same weights at every call."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return tower(5, **shape).to(dtype), tower(7, **shape).to(dtype)
-
-
-def gradients(*modules: nn.Module) -> list[Tensor]:
-    found = [p.grad for module in modules for p in module.parameters() if p.requires_grad]
-    assert all(g is not None for g in found)
-    return found
-
-
-def assert_alike(found: list[Tensor], expected: list[Tensor], tolerance: float = 1e-12) -> None:
-    """Relative to the largest entry of each."""
-    assert len(found) == len(expected) > 0
-    for a, b in zip(found, expected, strict=True):
-        assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.abs().max().clamp(1e-3)))
 
 
 @contextmanager
@@ -145,10 +111,6 @@ def call(module: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
     else:
         found = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
     return found if isinstance(found, tuple) else (found,)
-
-
-def sides(n: int, m: int) -> list[Tensor]:
-    return [numbers(n, 5, 0, torch.float64), numbers(m, 7, 1, torch.float64)]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 10, 64])
@@ -429,93 +391,3 @@ LINEAR = nn.Linear(3, 2)
 def test_messages(run, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         run()
-
-
-# Several ranks
-
-SHARDS = {"even": (8, 8), "uneven": (3, 13), "one row": (15, 1)}
-
-
-def global_batch() -> tuple[list[Tensor], Tensor]:
-    return sides(16, 16), torch.arange(16) * 3 // 4
-
-
-def on_a_rank(rank: int, meeting: str, folder: str) -> None:
-    """One step on each layout of shards; writes gradients and how often they were averaged."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
-    found = {}
-    for name, shard in SHARDS.items():
-        batch, _ = global_batch()
-        inputs = [x.split(shard)[rank] for x in batch]
-        for shared in (False, True):
-            averaged: list[int] = []
-            modules = [DistributedDataParallel(m) for m in two_towers()][: 1 if shared else 2]
-            for module in modules:
-                module.register_comm_hook(averaged, counting)
-            both = modules * 2 if shared else modules
-            rows = [inputs[0]] * 2 if shared else inputs
-            loss = partial(weighted, weight=shard[rank])
-            value = GradCache(*both, chunk_size=4).backward(loss, *rows)
-            found[name, shared] = value, gradients(*modules), len(averaged)
-    found["buffers"] = buffers_on_a_rank(rank)
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def buffers_on_a_rank(rank: int) -> list[Tensor]:
-    """Two steps through a batch norm whose buffers begin unlike on the ranks, in 1 and 3 chunks."""
-    module = tower(5, norm=nn.BatchNorm1d(32)).double()
-    module[2].running_mean.fill_(rank)
-    cache = GradCache(DistributedDataParallel(module), chunk_size=4)
-    for step in range(2):
-        cache.backward(lambda x: x.square().mean(), numbers(4 + 8 * rank, 5, step, torch.float64))
-    return [module[0].weight.detach(), module[0].bias.detach(), *module.buffers()]
-
-
-def counting(averaged: list[int], bucket):
-    """The usual average, counted."""
-    averaged.append(bucket.index())
-    x = bucket.buffer().div_(dist.get_world_size())
-    work = dist.all_reduce(x, async_op=True).get_future()
-    return work.then(lambda future: future.value()[0])
-
-
-def weighted(a: Tensor, b: Tensor, weight: int) -> Tensor:
-    """A rank's own loss, made unlike the other's."""
-    return InfoNCELoss()(a, b + 0.1) * weight
-
-
-def test_ranks_average_once_a_step(tmp_path: Path) -> None:
-    """Two ranks with different numbers of chunks; the average of their gradients, one bucket a module."""
-    mp.spawn(on_a_rank, args=(str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
-    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    check_buffers([one.pop("buffers") for one in found])
-    for (name, shared), (_, ours, averaged) in found[0].items():
-        modules = list(two_towers())[: 1 if shared else 2]
-        for rank in range(2):
-            batch, _ = global_batch()
-            inputs = [x.split(SHARDS[name])[rank] for x in batch]
-            rows = [inputs[0]] * 2 if shared else inputs
-            both = modules * 2 if shared else modules
-            value = weighted(*[m(x) for m, x in zip(both, rows, strict=True)], SHARDS[name][rank])
-            (value / 2).backward()
-            torch.testing.assert_close(found[rank][name, shared][0], value.detach())
-        assert_alike(ours, gradients(*modules))
-        assert_alike(found[1][name, shared][1], ours, 0)
-        assert averaged == len(modules)
-
-
-def check_buffers(found: list[list[Tensor]]) -> None:
-    """Every step begins with the first rank's buffers, and then each chunk moves them once."""
-    weight, bias, *_ = found[0]
-    layer, norms = nn.Linear(5, 32).double(), [nn.BatchNorm1d(32).double() for _ in range(2)]
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    for step in range(2):
-        norms[1].load_state_dict(norms[0].state_dict())
-        for rank in range(2):
-            for part in numbers(4 + 8 * rank, 5, step, torch.float64).split(4):
-                norms[rank](layer(part).tanh())
-    for rank in range(2):
-        for a, b in zip(found[rank][2:], norms[rank].buffers(), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
