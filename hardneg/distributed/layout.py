@@ -57,6 +57,13 @@ class Layout:
         second = Run(slice(head, length), sum(self.heads) + sum(tails[:rank]))
         return [run for run in (first, second) if run.local.stop > run.local.start]
 
+    def holders(self, device: torch.device) -> Tensor:
+        """The rank that holds each row."""
+        tails = [n - h for n, h in zip(self.lengths, self.heads, strict=True)]
+        counts = torch.tensor([*self.heads, *tails], device=device)
+        ranks = torch.arange(len(self.lengths), device=device).repeat(2)
+        return ranks.repeat_interleave(counts)
+
     def start(self, rank: int) -> int:
         """The global number of a rank's first row."""
         assert self.heads == self.lengths

@@ -12,7 +12,7 @@ from hardneg.ceilings import Ceiling
 from hardneg.distributed.boundary import entering, leaving
 from hardneg.distributed.columns import total_logsumexp
 from hardneg.distributed.gathered import counts_and_maxima, listed_pairs
-from hardneg.distributed.part import Part, part_of
+from hardneg.distributed.part import Part, part_of, sharded
 from hardneg.distributed.ring import Reduced, Trip, Vectors, bounds_of, travelled
 from hardneg.distributed.search import Wanted, searched
 from hardneg.distributed.selected import rescued
@@ -92,7 +92,8 @@ class PassedCandidates:
             values = found.new_zeros(flat_rows.shape).index_copy(0, which, found)
             return only_rows(values)
 
-        values = travelled(Trip(part, reduce)).rows
+        stays = held_together(part, flat_rows, flat_columns)
+        values = travelled(Trip(part, reduce, stays=stays)).rows
         return leaving(values, part.ranks).view(rows.shape)
 
     def penalty_sum(
@@ -235,6 +236,14 @@ class PassedCandidates:
         m, device = comparison.candidates.shape[0], comparison.queries.device
         anchors, positives = relation.positive_pairs(mine, n, m, device)
         return listed_pairs(part, anchors, positives)
+
+
+def held_together(part: Part, rows: Tensor, columns: Tensor) -> bool:
+    """Whether one rank holds both sides of every pair, as of those in paired rows; every rank finds the same."""
+    of_rows = part.rows.holders(rows.device)
+    of_columns = sharded(part.comparison.candidates).rows.holders(columns.device)
+    same = of_rows[rows.clamp(min=0)] == of_columns[columns.clamp(min=0)]
+    return bool(((rows < 0) | (columns < 0) | same).all())
 
 
 def needs_whole_rows(what: str) -> NoReturn:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hardneg.distributed.layout import Layout
+from hardneg.distributed.layout import Layout, Run
 from hardneg.distributed.part import Part, sharded
 from hardneg.distributed.ranks import Ranks
 from hardneg.ops.description import Comparison, Window
@@ -19,12 +19,12 @@ from hardneg.similarities import working
 __all__ = ["Reduced", "Trip", "block_of", "bounds_of", "shards", "travelled"]
 
 
-def shards(own: Tensor, layout: Layout, ranks: Ranks) -> Iterator[tuple[int, Tensor]]:
-    """Every rank and its padded rows, the own ones first; the next are on their way meanwhile."""
+def shards(own: Tensor, layout: Layout, ranks: Ranks, stops: int) -> Iterator[tuple[int, Tensor]]:
+    """``stops`` ranks and their padded rows, the own ones first; the next are on their way meanwhile."""
     held = layout.padded(own.detach()).contiguous()
-    for step in range(ranks.size):
+    for step in range(stops):
         coming, under_way = held, []
-        if step + 1 < ranks.size:
+        if step + 1 < stops:
             coming = torch.empty_like(held)
             under_way = ranks.pass_on(held, coming)
         yield (ranks.rank - step) % ranks.size, held
@@ -80,16 +80,27 @@ class Trip:
         part: the own rows; its candidates are sharded.
         reduce: what the reduction says of one block, given the block, its columns and the vectors.
         exponential: whether the blocks' row results are log-sum-exps; else they are added.
+        stays: whether the own shard is all that is needed, on every rank: then nothing is sent.
     """
 
     part: Part
     reduce: Callable[[Comparison, slice, Vectors], Reduced]
     exponential: bool = False
+    stays: bool = False
 
     @property
     def layout(self) -> Layout:
         """Which candidates every rank holds."""
         return sharded(self.part.comparison.candidates).rows
+
+    def runs(self, owner: int) -> list[Run]:
+        """The blocks of a shard; one row of zeros where only an own, empty shard is looked at."""
+        return self.layout.runs(owner) or [Run(slice(0, 1), 0)][: self.stays]
+
+    @property
+    def stops(self) -> int:
+        """How many shards are looked at."""
+        return 1 if self.stays else self.part.ranks.size
 
     def add(self, total: Reduced | None, found: Reduced, columns: slice) -> Reduced:
         """The results with one more block: rows grow together, columns stand side by side."""
@@ -143,8 +154,8 @@ class Travelled(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Once around."""
         total: Reduced | None = None
-        for owner, held in shards(candidates, trip.layout, trip.part.ranks):
-            for run in trip.layout.runs(owner):
+        for owner, held in shards(candidates, trip.layout, trip.part.ranks, trip.stops):
+            for run in trip.runs(owner):
                 block = block_of(trip.part, queries, held[run.local], run.everywhere)
                 found = trip.reduce(block, run.everywhere, vectors)
                 total = trip.add(total, found, run.everywhere)
@@ -163,17 +174,22 @@ class Travelled(torch.autograd.Function):
         leaves = [None if v is None else v.detach().requires_grad_() for v in (queries, *vectors)]
         sums = [None if x is None else torch.zeros_like(working(x)) for x in leaves]
         travelling = torch.zeros_like(working(trip.layout.padded(candidates)))
-        for owner, held in shards(candidates, trip.layout, ranks):
-            for run in trip.layout.runs(owner):
+        for owner, held in shards(candidates, trip.layout, ranks, trip.stops):
+            for run in trip.runs(owner):
                 add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
-            coming = torch.empty_like(travelling)
-            for work in ranks.pass_on(travelling, coming) if ranks.size > 1 else []:
-                work.wait()
-            travelling = coming if ranks.size > 1 else travelling
+            travelling = travelling if trip.stops == 1 else passed_on(travelling, ranks)
         to_candidates = travelling[: len(candidates)].to(candidates.dtype)
         kinds = [queries.dtype, *(None if v is None else v.dtype for v in vectors)]
         back = [None if s is None else s.to(k) for s, k in zip(sums, kinds, strict=True)]
         return None, back[0], to_candidates, *back[1:]
+
+
+def passed_on(gradient: Tensor, ranks: Ranks) -> Tensor:
+    """The previous rank's gradient, in exchange for this one."""
+    coming = torch.empty_like(gradient)
+    for work in ranks.pass_on(gradient, coming):
+        work.wait()
+    return coming
 
 
 def add_share(

@@ -96,7 +96,7 @@ def searched(
     """The picks of rows and columns for everything wanted, on one way around."""
     found = [Found(part, each, rows, columns) for each in wanted]
     candidates = sharded(part.comparison.candidates)
-    for owner, held in shards(candidates.local, candidates.rows, part.ranks):
+    for owner, held in shards(candidates.local, candidates.rows, part.ranks, part.ranks.size):
         for run in candidates.rows.runs(owner):
             block = block_of(part, part.comparison.queries, held[run.local], run.everywhere)
             for each in found:

@@ -218,3 +218,21 @@ def test_no_collective_carries_scores(groups: ProcessGroups, ring: bool) -> None
         assert max(sent["exchanged"], default=0) <= vectors
         gathers = [n for n in sent["stacked"] if n == embeddings]
         assert len(gathers) == (0 if ring else 1), "the candidates are gathered once"
+
+
+def sends(rank: int, size: int) -> list[int]:
+    """How often a rank sends a shard in a step of a ring."""
+    x, y = numbers(6, 2, rank).requires_grad_(), numbers(6, 2, 10 + rank).requires_grad_()
+    found = []
+    for loss in (hardneg.InfoNCELoss(), hardneg.ContrastiveLoss()):
+        with Counted() as sent:
+            AcrossRanks(loss, ring=True)(x, y).backward()
+        found.append(len(sent["pass_on"]))
+    return found
+
+
+def test_a_ring_sends_no_more_than_it_must(groups: ProcessGroups) -> None:
+    """There and back with the gradient; once more to search; nothing for the positives of paired rows."""
+    size = 4
+    around, with_gradient = size - 1, size - 1 + size
+    assert groups(size)(sends)[0] == [around + with_gradient, 2 * around + with_gradient]
