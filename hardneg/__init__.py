@@ -1,5 +1,10 @@
 """Losses with hard negatives that never build the query x candidate matrix."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from hardneg.ceilings import Ceiling
 from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
@@ -31,9 +36,15 @@ from hardneg.positives import AllPositives, EasiestPositive, HardestPositive, Pa
 from hardneg.schedules import Steps, Warmup
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
+if TYPE_CHECKING:
+    from hardneg.distributed import AcrossRanks
+    from hardneg.grad_cache import GradCache
+    from hardneg.memory_queue import MemoryQueue
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "AcrossRanks",
     "All",
     "AllPositives",
     "Ceiling",
@@ -45,12 +56,14 @@ __all__ = [
     "Dot",
     "EasiestPositive",
     "Euclidean",
+    "GradCache",
     "Hardest",
     "HardestPositive",
     "Hinge",
     "InfoNCELoss",
     "Logistic",
     "MarginLoss",
+    "MemoryQueue",
     "MiningStatistics",
     "MultiSimilarityLoss",
     "NTXentLoss",
@@ -73,3 +86,20 @@ __all__ = [
     "UnifiedPairLoss",
     "Warmup",
 ]
+
+ON_DEMAND = {
+    "AcrossRanks": "hardneg.distributed",
+    "GradCache": "hardneg.grad_cache",
+    "MemoryQueue": "hardneg.memory_queue",
+}
+"""What a loss on one device does without: imported where it is named."""
+
+
+def __getattr__(name: str) -> object:
+    if name in ON_DEMAND:
+        return getattr(importlib.import_module(ON_DEMAND[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

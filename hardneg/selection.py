@@ -43,12 +43,12 @@ def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 
 
 def pair_hash(
-    seed: Int[Tensor, ""], anchors: Int[Tensor, "r"], others: Int[Tensor, "c"], salt: int
-) -> Int[Tensor, "r c"]:
-    """23 random bits for each pair, a function of the seed and the pair's global numbers alone."""
+    seed: Int[Tensor, ""], anchors: Int[Tensor, "..."], others: Int[Tensor, "..."], salt: int
+) -> Int[Tensor, "..."]:
+    """23 random bits for each pair, a function of the seed and the pair's global numbers alone; they broadcast."""
     anchor = mix(anchors ^ mix(seed + salt))
     other = mix(others ^ mix(seed + salt + 1))
-    return mix(anchor[:, None] ^ other[None]) >> 9
+    return mix(anchor ^ other) >> 9
 
 
 def ranking_keys(
@@ -61,6 +61,19 @@ def ranking_keys(
     salt: int,
 ) -> Float[Tensor, "r c"]:
     """What is ranked, highest first: the score itself or a function of it and of the pair's hash."""
+    return pair_keys(scores, selection, similarity, seed, anchors[:, None], others[None], salt)
+
+
+def pair_keys(
+    scores: Float[Tensor, "..."],
+    selection: Selection,
+    similarity: object,
+    seed: Int[Tensor, ""] | None,
+    anchors: Int[Tensor, "..."],
+    others: Int[Tensor, "..."],
+    salt: int,
+) -> Float[Tensor, "..."]:
+    """The same of listed pairs: the global numbers broadcast against the scores."""
     if selection.order == "highest":
         return scores
     if selection.order == "lowest":

@@ -145,13 +145,15 @@ def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of an order that (seed, epoch) fixes, from any position on. The last batch may be
-    short.
+    """Batches of an order that (seed, epoch) fixes, from any position on; of several processes,
+    this one's part of each. The last batch may be short, and a part of it empty.
     """
 
-    def __init__(self, pairs: Pairs, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, pairs: Pairs, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
-        self.done = 0
+        self.rank, self.ranks, self.done = rank, ranks, 0
 
     def start(self, epoch: int, done: int = 0) -> None:
         """Go to an epoch, of which ``done`` batches have been trained on."""
@@ -164,18 +166,20 @@ class ShuffledBatches(Sampler[list[int]]):
         generator = torch.Generator().manual_seed(view_seed(self.seed, self.pairs.epoch, 0))
         order = torch.randperm(len(self.pairs), generator=generator).tolist()
         for start in range(self.done * self.batch_size, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            first, last = (len(batch) * one // self.ranks for one in (self.rank, self.rank + 1))
+            yield batch[first:last]
 
 
-def training_loader(pairs: Pairs, batch_size: int, seed: int, workers: int) -> DataLoader[Batch]:
+def training_loader(batches: ShuffledBatches, workers: int) -> DataLoader[Batch]:
     """Batches for training; its own generator keeps worker start-up out of torch's."""
     return DataLoader(
-        pairs,
-        batch_sampler=ShuffledBatches(pairs, batch_size, seed),
+        batches.pairs,
+        batch_sampler=batches,
         collate_fn=as_it_is,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(seed),
+        generator=torch.Generator().manual_seed(batches.seed),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from hardneg.encoders import FeatureEncoder, ImageEncoder, TextEncoder
@@ -19,7 +20,16 @@ class MatchingModel(nn.Module):
 
     def forward(self, images: Tensor, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``n`` images and ``n`` captions to two ``n x embed_dim`` tensors."""
+        if len(lengths) == 0:
+            return self.nothing(), self.nothing()
         return self.image(images), self.text(words, lengths)
+
+    def nothing(self) -> Tensor:
+        """No rows, but with a gradient of 0 for every weight: a process whose part of a batch is
+        empty still takes part when gradients are averaged.
+        """
+        trained = [one for one in self.parameters() if one.requires_grad]
+        return torch.stack([one.sum() * 0 for one in trained]).sum().expand(0, self.text.embed_dim)
 
     def start_epoch(self) -> None:
         """Training mode, as the image network's ``cnn_mode`` understands it."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hardneg import All, ContrastiveLoss, Hardest, SelectiveHardest, TopK, Warmup
+from hardneg import All, ContrastiveLoss, Dot, Hardest, Order, SelectiveHardest, TopK, Warmup
+from vsepp.retrieval import similarity_of
 from vsepp.settings import Loss
 
 NEGATIVES = {
@@ -17,10 +18,16 @@ NEGATIVES = {
 }
 
 
-def build_loss(settings: Loss) -> ContrastiveLoss:
+def build_loss(
+    settings: Loss, similarity: Dot | Order | None = None, directions: str = "both"
+) -> ContrastiveLoss:
     """Hinges summed over the batch. The encoders normalise, so cosine is their inner product."""
-    similarity = "order" if settings.measure == "order" else "dot"
-    return ContrastiveLoss(margin=settings.margin, similarity=similarity, reduction="sum")
+    return ContrastiveLoss(
+        margin=settings.margin,
+        similarity=similarity_of(settings.measure) if similarity is None else similarity,
+        directions=directions,
+        reduction="sum",
+    )
 
 
 def negatives_by_step(settings: Loss, steps_per_epoch: int) -> Callable[[int], Any]:
@@ -46,20 +53,20 @@ class CollapseWatch:
     tolerance: float = 0.02
     streak: int = 0
 
-    def see(self, loss: float, pairs: int, warming_up: bool) -> bool:
-        """Take in the loss of one step. True once, at the step that completes a window on the
-        plateau.
+    def see(self, loss: float, pairs: int, warming_up: bool, queued: int = 0) -> bool:
+        """Take in the loss of one step, whose pairs also met ``queued`` earlier ones. True once, at
+        the step that completes a window on the plateau.
         """
-        plateau = 2 * self.settings.margin * pairs * self.terms(pairs, warming_up)
+        plateau = 2 * self.settings.margin * pairs * self.terms(pairs - 1 + queued, warming_up)
         near = pairs > 1 and abs(loss - plateau) <= self.tolerance * plateau
         self.streak = self.streak + 1 if near else 0
         return self.streak == self.window
 
-    def terms(self, pairs: int, warming_up: bool) -> int:
-        """How many hinges stand at the margin for each pair and direction."""
+    def terms(self, others: int, warming_up: bool) -> int:
+        """How many hinges stand at the margin for each pair and direction, among so many others."""
         if warming_up or self.settings.negatives == "all":
-            return pairs - 1
-        return min(8, pairs - 1) if self.settings.negatives == "top8" else 1
+            return others
+        return min(8, others) if self.settings.negatives == "top8" else 1
 
     def advice(self, step: int) -> str:
         """What to say to the person who waits."""

@@ -93,6 +93,15 @@ class Loss:
     """Epochs of all negatives before the chosen ones take over."""
     strict_parity: bool = False
     """Exactly the released behaviour: other captions of the same image count as negatives."""
+    across_ranks: bool = False
+    """With several processes (torchrun, accelerate launch): find negatives in the whole batch, of
+    which each process holds a part. Without it each process looks in its own part only. In one
+    process both are the same.
+    """
+    queue: int = 0
+    """Also look for negatives among this many earlier pairs, whose embeddings are remembered
+    (65536, say; they age while the model learns). 0: in the batch only.
+    """
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,11 @@ class Schedule:
     epochs: int = 30
     """Passes over the training captions."""
     batch_size: int = 128
-    """Pairs in a batch, and so the number of negatives."""
+    """Pairs in a step, over all processes together; each process takes an equal part of them."""
+    chunk: int = 0
+    """Encode a process's pairs this many at a time (64, say) and keep no more in memory: the same
+    gradients with a large --batch-size on a small GPU, for one more forward pass. 0: all at once.
+    """
     learning_rate: float = 2e-4
     """Adam's step size."""
     decay_after: int = 15

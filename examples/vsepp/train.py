@@ -13,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vsepp.checkpoints import (
@@ -30,13 +32,22 @@ from vsepp.checkpoints import (
     save_model,
     save_state,
 )
-from vsepp.data import Batch, Pairs, read_splits, training_loader, vocabulary_of
+from vsepp.data import (
+    Batch,
+    Pairs,
+    ShuffledBatches,
+    read_splits,
+    training_loader,
+    vocabulary_of,
+)
 from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.gallery import write_gallery
+from vsepp.gradients import Gradients
 from vsepp.images import Features
 from vsepp.model import build_model
-from vsepp.objective import CollapseWatch, build_loss, negatives_by_step, warmup_steps
+from vsepp.objective import CollapseWatch, negatives_by_step, warmup_steps
+from vsepp.reach import build_objective
 from vsepp.retrieval import line, record, retrieve
 from vsepp.run_folder import prepare_folder
 from vsepp.settings import Options, Settings
@@ -44,6 +55,14 @@ from vsepp.splits import Splits
 
 DECAY = 0.1
 LOOK_EVERY = 20
+
+
+class Seen(NamedTuple):
+    """A step's loss, how many pairs it was taken over, and how many earlier ones they met."""
+
+    loss: torch.Tensor
+    pairs: int
+    queued: int
 
 
 class Trainer:
@@ -66,9 +85,8 @@ class Trainer:
         set_seed(settings.schedule.seed)
         self.vocabulary = vocabulary_of(settings.data, splits)
         self.progress = Progress()
-        self.loss = build_loss(settings.loss)
         self.watch = CollapseWatch(settings.loss)
-        self.recent: list[tuple[torch.Tensor, int]] = []
+        self.recent: list[Seen] = []
         self.build()
 
     def build(self) -> None:
@@ -81,14 +99,33 @@ class Trainer:
             load_weights(model, load_model(model_file(self.options.start_from)), own_cnn=True)
         trained = [one for one in model.parameters() if one.requires_grad]
         optimiser = torch.optim.Adam(trained, settings.schedule.learning_rate, fused=True)
-        pairs = Pairs(self.splits.train, self.vocabulary, settings.schedule.seed)
-        loader = training_loader(
-            pairs, settings.schedule.batch_size, settings.schedule.seed, self.options.workers
-        )
-        self.batches = loader.batch_sampler
-        self.model, self.optimiser, self.loader = self.accelerator.prepare(model, optimiser, loader)
+        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.plain = self.accelerator.unwrap_model(self.model)
+        self.loader = self.build_loader()
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
+        self.ranks = self.accelerator.num_processes
+        self.objective = build_objective(settings.loss, settings.model.embed_dim, self.ranks)
+        self.objective.to(self.accelerator.device)
+        if settings.loss.queue:
+            self.accelerator.register_for_checkpointing(self.objective)
+        self.gradients = Gradients(
+            self.accelerator, self.model, self.objective, settings.schedule.chunk
+        )
+        if self.accelerator.process_index:
+            # Other words are hidden in every process; the weights are the first one's in all.
+            torch.manual_seed(settings.schedule.seed + self.accelerator.process_index)
+
+    def build_loader(self) -> DataLoader[Batch]:
+        """This process's part of every batch, on its device. accelerate would share out whole
+        batches, and repeat some to make them even.
+        """
+        schedule, ours = self.settings.schedule, self.accelerator
+        pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
+        share = (ours.process_index, ours.num_processes)
+        self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *share)
+        loader = training_loader(self.batches, self.options.workers)
+        placed = {"num_processes": 1, "process_index": 0, "put_on_device": True}
+        return prepare_data_loader(loader, ours.device, **placed)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, then read the test split once with the best model."""
@@ -128,7 +165,7 @@ class Trainer:
         self.rate = schedule.learning_rate * DECAY ** (progress.epoch // schedule.decay_after)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        self.batches.start(progress.epoch, progress.done * self.accelerator.num_processes)
+        self.batches.start(progress.epoch, progress.done)
         self.plain.start_epoch()
         if any(row["epoch"] == progress.epoch for row in progress.history):
             self.plain.after_validation()
@@ -158,41 +195,42 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, update."""
-        self.progress.skipped += batch.skipped
-        if len(batch.lengths) == 0:
+        pairs, skipped = self.of_all(len(batch.lengths), batch.skipped)
+        self.progress.skipped += skipped
+        if pairs == 0:
             return
-        images, captions = self.model(batch.images, batch.words, batch.lengths)
-        ids = None if self.settings.loss.strict_parity else batch.image_ids
-        loss = self.loss(
-            images.float(),
-            captions.float(),
-            query_ids=ids,
-            candidate_ids=ids,
-            negatives=self.negatives(self.progress.step),
-        )
-        self.accelerator.backward(loss)
+        queued = self.objective.queued
+        loss = self.gradients(batch, self.negatives(self.progress.step))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.schedule.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        self.recent.append((loss.detach(), len(images)))
+        seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
+        self.recent.append(Seen(loss, seen, queued))
+
+    def of_all(self, *counts: int) -> list[int]:
+        """Counts of this process, summed over all."""
+        if self.ranks == 1:
+            return list(counts)
+        here = torch.tensor(counts, device=self.accelerator.device)
+        return self.accelerator.reduce(here, "sum").tolist()
 
     def look(self) -> None:
         """Read the losses since the last look (reading each at once would hold up a GPU)."""
         progress, first = self.progress, self.progress.step - len(self.recent)
-        for number, (loss, pairs) in enumerate(self.recent):
-            value, step = float(loss), first + number
+        for number, seen in enumerate(self.recent):
+            value, step = float(seen.loss), first + number
             if not math.isfinite(value):
                 raise ValueError(
                     f"the loss is {value} at step {step}: lower --learning-rate, or train with "
                     "--precision bf16 or no; the last checkpoint is from before"
                 )
             progress.loss_total += value
-            if self.watch.see(value, pairs, self.warming_up(step)):
+            if self.watch.see(value, seen.pairs, self.warming_up(step), seen.queued):
                 progress.collapse_steps.append(step)
                 self.say(self.watch.advice(step))
         progress.collapse_streak = self.watch.streak
         if self.recent:
-            self.accelerator.log({"loss": float(self.recent[-1][0])}, step=progress.step)
+            self.accelerator.log({"loss": float(self.recent[-1].loss)}, step=progress.step)
         self.recent.clear()
         progress.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()

@@ -87,10 +87,10 @@ def labelled(
     for name, mask in (("positives (positive_mask)", positives), ("ignore", ignore)):
         if mask is not None:
             check_mask(name, mask, (n, m), device)
-    if same_set and n != m:
+    if same_set and n > m:
         raise ValueError(
             f"same_set=True but there are {n} embeddings and {m} reference rows: it says that row i of "
-            "both is the same sample"
+            "both is the same sample, so there must be at least as many reference rows"
         )
     relation = Relation(
         as_long(labels), as_long(others), positives, ignore, same_set=one or same_set

@@ -160,7 +160,7 @@ def own_positive(comparison: Comparison) -> Int[Tensor, "n"]:
     """Candidate i for query i; -1 where that pair itself is ignored."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     ignore = comparison.relation.ignore
-    return own if ignore is None else torch.where(ignore[own, own], -1, own)
+    return own if ignore is None else torch.where(ignore.diagonal()[: len(own)], -1, own)
 
 
 def spread(

@@ -33,10 +33,10 @@ def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
         if temperature.numel() != 1:
             shape = tuple(temperature.shape)
             raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
-        value = temperature.to(working(like[:0]).dtype).reshape(())
+        value = temperature.to(working(like.new_empty(0)).dtype).reshape(())
         return torch.where(value > 0, 1 / value, torch.nan)
     check_number("temperature", temperature, above=0)
-    return torch.tensor(1 / temperature, dtype=working(like[:0]).dtype, device=like.device)
+    return torch.tensor(1 / temperature, dtype=working(like.new_empty(0)).dtype, device=like.device)
 
 
 def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:

@@ -168,6 +168,6 @@ def masked_pairs(executor: Executor, comparison: Comparison) -> Int[Tensor, ""]:
     left = n * m - negatives.sum()
     if comparison.relation.paired:
         ignore = comparison.relation.ignore
-        return left - (n if ignore is None else (~ignore[:n, :n].diagonal()).sum())
+        return left - (n if ignore is None else (~ignore.diagonal()[:n]).sum())
     positives, _ = executor.admitted_counts(comparison, "positives")
     return left - positives.sum() - (n if comparison.relation.same_set else 0)

@@ -85,7 +85,7 @@ def triplet_loss(
         penalty: ``"hinge"``, ``"squared_hinge"`` or ``"logistic"`` (soft margin; usually ``margin=0``).
         positive_mask: instead of labels, which pairs belong together.
         ignore: pairs left out.
-        same_set: row i of the reference is the same sample as embedding i.
+        same_set: row i of the reference is the same sample as embedding i; it may have further rows.
         directions: with a reference, ``"queries"`` (embeddings are the anchors), ``"candidates"`` or
             ``"both"`` (added).
         reduction: ``"mean"`` over (anchor, positive) pairs with a negative, ``"sum"``, ``"mean_active"``

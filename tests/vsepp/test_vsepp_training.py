@@ -57,9 +57,9 @@ def test_captions_of_one_image_are_negatives_only_under_strict_parity(
     trainer = tiny_trainer(precomp_root, tmp_path / "run", settings)
     batch = Pairs(trainer.splits.train, trainer.vocabulary, 0).__getitems__([0, 1, 2, 3, 4])
     trainer.step(batch)
-    loss, pairs = trainer.recent[0]
-    assert pairs == 5
-    assert (loss.item() > 0) is strict
+    (seen,) = trainer.recent
+    assert (seen.pairs, seen.queued) == (5, 0)
+    assert (seen.loss.item() > 0) is strict
 
 
 def test_gradient_is_clipped_at_norm_two(precomp_root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+"""Any loss over the rows of all ranks."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hardneg.checks import check_type
+from hardneg.distributed.agreement import IDS, Given, agree
+from hardneg.distributed.boundary import held, shared
+from hardneg.distributed.gathered import GatheredCandidates
+from hardneg.distributed.layout import Layout
+from hardneg.distributed.passed import PassedCandidates
+from hardneg.distributed.ranks import Ranks, resolve_ranks
+from hardneg.distributed.sharded_rows import ShardedRows
+from hardneg.losses.terms import Output
+from hardneg.mining_statistics import MiningStatistics
+from hardneg.positives import AllPositives
+
+__all__ = ["AcrossRanks"]
+
+
+class AcrossRanks(nn.Module):
+    """A loss over the global batch: every rank passes its rows, every rank gets the loss of all.
+
+    The value on every rank is that of the loss in one process on all rows: queries one rank after the other,
+    candidates and ids likewise. Ranks may hold different numbers of rows, or none. The
+    gradients are such that the average over ranks, which ``DistributedDataParallel`` takes, is the
+    gradient of that value; a learned temperature, which every rank holds, has its whole gradient on every
+    rank, inside DDP or not. All ranks must call the loss, and its backward, in the same order.
+
+    Each rank scores its own queries against all candidates, n x N in all, and never sends a score:
+    only the candidates are gathered, and results of one number a row. See docs/scaling.md.
+
+    **Order of candidates.** Where row i of queries and candidates belong together, each rank needs as many
+    candidates as queries, or more. The further ones (a queue, mined documents) stand behind the
+    paired ones of all ranks, by rank; pass each of them on one rank only (``MemoryQueue.extend_share``).
+    So does a reference with ``same_set=True``, whose first rows are the embeddings. With
+    ``positives="all"``, and for any other reference, candidates follow one another by rank.
+
+    **Masks** hold this rank's rows and the global columns: ``n_local x M``, in that order.
+
+    **Randomness** takes its seed from the generator of the first rank.
+
+    ``torch.compile`` leaves it out (one graph break): collectives need the lengths of all ranks first.
+
+    Args:
+        loss: any loss module of this library. Its parameters are shared with this module.
+        group: the process group; None for all processes.
+        ring: keep no more than two shards of candidates at once, passing them from rank to rank, where
+            all of them do not fit: sends the candidates twice as often in training, and has no
+            batch-all and no per-pair ceilings.
+
+    Raises:
+        RuntimeError: when called without a process group.
+        ValueError, TypeError: on every rank, for what the loss raises, and where ranks disagree about
+            loss, options, width or type.
+
+    Example:
+        >>> loss = AcrossRanks(ContrastiveLoss())
+        >>> # under torchrun: value = loss(images, captions); value.backward()
+    """
+
+    def __init__(
+        self, loss: nn.Module, group: dist.ProcessGroup | None = None, ring: bool = False
+    ) -> None:
+        super().__init__()
+        check_type("ring", ring, bool)
+        check_loss(loss)
+        # a copy that shares the parameters, so that the loss itself still works in one process
+        mine: Any = copy.copy(loss)
+        mine.backend = (PassedCandidates if ring else GatheredCandidates)(mine.backend)
+        self.loss: nn.Module = mine
+        self.group = group
+        self.signature = inspect.signature(loss.forward)
+
+    @torch.compiler.disable
+    def forward(self, *args: Any, **options: Any) -> Output:
+        """The loss's own arguments, each rank its rows.
+
+        Returns:
+            What the loss returns for the global batch, the same on every rank; statistics are global.
+        """
+        ranks = resolve_ranks(self.group)
+        given = Given.of(dict(self.signature.bind(*args, **options).arguments))
+        everyone = agree(self.loss, given, ranks)
+        layouts = self.layouts(given, everyone)
+        whole: dict[str, Any] = dict(given.options)
+        for name, x in given.embeddings.items():
+            whole[name] = ShardedRows(held(x, ranks), layouts[name], ranks)
+            if IDS[name] in given.ids:
+                whole[IDS[name]] = all_ids(given.ids[IDS[name]], layouts[name], ranks)
+        for name, mask in given.masks.items():
+            check_columns(name, everyone, layouts)
+            whole[name] = ShardedRows(mask, next(iter(layouts.values())), ranks)
+        return all_shared(self.loss(**whole), ranks)
+
+    def layouts(self, given: Given, everyone: dict[str, list[int]]) -> dict[str, Layout]:
+        """The global order of the rows of each side."""
+        lengths = {name: tuple(everyone[f"rows of {name}"]) for name in given.embeddings}
+        layouts = {name: Layout(rows, rows) for name, rows in lengths.items()}
+        paired = not isinstance(getattr(self.loss, "positives", None), AllPositives)
+        if "candidates" in lengths and paired:
+            check_partners(lengths["queries"], lengths["candidates"])
+            layouts["candidates"] = Layout(lengths["candidates"], lengths["queries"])
+        if "reference" in lengths and given.options.get("same_set"):
+            check_same_rows(lengths["embeddings"], lengths["reference"])
+            layouts["reference"] = Layout(lengths["reference"], lengths["embeddings"])
+        return layouts
+
+
+def all_shared(output: Any, ranks: Ranks) -> Any:
+    """A loss's output whose values have a backward that all ranks share; statistics as they are."""
+    if isinstance(output, tuple):
+        return tuple(all_shared(part, ranks) for part in output)
+    if isinstance(output, MiningStatistics) or not output.requires_grad:
+        return output
+    return shared(output, ranks)
+
+
+def all_ids(ids: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
+    """The ids of all rows."""
+    return layout.joined(ranks.stacked(layout.padded(ids.long())))
+
+
+def check_loss(loss: Any) -> None:
+    """A module of this library, without trainable parameters inside a tile."""
+    if not isinstance(loss, nn.Module) or not hasattr(loss, "backend"):
+        raise TypeError(
+            f"loss is {loss!r}: expected a loss module of hardneg, such as ContrastiveLoss()"
+        )
+    similarity = getattr(loss, "similarity", None)
+    if isinstance(similarity, nn.Module) and any(p.requires_grad for p in similarity.parameters()):
+        raise ValueError(
+            f"similarity {type(similarity).__name__} has trainable parameters, whose gradient would stay "
+            "on one rank: apply them to the embeddings beforehand"
+        )
+
+
+def check_partners(queries: tuple[int, ...], candidates: tuple[int, ...]) -> None:
+    """Every rank holds the partners of its own queries."""
+    for rank, (n, m) in enumerate(zip(queries, candidates, strict=True)):
+        if m < n:
+            raise ValueError(
+                f"rank {rank} has {n} queries but {m} candidates: query i is paired with candidate i of the "
+                "same rank, so there must be at least as many candidates"
+            )
+
+
+def check_same_rows(embeddings: tuple[int, ...], reference: tuple[int, ...]) -> None:
+    """Every rank's reference begins with its own embeddings."""
+    for rank, (n, m) in enumerate(zip(embeddings, reference, strict=True)):
+        if m < n:
+            raise ValueError(
+                f"same_set=True but rank {rank} has {n} embeddings and {m} reference rows: it says that row i "
+                "of both is the same sample, so there must be at least as many reference rows on every rank"
+            )
+
+
+def check_columns(name: str, everyone: dict[str, list[int]], layouts: dict[str, Layout]) -> None:
+    """A mask of the rank's rows and the global columns, on every rank."""
+    rows, columns = next(iter(layouts.values())), list(layouts.values())[-1].total
+    for rank, n in enumerate(rows.lengths):
+        found = everyone[f"rows of {name}"][rank], everyone[f"columns of {name}"][rank]
+        if found != (n, columns):
+            raise ValueError(
+                f"{name} has shape {found} on rank {rank}: expected ({n}, {columns}), that rank's rows by the "
+                "candidates of all ranks"
+            )

@@ -1,0 +1,125 @@
+"""Where autograd crosses from one rank to all of them, and back.
+
+A vector that every rank holds whole (a threshold, a temperature, a result) has its whole gradient on
+every rank. Embeddings are held by one rank, which gets their gradient times the number of ranks, as
+DistributedDataParallel divides by it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hardneg.distributed.layout import Layout
+from hardneg.distributed.ranks import Ranks
+from hardneg.similarities import working
+
+__all__ = ["entering", "gathered", "held", "leaving", "shared"]
+
+
+class Entering(torch.autograd.Function):
+    """The identity; every rank adds its share to the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        """A view, so that the input stays apart from it."""
+        ctx.ranks = ranks
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """The sum over ranks."""
+        return ctx.ranks.sum(upstream), None
+
+
+class Leaving(torch.autograd.Function):
+    """The sum over ranks of a partial result; its gradient is that of every part."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, ranks: Ranks) -> Tensor:
+        """All-reduce."""
+        return ranks.sum(part)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """The same on every rank, and so is the upstream gradient."""
+        return upstream, None
+
+
+class Held(torch.autograd.Function):
+    """Embeddings of this rank: the gradient times the number of ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        """A view."""
+        ctx.size = ranks.size
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """What an average over ranks takes away again."""
+        return upstream * ctx.size, None
+
+
+class Gathered(torch.autograd.Function):
+    """The rows of all ranks; in backward the shares of all ranks are summed by the rows' owner."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
+        """All-gather, padded where ranks hold different numbers."""
+        ctx.layout, ctx.ranks, ctx.count = layout, ranks, x.shape[0]
+        return layout.joined(ranks.stacked(layout.padded(x)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        """Reduce-scatter, in the precision of the scores."""
+        parts = ctx.layout.parted(working(upstream))
+        return ctx.ranks.sum_of_own(parts)[: ctx.count].to(upstream.dtype), None, None
+
+
+class Shared(torch.autograd.Function):
+    """The loss itself: what the ranks ask of its copies is averaged, so that all go back with the same."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
+        """A view."""
+        ctx.ranks = ranks
+        return value.view_as(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        """The mean over ranks."""
+        return ctx.ranks.sum(upstream) / ctx.ranks.size, None
+
+
+def entering(x: Tensor | None, ranks: Ranks) -> Any:
+    """A vector that every rank holds whole, before each rank computes its part with it."""
+    return None if x is None else Entering.apply(x, ranks)
+
+
+def leaving(part: Tensor, ranks: Ranks) -> Any:
+    """The sum over ranks of their parts."""
+    return Leaving.apply(part, ranks)
+
+
+def held(x: Tensor, ranks: Ranks) -> Any:
+    """Embeddings that this rank holds."""
+    return Held.apply(x, ranks)
+
+
+def gathered(x: Tensor, layout: Layout, ranks: Ranks) -> Any:
+    """Embeddings of all ranks, from those that each holds."""
+    return Gathered.apply(x, layout, ranks)
+
+
+def shared(value: Tensor, ranks: Ranks) -> Any:
+    """A result that the caller may differentiate on every rank."""
+    return Shared.apply(value, ranks)

@@ -1,0 +1,241 @@
+"""The executor that gathers the candidates: each rank reduces its own rows of the scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hardneg.ceilings import Ceiling
+from hardneg.distributed.boundary import entering, leaving
+from hardneg.distributed.columns import total_logsumexp
+from hardneg.distributed.part import Part, part_of, sharded
+from hardneg.distributed.ring import Reduced
+from hardneg.distributed.selected import both_selected, rescued, rows_selected
+from hardneg.energies import Energy
+from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
+from hardneg.penalties import Penalty
+from hardneg.selection import Selection
+
+__all__ = ["GatheredCandidates"]
+
+
+@dataclass(frozen=True)
+class GatheredCandidates:
+    """Own queries against all candidates: n d sent once, then vectors only; every reduction exact.
+
+    Row results are whole on one rank and are shared; column results are combined.
+
+    Attributes:
+        backend: what carries the reductions out on every rank.
+    """
+
+    backend: str | Executor = "auto"
+
+    def part(self, comparison: Comparison) -> Part:
+        """This rank's part."""
+        return part_of(comparison, sharded(comparison.candidates).everywhere(), self.backend)
+
+    def select(
+        self,
+        comparison: Comparison,
+        selection: Selection,
+        among: Among = "negatives",
+        window: Window | None = None,
+        seed: Tensor | None = None,
+        rows: bool = True,
+        columns: bool = True,
+        hardest: bool = False,
+    ) -> Selected:
+        """See ``Executor``. A column's fallback can be told only once all ranks have answered."""
+        part = self.part(comparison)
+        seed = None if seed is None else part.ranks.of_first(seed)
+        if not columns:
+            return rows_selected(part, selection, among, window, seed, hardest)
+        plain = replace(selection, skip=0, fallback="none")
+        wants_hardest = hardest or selection.fallback == "hardest"
+        found = both_selected(part, plain, among, window, seed, rows, wants_hardest)
+        of_rows, of_columns = found.rows[:, selection.skip :], found.columns[:, selection.skip :]
+        if selection.fallback != "none":
+            rescue: tuple[Tensor, Tensor] = found.hardest_rows, found.hardest_columns
+            if selection.fallback == "easiest":
+                lowest = Selection("lowest", 1)
+                rescue = both_selected(part, lowest, among, None, None, rows, False)[:2]
+            of_rows, of_columns = rescued(of_rows, rescue[0]), rescued(of_columns, rescue[1])
+        kept = slice(None if hardest else 0)
+        return Selected(of_rows, of_columns, found.hardest_rows[kept], found.hardest_columns[kept])
+
+    def select_per_pair(
+        self,
+        comparison: Comparison,
+        anchors: Tensor,
+        ceilings: Tensor,
+        selection: Selection,
+        seed: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        seed = None if seed is None else part.ranks.of_first(seed)
+        edges = torch.tensor([part.start, part.start + part.count], device=anchors.device)
+        first, last = torch.searchsorted(anchors, edges).tolist()
+        own = anchors[first:last] - part.start
+        found = part.executor.select_per_pair(
+            part.comparison, own, ceilings[first:last], selection, seed
+        )
+        return part.listed(found)
+
+    def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``. The rank that holds the query computes the score."""
+        part = self.part(comparison)
+        flat_rows, flat_columns = rows.reshape(-1), columns.reshape(-1)
+        own = (flat_rows >= part.start) & (flat_rows < part.start + part.count)
+        which = (own & (flat_columns >= 0)).nonzero()[:, 0]
+        found = part.executor.pair_scores(
+            part.comparison, flat_rows[which] - part.start, flat_columns[which]
+        )
+        whole = found.new_zeros(flat_rows.shape).index_copy(0, which, found)
+        return leaving(whole, part.ranks).view(rows.shape)
+
+    def penalty_sum(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+        window: Window | None = None,
+    ) -> Sums:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        sums = part.executor.penalty_sum(
+            part.comparison,
+            penalty,
+            part.of_rows(entering(row_thresholds, part.ranks)),
+            entering(column_thresholds, part.ranks),
+            among=among,
+            sign=sign,
+            scale=entering(scale, part.ranks),
+            window=part.window(window),
+        )
+        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
+        return Sums(
+            part.all_rows(sums.rows) if of_rows else sums.rows,
+            leaving(sums.columns, part.ranks) if of_columns else sums.columns,
+            *counts_and_maxima(part, sums, of_rows, of_columns),
+        )
+
+    def penalty_total(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        row_thresholds: Tensor | None,
+        column_thresholds: Tensor | None,
+        row_weights: Tensor | None,
+        column_weights: Tensor | None,
+        *,
+        among: Among = "negatives",
+        sign: float = 1.0,
+        scale: Tensor | None = None,
+    ) -> Total:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        total = part.executor.penalty_total(
+            part.comparison,
+            penalty,
+            part.of_rows(entering(row_thresholds, part.ranks)),
+            entering(column_thresholds, part.ranks),
+            part.of_rows(row_weights),
+            column_weights,
+            among=among,
+            sign=sign,
+            scale=entering(scale, part.ranks),
+        )
+        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
+        value = leaving(total.value, part.ranks)
+        return Total(value, *counts_and_maxima(part, total, of_rows, of_columns))
+
+    def positives_penalty(
+        self,
+        comparison: Comparison,
+        penalty: Penalty,
+        margin: float,
+        ceiling: Ceiling | None = None,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> BatchAll:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        found = part.executor.positives_penalty(
+            part.comparison, penalty, margin, ceiling, total=total, per_pair=per_pair
+        )
+        collect = part.listed if per_pair else part.all_rows
+        return BatchAll(
+            leaving(found.sums, part.ranks) if total else collect(found.sums),
+            collect(found.counts),
+            *(part.all_rows(x) for x in (found.maxima, found.positive_sums, found.pairs)),
+        )
+
+    def logsumexp(
+        self,
+        comparison: Comparison,
+        energy: Energy,
+        *,
+        among: Among = "negatives",
+        scale: Tensor | None = None,
+        window: Window | None = None,
+        rows: bool = True,
+        columns: bool = True,
+    ) -> LogSumExp:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        found = part.executor.logsumexp(
+            part.comparison,
+            energy,
+            among=among,
+            scale=entering(scale, part.ranks),
+            window=part.window(window),
+            rows=rows,
+            columns=columns,
+        )
+        return LogSumExp(
+            part.all_rows(found.rows) if rows else found.rows,
+            total_logsumexp(found.columns, part.ranks) if columns else found.columns,
+            part.all_rows(found.row_maxima) if rows else found.row_maxima,
+            part.ranks.max(found.column_maxima) if columns else found.column_maxima,
+        )
+
+    def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        of_rows, of_columns = part.executor.admitted_counts(part.comparison, among)
+        return part.all_rows(of_rows), part.ranks.sum(of_columns)
+
+    def positive_pairs(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        anchors, positives = part.executor.positive_pairs(part.comparison)
+        return listed_pairs(part, anchors, positives)
+
+
+def counts_and_maxima(
+    part: Part, found: Sums | Total | Reduced, of_rows: bool, of_columns: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of all rows: the counts and the largest arguments of both sides."""
+    return (
+        part.all_rows(found.row_counts) if of_rows else found.row_counts,
+        part.ranks.sum(found.column_counts) if of_columns else found.column_counts,
+        part.all_rows(found.row_maxima) if of_rows else found.row_maxima,
+        part.ranks.max(found.column_maxima) if of_columns else found.column_maxima,
+    )
+
+
+def listed_pairs(part: Part, anchors: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
+    """The (anchor, positive) pairs of all ranks, from those of the own rows."""
+    both = part.listed(torch.stack([anchors + part.start, positives], dim=1))
+    return both[:, 0].contiguous(), both[:, 1].contiguous()

@@ -1,0 +1,133 @@
+"""A rank's part of a comparison: its own queries against the candidates of all ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hardneg.distributed.boundary import leaving
+from hardneg.distributed.layout import Layout
+from hardneg.distributed.ranks import Ranks
+from hardneg.distributed.sharded_rows import ShardedRows
+from hardneg.ops.backends import resolve_backend
+from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.executor import Executor
+
+__all__ = ["Part", "part_of", "sharded"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Part:
+    """What a rank computes of a comparison, and how its results become those of all rows.
+
+    A rank without rows computes one row of zeros that admits nobody, so that it takes part in every
+    collective and in the backward like the others.
+
+    Attributes:
+        comparison: own queries and all candidates, by their global numbers.
+        executor: what carries a reduction out here.
+        rows: which queries every rank holds.
+    """
+
+    comparison: Comparison
+    executor: Executor
+    rows: Layout
+    ranks: Ranks
+
+    @property
+    def start(self) -> int:
+        """The global number of the first own row."""
+        return self.rows.start(self.ranks.rank)
+
+    @property
+    def count(self) -> int:
+        """How many rows are this rank's own."""
+        return self.rows.lengths[self.ranks.rank]
+
+    def of_rows(self, vector: Tensor | None) -> Tensor | None:
+        """The own rows' entries of a vector over all rows; without any, some other's, for its history."""
+        if vector is None:
+            return None
+        return vector[self.start : self.start + self.count] if self.count else vector[:1]
+
+    def window(self, window: Window | None) -> Window | None:
+        """The bounds of the own rows, and of all columns."""
+        if window is None:
+            return None
+        floor, ceiling = self.of_rows(window.row_floor), self.of_rows(window.row_ceiling)
+        return Window(floor, ceiling, window.column_floor, window.column_ceiling)
+
+    def placed(self, own: Tensor, fill: float = 0) -> Tensor:
+        """A tensor over all rows that is ``fill`` outside the own ones."""
+        return placed(own[: self.count], self.start, self.rows.total, fill)
+
+    def all_rows(self, own: Tensor) -> Tensor:
+        """The entries of all rows, on every rank, from those that each rank computed."""
+        return leaving(self.placed(own), self.ranks)
+
+    def listed(self, own: Tensor) -> Tensor:
+        """One list on every rank: the ranks' lists, of any length, one after the other."""
+        length = torch.tensor([own.shape[0]], device=own.device)
+        lengths = self.ranks.stacked(length).flatten().tolist()
+        start = sum(lengths[: self.ranks.rank])
+        return leaving(placed(own, start, sum(lengths)), self.ranks)
+
+
+def placed(own: Tensor, start: int, total: int, fill: float = 0) -> Tensor:
+    """``own`` as the entries from ``start`` on of a tensor with ``total`` entries."""
+    before = own.new_full((start, *own.shape[1:]), fill)
+    behind = own.new_full((total - start - own.shape[0], *own.shape[1:]), fill)
+    return torch.cat([before, own, behind])
+
+
+def part_of(comparison: Comparison, candidates: Tensor, backend: str | Executor) -> Part:
+    """This rank's part of a comparison of sharded rows, with these candidates in their place."""
+    queries, similarity = sharded(comparison.queries), comparison.similarity
+    check_consecutive(queries.rows)
+    mine = Comparison(own_queries(queries), candidates, similarity, own_relation(comparison))
+    executor = resolve_backend(backend, similarity)
+    return Part(mine, executor, queries.rows, queries.ranks)
+
+
+def check_consecutive(rows: Layout) -> None:
+    """Anchors of a rank follow one another in the global order."""
+    if rows.heads != rows.lengths:
+        raise ValueError(
+            "AcrossRanks: candidates as anchors, some of which have no partner on their rank: their rows do not "
+            'follow one another in the global order; use directions="queries", or pass as many rows of both'
+        )
+
+
+def sharded(x: Tensor) -> ShardedRows:
+    """Embeddings, or a mask, as ``AcrossRanks`` hands them to a loss."""
+    assert isinstance(x, ShardedRows)
+    return x
+
+
+def own_queries(queries: ShardedRows) -> Tensor:
+    """The own queries; a row of zeros where there are none."""
+    x = queries.local
+    return x if x.shape[0] else torch.cat([x, x.new_zeros(1, x.shape[1])])
+
+
+def own_relation(comparison: Comparison) -> Relation:
+    """The relation of the own rows to all columns."""
+    queries, relation = sharded(comparison.queries), comparison.relation
+    rows, rank = queries.rows, queries.ranks.rank
+    start, count = rows.start(rank), rows.lengths[rank]
+    ids = None if relation.row_ids is None else relation.row_ids[start : start + count]
+    positives, ignore = (own_mask(m, rows) for m in (relation.positives, relation.ignore))
+    if not count:
+        nobody = torch.zeros(
+            1, comparison.candidates.shape[0], dtype=torch.bool, device=queries.device
+        )
+        ids = None if relation.row_ids is None else relation.row_ids[:1]
+        positives, ignore = None if positives is None else nobody, ~nobody
+    return replace(relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=start)
+
+
+def own_mask(mask: Tensor | None, rows: Layout) -> Tensor | None:
+    """The own rows of a mask."""
+    return None if mask is None else sharded(mask).own_rows(rows)

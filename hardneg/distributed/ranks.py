@@ -1,0 +1,96 @@
+"""The collectives, without gradients, on the group that a loss is shared by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["Ranks", "resolve_ranks"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """A process group. Only collectives that gloo and NCCL both have, none of them averaging.
+
+    Attributes:
+        group: as ``torch.distributed`` knows it; None for all processes.
+        rank, size: this process's number in the group, and how many there are.
+        device: where the backend wants its tensors.
+    """
+
+    group: dist.ProcessGroup | None
+    rank: int
+    size: int
+    device: torch.device
+
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum over ranks, on every rank."""
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, dist.ReduceOp.SUM, group=self.group)
+        return total
+
+    def max(self, x: Tensor) -> Tensor:
+        """The maximum over ranks, on every rank."""
+        largest = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.group)
+        return largest
+
+    def stacked(self, x: Tensor) -> Tensor:
+        """Every rank's tensor, all of one shape, in a new first dimension."""
+        out = x.new_empty(self.size * max(1, x.shape[0]), *x.shape[1:])
+        dist.all_gather_into_tensor(out, x.detach().contiguous(), group=self.group)
+        return out.view(self.size, *x.shape)
+
+    def exchanged(self, x: Tensor) -> Tensor:
+        """Entry r of the first dimension goes to rank r; what comes back is stacked by sender."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        dist.all_to_all_single(out, x, group=self.group)
+        return out
+
+    def sum_of_own(self, x: Tensor) -> Tensor:
+        """Entry ``rank`` of the first dimension, summed over ranks."""
+        x = x.contiguous()
+        out = torch.empty_like(x[0])
+        dist.reduce_scatter_tensor(out, x.flatten(0, 1), dist.ReduceOp.SUM, group=self.group)
+        return out
+
+    def of_first(self, x: Tensor) -> Tensor:
+        """The tensor of the group's first rank."""
+        out = x.detach().clone()
+        dist.broadcast(out, group=self.group, group_src=0)
+        return out
+
+    def pass_on(self, x: Tensor, out: Tensor) -> list[dist.Work]:
+        """Begin to send ``x`` to the next rank and to receive the previous one's into ``out``."""
+        following, previous = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        return dist.batch_isend_irecv(
+            [
+                dist.P2POp(dist.isend, x, group=self.group, group_peer=following),
+                dist.P2POp(dist.irecv, out, group=self.group, group_peer=previous),
+            ]
+        )
+
+
+def resolve_ranks(group: dist.ProcessGroup | None) -> Ranks:
+    """The group, found when a loss is called.
+
+    Raises:
+        RuntimeError: without an initialised process group, or in a process outside the group.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        raise RuntimeError(
+            "AcrossRanks needs a process group and there is none: start the script with torchrun and call "
+            "torch.distributed.init_process_group(...) first, or use the loss without AcrossRanks"
+        )
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    if rank < 0:
+        raise RuntimeError(
+            f"process {dist.get_rank()} is not in the group of this AcrossRanks: call it in its members only"
+        )
+    kind = "cuda" if "nccl" in dist.get_backend(group) else "cpu"
+    device = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else "cpu"
+    return Ranks(group, rank, size, torch.device(device))

@@ -1,0 +1,222 @@
+"""Candidates that travel from rank to rank, so that no rank holds more than three shards of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hardneg.distributed.layout import Layout, Run
+from hardneg.distributed.part import Part, sharded
+from hardneg.distributed.ranks import Ranks
+from hardneg.ops.description import Comparison, Window
+from hardneg.similarities import working
+
+__all__ = ["Reduced", "Trip", "block_of", "bounds_of", "shards", "travelled"]
+
+
+def shards(own: Tensor, layout: Layout, ranks: Ranks, stops: int) -> Iterator[tuple[int, Tensor]]:
+    """``stops`` ranks and their padded rows, the own ones first; the next are on their way meanwhile."""
+    held = layout.padded(own.detach()).contiguous()
+    for step in range(stops):
+        coming, under_way = held, []
+        if step + 1 < stops:
+            coming = torch.empty_like(held)
+            under_way = ranks.pass_on(held, coming)
+        yield (ranks.rank - step) % ranks.size, held
+        for work in under_way:
+            work.wait()
+        held = coming
+
+
+def block_of(part: Part, queries: Tensor, candidates: Tensor, columns: slice) -> Comparison:
+    """The own queries against candidates that follow one another, by their global numbers."""
+    relation = part.comparison.relation
+    ids, positives, ignore = relation.column_ids, relation.positives, relation.ignore
+    mine = replace(
+        relation,
+        column_ids=None if ids is None else ids[columns],
+        positives=None if positives is None else positives[:, columns],
+        ignore=None if ignore is None else ignore[:, columns],
+        column_offset=columns.start,
+    )
+    return Comparison(queries, candidates, part.comparison.similarity, mine)
+
+
+def bounds_of(part: Part, window: Window | None, where: slice) -> Window | None:
+    """The bounds of the own rows and of a block's columns."""
+    own = part.window(window)
+    if own is None:
+        return None
+    floor, ceiling = (
+        None if b is None else b[where] for b in (own.column_floor, own.column_ceiling)
+    )
+    return replace(own, column_floor=floor, column_ceiling=ceiling)
+
+
+class Reduced(NamedTuple):
+    """What a reduction says of the own rows and of a block's columns; empty where it has nothing to say."""
+
+    rows: Tensor
+    columns: Tensor
+    row_counts: Tensor
+    column_counts: Tensor
+    row_maxima: Tensor
+    column_maxima: Tensor
+
+
+Vectors = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trip:
+    """One reduction over all shards, one after the other.
+
+    Attributes:
+        part: the own rows; its candidates are sharded.
+        reduce: what the reduction says of one block, given the block, its columns and the vectors.
+        exponential: whether the blocks' row results are log-sum-exps; else they are added.
+        stays: whether the own shard is all that is needed, on every rank: then nothing is sent.
+    """
+
+    part: Part
+    reduce: Callable[[Comparison, slice, Vectors], Reduced]
+    exponential: bool = False
+    stays: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """Which candidates every rank holds."""
+        return sharded(self.part.comparison.candidates).rows
+
+    def runs(self, owner: int) -> list[Run]:
+        """The blocks of a shard; one row of zeros where only an own, empty shard is looked at."""
+        return self.layout.runs(owner) or [Run(slice(0, 1), 0)][: self.stays]
+
+    @property
+    def stops(self) -> int:
+        """How many shards are looked at."""
+        return 1 if self.stays else self.part.ranks.size
+
+    def add(self, total: Reduced | None, found: Reduced, columns: slice) -> Reduced:
+        """The results with one more block: rows grow together, columns stand side by side."""
+        if total is None:
+            total = self.start(found)
+        for whole, block in zip(total[1::2], found[1::2], strict=True):
+            if len(block):
+                whole[columns] = block
+        rows = (
+            torch.logaddexp(total.rows, found.rows) if self.exponential else total.rows + found.rows
+        )
+        return total._replace(
+            rows=rows,
+            row_counts=total.row_counts + found.row_counts,
+            row_maxima=torch.maximum(total.row_maxima, found.row_maxima),
+        )
+
+    def start(self, like: Reduced) -> Reduced:
+        """Nothing added yet."""
+        m = self.layout.total
+        nothing = -torch.inf if self.exponential else 0.0
+        rows = torch.full_like(like.rows, nothing)
+        columns, counts, maxima = (
+            x.new_zeros(m) if len(x) else x
+            for x in (like.columns, like.column_counts, like.column_maxima)
+        )
+        lowest = torch.full_like(like.row_maxima, -torch.inf)
+        return Reduced(rows, columns, torch.zeros_like(like.row_counts), counts, lowest, maxima)
+
+    def pulled(
+        self, found: Reduced, total: Tensor, columns: slice, upstream: tuple[Tensor, ...]
+    ) -> Tensor:
+        """A number whose gradient is the block's share of that of the results."""
+        rows = found.rows
+        if self.exponential:
+            some = rows > -torch.inf
+            rows = torch.where(some, (torch.where(some, rows, 0.0) - total).exp(), 0.0)
+        pull = (rows * upstream[0]).sum()
+        if len(found.columns):
+            some = found.columns > -torch.inf
+            pull = pull + (torch.where(some, found.columns, 0.0) * upstream[1][columns]).sum()
+        return pull
+
+
+class Travelled(torch.autograd.Function):
+    """The reduction of a trip; in backward the shards travel again, with their gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, trip: Trip, queries: Tensor, candidates: Tensor, *vectors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Once around."""
+        total: Reduced | None = None
+        for owner, held in shards(candidates, trip.layout, trip.part.ranks, trip.stops):
+            for run in trip.runs(owner):
+                block = block_of(trip.part, queries, held[run.local], run.everywhere)
+                found = trip.reduce(block, run.everywhere, vectors)
+                total = trip.add(total, found, run.everywhere)
+        assert total is not None
+        ctx.trip = trip
+        ctx.save_for_backward(queries, candidates, total.rows, *vectors)
+        ctx.mark_non_differentiable(*total[2:])
+        return tuple(total)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Once around again: every rank adds its share to the gradient that comes with a shard."""
+        queries, candidates, rows, *vectors = ctx.saved_tensors
+        trip, ranks = ctx.trip, ctx.trip.part.ranks
+        leaves = [None if v is None else v.detach().requires_grad_() for v in (queries, *vectors)]
+        sums = [None if x is None else torch.zeros_like(working(x)) for x in leaves]
+        travelling = torch.zeros_like(working(trip.layout.padded(candidates)))
+        for owner, held in shards(candidates, trip.layout, ranks, trip.stops):
+            for run in trip.runs(owner):
+                add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
+            travelling = travelling if trip.stops == 1 else passed_on(travelling, ranks)
+        to_candidates = travelling[: len(candidates)].to(candidates.dtype)
+        kinds = [queries.dtype, *(None if v is None else v.dtype for v in vectors)]
+        back = [None if s is None else s.to(k) for s, k in zip(sums, kinds, strict=True)]
+        return None, back[0], to_candidates, *back[1:]
+
+
+def passed_on(gradient: Tensor, ranks: Ranks) -> Tensor:
+    """The previous rank's gradient, in exchange for this one."""
+    coming = torch.empty_like(gradient)
+    for work in ranks.pass_on(gradient, coming):
+        work.wait()
+    return coming
+
+
+def add_share(
+    trip: Trip,
+    run: Any,
+    held: Tensor,
+    leaves: list[Any],
+    rows: Tensor,
+    upstream: tuple[Tensor, ...],
+    sums: list[Tensor | None],
+    travelling: Tensor,
+) -> None:
+    """Recompute a block with its gradients and add them to those of the own rows and of the shard."""
+    columns, candidates = run.everywhere, held[run.local].detach().requires_grad_()
+    with torch.enable_grad():
+        block = block_of(trip.part, leaves[0], candidates, columns)
+        found = trip.reduce(block, columns, tuple(leaves[1:]))
+        pull = trip.pulled(found, rows, columns, upstream)
+    inputs = [x for x in leaves if x is not None]
+    share = torch.autograd.grad(pull, [candidates, *inputs], allow_unused=True)
+    for total, gradient in zip((s for s in sums if s is not None), share[1:], strict=True):
+        if gradient is not None:
+            total += gradient
+    travelling[run.local] += share[0]
+
+
+def travelled(trip: Trip, *vectors: Tensor | None) -> Reduced:
+    """The reduction over all shards, differentiable by embeddings and vectors."""
+    queries, candidates = trip.part.comparison.queries, sharded(trip.part.comparison.candidates)
+    return Reduced(*Travelled.apply(trip, queries, candidates.local, *vectors))
