@@ -11,7 +11,7 @@ from hardneg.distributed.boundary import leaving
 from hardneg.distributed.layout import Layout
 from hardneg.distributed.ranks import Ranks
 from hardneg.distributed.sharded_rows import ShardedRows
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import recomputing
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
 
@@ -87,8 +87,8 @@ def part_of(comparison: Comparison, candidates: Tensor, backend: str | Executor)
     queries, similarity = sharded(comparison.queries), comparison.similarity
     check_consecutive(queries.rows)
     mine = Comparison(own_queries(queries), candidates, similarity, own_relation(comparison))
-    executor = resolve_backend(backend, similarity)
-    return Part(mine, executor, queries.rows, queries.ranks)
+    # picks of several ranks are compared by their scores, which a product of another shape would round otherwise
+    return Part(mine, recomputing(backend, mine), queries.rows, queries.ranks)
 
 
 def check_consecutive(rows: Layout) -> None:
