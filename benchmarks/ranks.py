@@ -183,12 +183,30 @@ def run(told: dict[str, Any]) -> dict[str, Any]:
     return {**row, "sent_by_mib": widest["sent_by_mib"], "value": found[0]["value"]}
 
 
+def table() -> str:
+    """The latest row of each case as Markdown."""
+    latest = {}
+    for line in RESULTS.read_text().splitlines():
+        row = json.loads(line)
+        latest[row["loss"], row["ranks"], row["contender"]] = row
+    lines = ["| loss | W | way | MiB sent | peak MiB | collectives |", "|---|---|---|---|---|---|"]
+    for row in latest.values():
+        names = row["loss"], str(row["ranks"]), row["contender"]
+        figures = f"{row['sent_mib']:.2f}", f"{row['peak_mib']:.0f}", str(row["collectives"])
+        lines.append("| " + " | ".join([*names, *figures]) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rows", type=int, default=2048, help="rows of each rank")
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--table", action="store_true", help="print what was measured as Markdown")
     given = parser.parse_args()
+    if given.table:
+        print(table())
+        return
     for ranks in given.ranks:
         for loss in LOSSES:
             for contender in CONTENDERS:
