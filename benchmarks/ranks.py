@@ -132,6 +132,11 @@ class Traffic:
         self.sent[name] += round(amount)
         self.calls += 1
 
+    def figures(self) -> dict[str, Any]:
+        """Of everything since the last ``clear``."""
+        by = {name: x / MIB for name, x in self.sent.items()}
+        return {"sent_mib": sum(by.values()), "sent_by_mib": by, "collectives": self.calls}
+
     def clear(self) -> None:
         self.sent.clear()
         self.calls = 0
@@ -155,15 +160,8 @@ def measure(rank: int, size: int, port: int, told: dict[str, Any], answers: Any)
         value.backward()
         dist.barrier()
         seconds = time.perf_counter() - started
-    found = {
-        "value": float(value.detach()),
-        "sent_mib": sum(traffic.sent.values()) / MIB,
-        "sent_by_mib": {name: x / MIB for name, x in traffic.sent.items()},
-        "collectives": traffic.calls,
-        "peak_mib": (peak() - before) / MIB,
-        "seconds": seconds,
-    }
-    answers.put((rank, found))
+    figures = {"value": float(value.detach()), "seconds": seconds}
+    answers.put({**figures, **traffic.figures(), "peak_mib": (peak() - before) / MIB})
     dist.destroy_process_group()
 
 
@@ -175,7 +173,7 @@ def run(told: dict[str, Any]) -> dict[str, Any]:
     answers = processes.get_context("spawn").SimpleQueue()
     size = told["ranks"]
     context = processes.spawn(measure, (size, port, told, answers), nprocs=size, join=False)
-    found = [answers.get()[1] for _ in range(size)]
+    found = [answers.get() for _ in range(size)]
     context.join()
     keys = ("sent_mib", "peak_mib", "seconds", "collectives")
     row = {key: max(x[key] for x in found) for key in keys}
@@ -183,12 +181,30 @@ def run(told: dict[str, Any]) -> dict[str, Any]:
     return {**row, "sent_by_mib": widest["sent_by_mib"], "value": found[0]["value"]}
 
 
+def table() -> str:
+    """The latest row of each case as Markdown."""
+    latest = {}
+    for line in RESULTS.read_text().splitlines():
+        row = json.loads(line)
+        latest[row["loss"], row["ranks"], row["contender"]] = row
+    lines = ["| loss | W | way | MiB sent | peak MiB | collectives |", "|---|---|---|---|---|---|"]
+    for row in latest.values():
+        names = row["loss"], str(row["ranks"]), row["contender"]
+        figures = f"{row['sent_mib']:.2f}", f"{row['peak_mib']:.0f}", str(row["collectives"])
+        lines.append("| " + " | ".join([*names, *figures]) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rows", type=int, default=2048, help="rows of each rank")
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--table", action="store_true", help="print what was measured as Markdown")
     given = parser.parse_args()
+    if given.table:
+        print(table())
+        return
     for ranks in given.ranks:
         for loss in LOSSES:
             for contender in CONTENDERS:

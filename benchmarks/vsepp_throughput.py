@@ -24,7 +24,8 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-from vsepp.data import Batch, Pairs, ShuffledBatches, read_splits
+from vsepp.batches import ShuffledBatches
+from vsepp.data import Batch, Pairs, read_splits
 from vsepp.images import Features
 from vsepp.model import build_model
 from vsepp.objective import NEGATIVES, build_loss

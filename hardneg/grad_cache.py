@@ -83,14 +83,7 @@ class GradCache:
         Returns:
             The loss, detached.
         """
-        if len(inputs) != len(self.encoders):
-            raise ValueError(
-                f"{len(self.encoders)} encoders but {len(inputs)} inputs: expected one for each; several "
-                "arguments of one encoder go into a tuple"
-            )
-        chunks = [
-            chunks_of(f"inputs[{index}]", one, self.chunk_size) for index, one in enumerate(inputs)
-        ]
+        chunks = self.cut(inputs)
         buffers = Buffers(self.encoders)
         calls, embeddings = self.first_pass(chunks)
         buffers.restore()
@@ -100,6 +93,17 @@ class GradCache:
             self.propagate(value)
         self.second_pass(calls, embeddings)
         return value.detach()
+
+    def cut(self, inputs: tuple[Any, ...]) -> list[list[Chunk]]:
+        """Each encoder's inputs in chunks."""
+        if len(inputs) != len(self.encoders):
+            raise ValueError(
+                f"{len(self.encoders)} encoders but {len(inputs)} inputs: expected one for each; several "
+                "arguments of one encoder go into a tuple"
+            )
+        return [
+            chunks_of(f"inputs[{index}]", one, self.chunk_size) for index, one in enumerate(inputs)
+        ]
 
     @torch.no_grad()
     def first_pass(self, chunks: list[list[Chunk]]) -> tuple[list[Call], list[list[Tensor]]]:

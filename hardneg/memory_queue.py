@@ -167,7 +167,7 @@ class MemoryQueue(nn.Module):
         """The candidates, then every slot, so that shapes stay the same from the first step on.
 
         For ``torch.compile`` and CUDA graphs; nothing is read from the device. Pass ``ignore`` to the
-        loss: it is True for slots without an entry and takes m + s bits, as the ``queries`` rows of it
+        loss: it is True for slots without an entry and takes m + s bytes, as the ``queries`` rows of it
         are views of one. Slots are not in the order of age.
         """
         self.check_rows("candidates", candidates, ids)

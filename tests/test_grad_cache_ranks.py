@@ -11,6 +11,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from every_loss import numbers
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from towers import assert_alike, gradients, sides, tower, two_towers
 
@@ -37,7 +39,7 @@ def on_a_rank(rank: int, meeting: str, folder: str) -> None:
             loss = partial(weighted, weight=shard[rank])
             value = GradCache(*both, chunk_size=4).backward(loss, *rows)
             found[name, shared] = value, gradients(*modules), len(averaged)
-    across = [across_on_a_rank(rank, shard) for shard in ACROSS]
+    across = [across_on_a_rank(rank, shard) for shard in ACROSS] + [sharded_on_a_rank(rank)]
     torch.save((found, buffers_on_a_rank(rank), across), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -61,6 +63,17 @@ def across_on_a_rank(rank: int, shard: tuple[int, int]) -> tuple[Tensor, list[Te
     bound = partial(loss, query_ids=ids, candidate_ids=ids)
     value = GradCache(*modules, chunk_size=4).backward(bound, *inputs)
     return value, gradients(*modules, loss)
+
+
+def sharded_on_a_rank(rank: int) -> tuple[Tensor, list[Tensor]]:
+    """A step of the global loss with weights that the ranks share out among them."""
+    modules = [fully_shard(m, mesh=init_device_mesh("cpu", (2,))) for m in two_towers()]
+    loss = AcrossRanks(InfoNCELoss(learnable_temperature=True).double())
+    inputs = [x.split(8)[rank] for x in sides(16, 16)]
+    ids = (torch.arange(16) % 7).split(8)[rank]
+    bound = partial(loss, query_ids=ids, candidate_ids=ids)
+    value = GradCache(*modules, chunk_size=4).backward(bound, *inputs)
+    return value, [*(g.full_tensor() for g in gradients(*modules)), *gradients(loss)]
 
 
 def counting(averaged: list[int], bucket):
@@ -100,11 +113,11 @@ def test_ranks_average_once_a_step(of_ranks: list[tuple]) -> None:
         assert averaged == len(modules)
 
 
-@pytest.mark.parametrize("number", range(len(ACROSS)), ids=[str(shard) for shard in ACROSS])
+@pytest.mark.parametrize("number", range(4), ids=[*map(str, ACROSS), "fully_shard"])
 def test_the_global_loss_has_the_gradients_of_one_process(
     of_ranks: list[tuple], number: int
 ) -> None:
-    """Encoders under DistributedDataParallel, loss under AcrossRanks: nothing is scaled by 1 / ranks."""
+    """Encoders under DDP or FSDP, loss under AcrossRanks: nothing is scaled by 1 / ranks."""
     modules, loss = two_towers(), InfoNCELoss(learnable_temperature=True).double()
     ids = torch.arange(16) % 7
     embeddings = [m(x) for m, x in zip(modules, sides(16, 16), strict=True)]

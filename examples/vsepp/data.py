@@ -1,15 +1,15 @@
-"""From a folder to batches: which reader reads what, and how pairs are drawn."""
+"""From a folder to pairs: which reader reads what, and how a batch of pairs is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from vsepp.annotations import Annotated, joined, read_coco_ids, read_karpathy
 from vsepp.images import Photographs, View
@@ -142,50 +142,6 @@ def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(
         list(words), batch_first=True, padding_value=PAD
     ), lengths
-
-
-class ShuffledBatches(Sampler[list[int]]):
-    """Batches of an order that (seed, epoch) fixes, from any position on; of several processes,
-    this one's part of each. The last batch may be short, and a part of it empty.
-    """
-
-    def __init__(
-        self, pairs: Pairs, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
-        self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
-        self.rank, self.ranks, self.done = rank, ranks, 0
-
-    def start(self, epoch: int, done: int = 0) -> None:
-        """Go to an epoch, of which ``done`` batches have been trained on."""
-        self.pairs.epoch, self.done = epoch, done
-
-    def __len__(self) -> int:
-        return -(-len(self.pairs) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(view_seed(self.seed, self.pairs.epoch, 0))
-        order = torch.randperm(len(self.pairs), generator=generator).tolist()
-        for start in range(self.done * self.batch_size, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            first, last = (len(batch) * one // self.ranks for one in (self.rank, self.rank + 1))
-            yield batch[first:last]
-
-
-def training_loader(batches: ShuffledBatches, workers: int) -> DataLoader[Batch]:
-    """Batches for training; its own generator keeps worker start-up out of torch's."""
-    return DataLoader(
-        batches.pairs,
-        batch_sampler=batches,
-        collate_fn=as_it_is,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(batches.seed),
-    )
-
-
-def as_it_is(batch: Batch) -> Batch:
-    """``__getitems__`` has already made the batch."""
-    return batch
 
 
 def vocabulary_of(data: Data, splits: Splits) -> Vocabulary:

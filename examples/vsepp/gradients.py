@@ -5,26 +5,26 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hardneg import GradCache
 from vsepp.data import Batch
-from vsepp.reach import InBatch, InBatchAndQueue
+from vsepp.reach import build_objective
+from vsepp.settings import Settings
 
 
 class Gradients:
-    """Forward, loss and backward of a batch. ``chunk`` pairs are encoded at a time; 0: all."""
+    """Forward, loss and backward of a batch, in the reach and the chunks that the settings ask for."""
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: nn.Module,
-        objective: InBatch | InBatchAndQueue,
-        chunk: int,
-    ) -> None:
+    def __init__(self, accelerator: Accelerator, model: nn.Module, settings: Settings) -> None:
         self.accelerator, self.model = accelerator, model
-        self.objective, self.chunk = objective, chunk
+        self.chunk, ranks = settings.schedule.chunk, accelerator.num_processes
+        self.objective = build_objective(settings.loss, settings.model.embed_dim, ranks)
+        self.objective.to(accelerator.device)
+        if settings.loss.queue:
+            accelerator.register_for_checkpointing(self.objective)
 
     def __call__(self, batch: Batch, negatives: Any) -> Tensor:
         """The loss, detached."""
@@ -44,3 +44,10 @@ class Gradients:
         value = self.objective(images, captions, ids, negatives)
         self.objective.remember(images, captions, ids)
         return value
+
+    def of_all(self, *counts: int) -> list[int]:
+        """Counts of this process, summed over all."""
+        if self.accelerator.num_processes == 1:
+            return list(counts)
+        here = torch.tensor(counts, device=self.accelerator.device)
+        return self.accelerator.reduce(here, "sum").tolist()

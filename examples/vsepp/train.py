@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import set_seed
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from vsepp.batches import ShuffledBatches, training_loader
 from vsepp.checkpoints import (
     Progress,
     load_model,
@@ -32,14 +31,7 @@ from vsepp.checkpoints import (
     save_model,
     save_state,
 )
-from vsepp.data import (
-    Batch,
-    Pairs,
-    ShuffledBatches,
-    read_splits,
-    training_loader,
-    vocabulary_of,
-)
+from vsepp.data import Batch, Pairs, read_splits, vocabulary_of
 from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.gallery import write_gallery
@@ -47,7 +39,6 @@ from vsepp.gradients import Gradients
 from vsepp.images import Features
 from vsepp.model import build_model
 from vsepp.objective import CollapseWatch, negatives_by_step, warmup_steps
-from vsepp.reach import build_objective
 from vsepp.retrieval import line, record, retrieve
 from vsepp.run_folder import prepare_folder
 from vsepp.settings import Options, Settings
@@ -101,31 +92,16 @@ class Trainer:
         optimiser = torch.optim.Adam(trained, settings.schedule.learning_rate, fused=True)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.plain = self.accelerator.unwrap_model(self.model)
-        self.loader = self.build_loader()
-        self.negatives = negatives_by_step(settings.loss, len(self.loader))
-        self.ranks = self.accelerator.num_processes
-        self.objective = build_objective(settings.loss, settings.model.embed_dim, self.ranks)
-        self.objective.to(self.accelerator.device)
-        if settings.loss.queue:
-            self.accelerator.register_for_checkpointing(self.objective)
-        self.gradients = Gradients(
-            self.accelerator, self.model, self.objective, settings.schedule.chunk
-        )
-        if self.accelerator.process_index:
-            # Other words are hidden in every process; the weights are the first one's in all.
-            torch.manual_seed(settings.schedule.seed + self.accelerator.process_index)
-
-    def build_loader(self) -> DataLoader[Batch]:
-        """This process's part of every batch, on its device. accelerate would share out whole
-        batches, and repeat some to make them even.
-        """
-        schedule, ours = self.settings.schedule, self.accelerator
+        schedule, rank = settings.schedule, self.accelerator.process_index
         pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
-        share = (ours.process_index, ours.num_processes)
-        self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *share)
-        loader = training_loader(self.batches, self.options.workers)
-        placed = {"num_processes": 1, "process_index": 0, "put_on_device": True}
-        return prepare_data_loader(loader, ours.device, **placed)
+        part = (rank, self.accelerator.num_processes)
+        self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *part)
+        self.loader = training_loader(self.batches, self.options.workers, self.accelerator)
+        self.negatives = negatives_by_step(settings.loss, len(self.loader))
+        self.gradients = Gradients(self.accelerator, self.model, settings)
+        if rank:
+            # Each process hides words of its own; the weights are the first one's in all.
+            torch.manual_seed(schedule.seed + rank)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, then read the test split once with the best model."""
@@ -195,24 +171,17 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, update."""
-        pairs, skipped = self.of_all(len(batch.lengths), batch.skipped)
+        pairs, skipped = self.gradients.of_all(len(batch.lengths), batch.skipped)
         self.progress.skipped += skipped
         if pairs == 0:
             return
-        queued = self.objective.queued
+        queued = self.gradients.objective.queued
         loss = self.gradients(batch, self.negatives(self.progress.step))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.schedule.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
         seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
         self.recent.append(Seen(loss, seen, queued))
-
-    def of_all(self, *counts: int) -> list[int]:
-        """Counts of this process, summed over all."""
-        if self.ranks == 1:
-            return list(counts)
-        here = torch.tensor(counts, device=self.accelerator.device)
-        return self.accelerator.reduce(here, "sum").tolist()
 
     def look(self) -> None:
         """Read the losses since the last look (reading each at once would hold up a GPU)."""

@@ -52,9 +52,9 @@ class AcrossRanks(nn.Module):
     Args:
         loss: any loss module of this library. Its parameters are shared with this module.
         group: the process group; None for all processes.
-        ring: keep no more than two shards of candidates at once, passing them from rank to rank, where
-            all of them do not fit: sends the candidates twice as often in training, and has no
-            batch-all and no per-pair ceilings.
+        ring: pass the candidates from rank to rank instead of gathering them, where all of them do not fit:
+            no more than three ranks' at once, sent about twice as often in training; no batch-all, and
+            no ceilings for each (anchor, positive) pair.
 
     Raises:
         RuntimeError: when called without a process group.

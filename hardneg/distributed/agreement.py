@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardneg.checks import FLOATING, check_embeddings, check_ids, check_type
+from hardneg.checks import FLOATING, check_embeddings, check_ids, check_mask, check_type
 from hardneg.distributed.ranks import Ranks
 
 __all__ = ["Given", "agree"]
@@ -63,6 +63,13 @@ class Given:
                 check_ids(IDS[name], self.ids[IDS[name]], len(x), x.device)
         for name, mask in self.masks.items():
             check_type(name, mask, Tensor)
+            if mask.dim() != 2:
+                raise ValueError(
+                    f"{name} has shape {tuple(mask.shape)}: expected this rank's rows by the candidates of "
+                    "all ranks"
+                )
+            device = next(iter(self.embeddings.values())).device
+            check_mask(name, mask, (mask.shape[0], mask.shape[1]), device)
 
     def facts(self) -> dict[str, int]:
         """What the others need to know, the same names on every rank that calls the same loss."""
@@ -73,8 +80,7 @@ class Given:
             facts[f"dtype of {name}"] = FLOATING.index(x.dtype)
             facts[f"gradient of {name}"] = int(x.requires_grad and torch.is_grad_enabled())
         for name, mask in self.masks.items():
-            shape = tuple(mask.shape) if mask.dim() == 2 else (-1, -1)
-            facts[f"rows of {name}"], facts[f"columns of {name}"] = shape
+            facts[f"rows of {name}"], facts[f"columns of {name}"] = mask.shape
         return facts
 
 

@@ -18,7 +18,7 @@ class Ranks:
     Attributes:
         group: as ``torch.distributed`` knows it; None for all processes.
         rank, size: this process's number in the group, and how many there are.
-        device: where the backend wants its tensors.
+        device: where the backend takes tensors that are not the caller's.
     """
 
     group: dist.ProcessGroup | None
@@ -91,6 +91,6 @@ def resolve_ranks(group: dist.ProcessGroup | None) -> Ranks:
         raise RuntimeError(
             f"process {dist.get_rank()} is not in the group of this AcrossRanks: call it in its members only"
         )
-    kind = "cuda" if "nccl" in dist.get_backend(group) else "cpu"
-    device = torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else "cpu"
-    return Ranks(group, rank, size, torch.device(device))
+    on_cpu = dist.get_backend(group) in ("gloo", "mpi") or not torch.cuda.is_available()
+    device = torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+    return Ranks(group, rank, size, device)

@@ -99,6 +99,11 @@ def wrong_mask(rank: int) -> Any:
     return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
 
 
+def mask_of_numbers(rank: int) -> Any:
+    ignore = torch.zeros(3, 6, dtype=torch.bool if rank else torch.float32)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
+
+
 def no_partner(rank: int) -> Any:
     """Together there are enough candidates, but not on rank 1."""
     return AcrossRanks(hardneg.ContrastiveLoss())(X, X[: 3 - rank] if rank else X.repeat(2, 1))
@@ -134,6 +139,7 @@ MISTAKES: list[tuple[Callable[[int], Any], str]] = [
     (wrong_input, "shape|rank 0 was given wrong input"),
     (wrong_ids, "one id a row|rank 1 was given wrong input"),
     (wrong_mask, r"ignore has shape \(3, 3\) on rank 1: expected \(3, 6\), that rank's rows"),
+    (mask_of_numbers, "expected a bool tensor|rank 0 was given wrong input"),
     (no_partner, "rank 1 has 3 queries but 2 candidates"),
     (not_in_a_ring, "ring=True. has no batch-all"),
     (pair_ceilings_not_in_a_ring, "ring=True. has no ceiling for each"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from process_groups import ProcessGroups
 from shards import SIZES, labelled_batch, numbers, paired_batch
 from torch import Tensor, nn
@@ -199,6 +200,28 @@ def compiled(rank: int, size: int) -> list[float]:
 
 def test_compiled_steps(groups: ProcessGroups) -> None:
     assert all(size[0] > 0 for size in groups(2)(compiled))
+
+
+def some_of_the_ranks(rank: int, size: int, ring: bool) -> str:
+    """A group of the last ranks: they compare among themselves, the first is told that it is outside."""
+    group = dist.new_group(list(range(1, size)))
+    batch = paired_batch(size)
+    across = AcrossRanks(hardneg.ContrastiveLoss(), group=group, ring=ring)
+    if rank == 0:
+        with pytest.raises(RuntimeError, match="not in the group"):
+            across(**batch.shards[0])
+        return "outside"
+    whole = {n: torch.cat([s[n] for s in batch.shards[1:]]) for n in batch.shards[0]}
+    leaves = {n: x.clone().requires_grad_() for n, x in batch.shards[rank].items()}
+    value = across(**leaves)
+    value.backward()
+    torch.testing.assert_close(value, hardneg.ContrastiveLoss()(**whole), rtol=1e-9, atol=1e-9)
+    return "inside"
+
+
+@RING
+def test_a_group_of_some_ranks(groups: ProcessGroups, ring: bool) -> None:
+    assert groups(3)(some_of_the_ranks, ring) == ["outside", "inside", "inside"]
 
 
 def without_gradients(rank: int, size: int, ring: bool) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsepp.data import Pairs, ShuffledBatches, read_splits, view_seed
+from vsepp.batches import ShuffledBatches
+from vsepp.data import Pairs, read_splits, view_seed
 from vsepp.evaluate import embed
 from vsepp.model import build_model
 from vsepp.settings import Data, Model

@@ -17,8 +17,9 @@ import torch
 from hardneg import All
 from test_vsepp_resume import assert_same, environment, only_run
 from tiny_data import write_precomp
+from vsepp.batches import ShuffledBatches
 from vsepp.commands import main
-from vsepp.data import Pairs, ShuffledBatches, read_splits
+from vsepp.data import Pairs, read_splits
 from vsepp.model import build_model
 from vsepp.reach import build_objective
 from vsepp.settings import Data, Loss, Model
