@@ -131,7 +131,9 @@ def report(found: list[Fact]) -> int:
     faulty = [fact for fact in found if fact.faults()]
     for fact in faulty:
         s = fact.sample
-        where = f"{fact.kernel} for sm_{fact.capability} ({s.operator}, {s.arithmetic}, {s.similarity})"
+        where = (
+            f"{fact.kernel} for sm_{fact.capability} ({s.operator}, {s.arithmetic}, {s.similarity})"
+        )
         print(f"{where}: {', '.join(fact.faults())}")
     print(f"{len(found)} kernels compiled, {len(faulty)} with faults")
     return len(faulty)

@@ -144,4 +144,3 @@ def samples(operators: tuple[str, ...], similarities: tuple[str, ...]) -> Iterat
                 if operator.endswith("distance-weighted") and similarity != "cosine":
                     continue
                 yield Sample(operator, arithmetic, similarity)
-

@@ -38,7 +38,9 @@ OF_LABELS: dict[str, Callable[[str], Loss]] = {
 LOSSES = OF_PAIRS | OF_LABELS
 
 
-def drawn(name: str, shape: tuple[int, int], dtype: torch.dtype, device: str, seed: int = 0) -> Inputs:
+def drawn(
+    name: str, shape: tuple[int, int], dtype: torch.dtype, device: str, seed: int = 0
+) -> Inputs:
     """Two sets of embeddings, or one with four samples a label."""
     generator = torch.Generator().manual_seed(seed)
     draw = torch.rand if name.startswith("order") else torch.randn
