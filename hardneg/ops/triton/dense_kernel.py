@@ -46,7 +46,7 @@ def dense_kernel(
     weights, weights_stride, gain, row_pulls, row_width, column_pulls, column_width,
     SOURCE: tl.constexpr, SIMILARITY: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr, AMONG: tl.constexpr, PAIRED: tl.constexpr, SAME_SET: tl.constexpr,
-    REDUCTION: tl.constexpr, FORM: tl.constexpr,
+    REDUCTION: tl.constexpr, FORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Report what a tile's terms add up to, and with ``weights`` write d(total)/d(score) into their panel."""
@@ -56,11 +56,22 @@ def dense_kernel(
     rows = row_start + row_block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     columns = column_start + column_block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     # fmt: off
-    scores = score_tile(
-        queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
-        panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
-        SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
-    )
+    needed = 1
+    if AMONG == "positives":  # most tiles have none
+        taken = admitted(
+            rows, columns, row_stop, column_stop, row_ids, column_ids,
+            positives, positives_row_stride, positives_column_stride,
+            ignore, ignore_row_stride, ignore_column_stride,
+            row_offset, column_offset, AMONG, PAIRED, SAME_SET,
+        )
+        needed = tl.max(tl.max(taken.to(tl.int32), 1), 0)
+    scores = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
+    if needed > 0:
+        scores = score_tile(
+            queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
+            panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
+            SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
+        )
     pieces = parts_of(scores, BLOCK_ROWS, BLOCK_COLUMNS)
     for piece in tl.static_range(FOURTH):
         part_block = column_block * FOURTH + piece
@@ -72,20 +83,20 @@ def dense_kernel(
             ignore, ignore_row_stride, ignore_column_stride,
             row_offset, column_offset, AMONG, PAIRED, SAME_SET,
         )
-        share = None if shares is None else shares + tl.program_id(0) * FOURTH + piece
+        part = tl.program_id(0) * FOURTH + piece
         if REDUCTION == "penalty_sum":
             w = penalty_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, share,
+                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
                 rows, row_start, row_stop, row_block, row_blocks,
                 columns, column_start, column_stop, part_block, column_blocks * FOURTH,
-                weights is not None, FORM,
+                weights is not None, FORM, ROWS, COLUMNS,
             )
         else:
             w = exponential_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, share,
+                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
                 rows, row_start, row_stop, row_block, row_blocks,
                 columns, column_start, column_stop, part_block, column_blocks * FOURTH,
-                weights is not None, FORM,
+                weights is not None, FORM, ROWS, COLUMNS,
             )
         if weights is not None:
             store_weights(
