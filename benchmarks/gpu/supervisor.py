@@ -55,8 +55,8 @@ class Supervisor:
     def share(self, left: list[str], budget: Budget) -> None:
         """The jobs of one worker after another, until they are done or time is up."""
         while left and budget.left > 0:
-            process = self.start(left)
-            begun, ended = self.follow(process, budget)
+            with self.start(left) as process:  # which closes its pipes
+                begun, ended = self.follow(process, budget)
             for name in ended:
                 left.remove(name)
             if begun is not None:  # it died, or was stopped, in the middle
