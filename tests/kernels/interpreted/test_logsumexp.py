@@ -17,12 +17,12 @@ ENERGIES = (Linear(), Linear(3.0, 0.2), CircleNegative(0.25, 4.0), CirclePositiv
 AMONG = ("negatives", "positives", "others")
 
 
-def check(one: Case, energy: Energy) -> None:
-    """``logsumexp`` with random choices."""
+def check(one: Case, energy: Energy, **fixed: str) -> None:
+    """``logsumexp`` with random choices but for the ``fixed`` ones."""
     n, m = one.shape
     scale = one.rng.choice([None, torch.tensor(1.5), torch.tensor(-0.7)])
     told = {"among": one.rng.choice(AMONG), "window": one.rng.choice([Window(), one.window()])}
-    told |= one.rng.choice([{}, {}, {"rows": False}, {"columns": False}])
+    told |= one.rng.choice([{}, {}, {"rows": False}, {"columns": False}]) | fixed
     weights = one.draw(n), one.draw(m)
 
     def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
@@ -48,6 +48,13 @@ def test_random_cases(seed: int, energy: Energy) -> None:
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
 def test_every_similarity_in_every_type(similarity: object, dtype: torch.dtype) -> None:
     check(case(21, similarity=similarity, dtype=dtype, shape=(26, 50, 7)), Linear())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_tiles_without_a_positive(dtype: torch.dtype) -> None:
+    """Only tiles on the diagonal have any; the others are not even scored."""
+    one = case(13, similarity=Dot(), dtype=dtype, shape=(39, 70, 16), relation=Relation())
+    check(one, Linear(), among="positives")
 
 
 def test_large_exponents_do_not_overflow() -> None:
