@@ -84,8 +84,10 @@ def main() -> None:
     budget = Budget(given.limit)
     rows = Rows(given.out, gpu_setting())
     supervisor = Supervisor(place, rows.take)
-    share = CHECK_SHARE if measured else 1.0
-    supervisor.run(checks, given.workers, Budget(share * given.limit))
+    until = Budget((CHECK_SHARE if measured else 1.0) * given.limit)
+    large = [name for name in checks if name.startswith("beyond")]  # alone, for their memory
+    supervisor.run([name for name in checks if name not in large], given.workers, until)
+    supervisor.run(large, 1, until)
     supervisor.run(measured, 1, budget)
     print(plot.draw(rows.kept, given.out.with_suffix(".png")))
     print(report.summary(rows.kept))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
 import torch
 
+from benchmarks import formulas
 from benchmarks.cases import OURS, PLAIN
 from benchmarks.core import add_times, at_most, targets
 from benchmarks.gpu.arithmetic import Arithmetic
@@ -54,6 +56,8 @@ def prepared(case: DeviceCase, place: Place) -> tuple[list[Row], list[DeviceRunn
 def measured(case: DeviceCase, place: Place) -> Iterator[Row]:
     """The rows of a case; ours holds the targets."""
     case = case.at(case.small) if place.small else case
+    formulas.own.cache_clear()  # the mask of an earlier case would count as memory of this one
+    gc.collect()
     with Arithmetic(case.dtype, case.products).chosen():
         rows, runners = prepared(case, place)
         interleave(runners, 1 if case.once else 7, CASE_SECONDS)
