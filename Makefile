@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: test test-all lint types demo bench clean
+.PHONY: test test-all lint types demo bench kernels gpu clean
 
 # One thread a worker: two workers with two threads each would fight over two cores.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -28,6 +28,12 @@ demo: $(STAMP)              ## train VSE0 and VSE++ on drawn scenes, end with re
 bench: $(STAMP)             ## time and memory beside the dense formulas and the peers
 	$(BIN)/pip install --quiet -e ".[bench]"
 	$(BIN)/python -m benchmarks.core
+
+kernels: $(STAMP)           ## compile every fused kernel for sm_80 and sm_90 (no GPU needed), write docs/kernels.md's table
+	$(BIN)/python -m benchmarks.kernels --write
+
+gpu: $(STAMP)               ## on a GPU: check every kernel against float64, then measure (8 minutes)
+	$(BIN)/python -m benchmarks.gpu
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

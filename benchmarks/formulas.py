@@ -14,9 +14,9 @@ NEIGHBOURS = 8
 
 
 @lru_cache(maxsize=1)
-def own(n: int) -> Tensor:
+def own(n: int, device: torch.device) -> Tensor:
     """The mask of the diagonal, kept between calls as a careful trainer would."""
-    return torch.eye(n, dtype=torch.bool)
+    return torch.eye(n, dtype=torch.bool, device=device)
 
 
 def cosine(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def cosine(queries: Tensor, candidates: Tensor) -> Tensor:
 def costs(scores: Tensor, margin: float = MARGIN) -> tuple[Tensor, Tensor]:
     """The two hinge matrices of the VSE++ training code."""
     diagonal = scores.diag().view(-1, 1)
-    mask = own(scores.shape[0])
+    mask = own(scores.shape[0], scores.device)
     of_queries = (margin + scores - diagonal.expand_as(scores)).clamp(min=0).masked_fill(mask, 0)
     of_candidates = (
         (margin + scores - diagonal.t().expand_as(scores)).clamp(min=0).masked_fill(mask, 0)
@@ -50,7 +50,7 @@ def nearest(queries: Tensor, candidates: Tensor) -> Tensor:
     """The hinges of the eight hardest negatives."""
     scores = cosine(queries, candidates)
     positives = scores.diag()[:, None]
-    negatives = scores.masked_fill(own(scores.shape[0]), -torch.inf)
+    negatives = scores.masked_fill(own(scores.shape[0], scores.device), -torch.inf)
     loss = torch.zeros(())
     for side in (negatives, negatives.t()):
         top = side.topk(min(NEIGHBOURS, side.shape[1] - 1), 1).values
@@ -62,7 +62,7 @@ def semi_hard(queries: Tensor, candidates: Tensor) -> Tensor:
     """The hardest negative below the positive, else the easiest one (FaceNet's usual code)."""
     scores = cosine(queries, candidates)
     positives = scores.diag()[:, None]
-    mask = own(scores.shape[0])
+    mask = own(scores.shape[0], scores.device)
     loss = torch.zeros(())
     for side in (scores, scores.t()):
         below = side.masked_fill((side >= positives) | mask, -torch.inf).amax(1)
@@ -75,7 +75,7 @@ def semi_hard(queries: Tensor, candidates: Tensor) -> Tensor:
 def info_nce(queries: Tensor, candidates: Tensor) -> Tensor:
     """Cross-entropy both ways over one matrix of logits."""
     logits = cosine(queries, candidates) / TEMPERATURE
-    target = torch.arange(logits.shape[0])
+    target = torch.arange(logits.shape[0], device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
 
 
@@ -99,7 +99,7 @@ def batch_all(embeddings: Tensor, labels: Tensor) -> Tensor:
     """Every triplet of a batch, n x n x n, averaged over those above zero."""
     scores = cosine(embeddings, embeddings)
     same = labels[:, None] == labels
-    pairs = same & ~own(labels.shape[0])
+    pairs = same & ~own(labels.shape[0], labels.device)
     x = (MARGIN - scores[:, :, None] + scores[:, None]).clamp(min=0)
     x = x * (pairs[:, :, None] & ~same[:, None])
     return x.sum() / (x > 0).sum()

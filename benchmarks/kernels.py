@@ -81,12 +81,25 @@ def facts(sample: Sample, capability: int) -> list[Fact]:
 
 
 def of_all(chosen: Iterable[Sample], capabilities: Iterable[int], workers: int) -> list[Fact]:
-    """The same for many, in processes of their own."""
+    """The same for many, in processes of their own; what is wrong is told as it comes."""
     jobs = [(sample, capability) for capability in capabilities for sample in chosen]
     context = multiprocessing.get_context("spawn")
+    found: dict[Fact, None] = {}
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        lists = pool.map(facts, *zip(*jobs, strict=True), chunksize=4)
-        return list(dict.fromkeys(fact for each in lists for fact in each))
+        for done, some in enumerate(pool.map(facts, *zip(*jobs, strict=True)), 1):
+            for fact in some:
+                if fact not in found and fact.faults():
+                    print(described(fact), file=sys.stderr, flush=True)
+                found[fact] = None
+            print(f"{done} of {len(jobs)} compiled", file=sys.stderr, flush=True)
+    return list(found)
+
+
+def described(fact: Fact) -> str:
+    """A kernel and what is wrong with it."""
+    s = fact.sample
+    where = f"{fact.kernel} for sm_{fact.capability} ({s.operator}, {s.arithmetic}, {s.similarity})"
+    return f"{where}: {', '.join(fact.faults())}"
 
 
 def table(found: list[Fact]) -> str:
@@ -127,14 +140,10 @@ def line(group: list[Fact]) -> str:
 
 
 def report(found: list[Fact]) -> int:
-    """Print what is wrong; how many variants that is."""
-    faulty = [fact for fact in found if fact.faults()]
-    for fact in faulty:
-        s = fact.sample
-        where = f"{fact.kernel} for sm_{fact.capability} ({s.operator}, {s.arithmetic}, {s.similarity})"
-        print(f"{where}: {', '.join(fact.faults())}")
-    print(f"{len(found)} kernels compiled, {len(faulty)} with faults")
-    return len(faulty)
+    """Say how many variants there are, and how many of them have faults."""
+    faulty = sum(bool(fact.faults()) for fact in found)
+    print(f"{len(found)} kernels compiled, {faulty} with faults")
+    return faulty
 
 
 def write(file: Path, block: str) -> None:
@@ -157,7 +166,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Compile, print what is wrong, write the table; exit status 1 where something is."""
+    """Compile, tell what is wrong, write the table; exit status 1 where something is."""
     given = arguments()
     operators = tuple(given.only or (BRIEF if given.brief else OPERATORS))
     similarities = ("cosine",) if given.brief else tuple(BY_NAME)

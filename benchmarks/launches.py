@@ -137,11 +137,17 @@ BRIEF = (
 
 
 def samples(operators: tuple[str, ...], similarities: tuple[str, ...]) -> Iterator[Sample]:
-    """Every operator in every format under every similarity; distance weighting knows no dot products."""
+    """Every operator in every format under cosine; the other similarities differ by what follows the product.
+
+    So for them one operator of each kernel and three formats stand for all.
+    """
     for operator in operators:
         for arithmetic in FORMATS:
-            for similarity in similarities:
-                if operator.endswith("distance-weighted") and similarity != "cosine":
-                    continue
-                yield Sample(operator, arithmetic, similarity)
-
+            yield Sample(operator, arithmetic, "cosine")
+    for similarity in similarities:
+        if similarity == "cosine":
+            continue
+        for operator in operators:
+            if operator in BRIEF:
+                for arithmetic in ("float32 ieee", "float32 tf32x3", "bfloat16"):
+                    yield Sample(operator, arithmetic, similarity)

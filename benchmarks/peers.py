@@ -38,9 +38,9 @@ def metric_learning_hardest() -> Step:
     )
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
-        labels = torch.arange(len(queries))
+        labels = torch.arange(len(queries), device=queries.device)
         others = labels.clone()
-        total = torch.zeros(())
+        total = torch.zeros((), device=queries.device)
         for anchors, reference in ((queries, candidates), (candidates, queries)):
             triplets = miner(anchors, labels, reference, others)
             total = total + loss(anchors, labels, triplets, reference, others)
@@ -58,7 +58,8 @@ def open_clip() -> Step:
     loss = ClipLoss()
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
-        return loss(F.normalize(queries), F.normalize(candidates), torch.tensor(1 / TEMPERATURE))
+        scale = torch.tensor(1 / TEMPERATURE, device=queries.device)
+        return loss(F.normalize(queries), F.normalize(candidates), scale)
 
     return step
 
@@ -68,7 +69,7 @@ def sentence_transformers() -> Step:
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
         scores = cosine(queries, candidates) / TEMPERATURE
-        return F.cross_entropy(scores, torch.arange(len(scores)))
+        return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
     return step
 
@@ -82,9 +83,25 @@ def linear_cross_entropy() -> Step:
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
         a, b = F.normalize(queries), F.normalize(candidates)
-        target = torch.arange(len(a))
+        target = torch.arange(len(a), device=a.device)
         there = entropy(a / TEMPERATURE, b, target, options=options())
         back = entropy(b / TEMPERATURE, a, target, options=options())
         return (there + back) / 2
+
+    return step
+
+
+def inf_cl() -> Step:
+    """Inf-CL's fused log-sum-exp (a GPU only), once a direction; it takes normalised features."""
+    try:
+        from inf_cl import cal_flash_loss
+    except ImportError as missing:
+        raise Missing("inf-cl is not installed") from missing
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        a, b = F.normalize(queries), F.normalize(candidates)
+        scale = torch.tensor(1 / TEMPERATURE, device=a.device)
+        there, back = cal_flash_loss(a, b, scale=scale), cal_flash_loss(b, a, scale=scale)
+        return (there.mean() + back.mean()) / 2
 
     return step

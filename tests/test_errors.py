@@ -516,15 +516,6 @@ def test_classes_in_place_of_objects() -> None:
         says(message, "similarity is", repr(bad), "callable", "squared_euclidean")
 
 
-@one_of_each
-def test_the_kernels_that_are_not_here(which: Case) -> None:
-    given = (X, Y) if which.kind == "paired" else (X, None, IDS)
-    message = raised(ValueError, lambda: which(*given, backend="triton"))
-    says(message, '"triton" is not available', "no fused kernels", '"tiled"')
-    message = raised(ValueError, lambda: hardneg.ContrastiveLoss(backend="triton"))
-    says(message, '"triton" is not available')
-
-
 # Combinations
 
 

@@ -132,4 +132,3 @@ def judged(what: str, found: Tensor, eager: Tensor, exact: Tensor, dtype: torch.
         rounding += torch.finfo(dtype).eps * largest + torch.finfo(dtype).tiny
     plain = distance(eager, exact)
     return Verdict(what, distance(found, exact), plain, 2 * plain + rounding)
-

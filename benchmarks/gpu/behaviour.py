@@ -56,7 +56,9 @@ def compiled(place: Place, name: str) -> Iterator[Verdict]:
     loss = LOSSES[name](place.backend)
     inputs = drawn(name, shape(place), torch.bfloat16, place.device)
     torch._dynamo.reset()
-    fast = torch.compile(loss, fullgraph=True, backend="inductor" if place.device == "cuda" else "eager")
+    fast = torch.compile(
+        loss, fullgraph=True, backend="inductor" if place.device == "cuda" else "eager"
+    )
     yield closely("torch.compile(fullgraph=True)", step(fast, inputs), step(loss, inputs))
 
 
@@ -115,9 +117,7 @@ class Calls(TorchDispatchMode):
         super().__init__()
         self.first: dict[str, tuple[Any, tuple[Any, ...]]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "hardneg" and func._opname not in self.first:
             kept = tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in args)
             self.first[func._opname] = func, kept
@@ -140,7 +140,10 @@ CHECKS: dict[str, tuple[Check, tuple[str, ...]]] = {
     "deterministic": (deterministic, tuple(LOSSES)),
     "autocast": (autocast, ("hardest", "8 hardest", "all (hinge)", "InfoNCE", "SupCon")),
     "opcheck": (opchecked, ("hardest", "8 hardest", "all (hinge)", "InfoNCE", "multi-similarity")),
-    "graph": (captured, ("hardest", "8 hardest", "semi-hard", "all (hinge)", "InfoNCE", "sigmoid", "SupCon")),
+    "graph": (
+        captured,
+        ("hardest", "8 hardest", "semi-hard", "all (hinge)", "InfoNCE", "sigmoid", "SupCon"),
+    ),
     "compile": (compiled, ("hardest", "8 hardest", "all (hinge)", "InfoNCE", "SupCon")),
 }
 """What is checked, and for which losses: ``compile`` and ``graph`` take seconds each."""

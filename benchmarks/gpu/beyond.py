@@ -88,7 +88,11 @@ def summed(place: Place, x: Comparison) -> Iterator[Verdict]:
     right = torch.autograd.grad(exact.value, part.queries)[0]
     yield judged("gradient of queries", gradient, right.bfloat16(), right, torch.bfloat16)
     yield judged(
-        "highest arguments", mine.row_maxima[rows], exact.row_maxima.float(), exact.row_maxima, torch.float32
+        "highest arguments",
+        mine.row_maxima[rows],
+        exact.row_maxima.float(),
+        exact.row_maxima,
+        torch.float32,
     )
     del mine, gradient
     for side, y in (("rows", x), ("columns", x.swapped())):
@@ -99,7 +103,9 @@ def summed(place: Place, x: Comparison) -> Iterator[Verdict]:
         yield judged(f"logsumexp of {side}", both[rows], want.float(), want, torch.float32)
 
 
-CHECKS: dict[str, tuple[Callable[[Place], Comparison], Callable[[Place, Comparison], Iterator[Verdict]]]] = {
+CHECKS: dict[
+    str, tuple[Callable[[Place], Comparison], Callable[[Place, Comparison], Iterator[Verdict]]]
+] = {
     "select, 2.8e9 scores": (many_scores, selected),
     "sums, 2.8e9 scores": (many_scores, summed),
     "select, 2.3e9 numbers": (many_numbers, selected),

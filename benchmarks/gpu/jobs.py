@@ -41,7 +41,9 @@ def rows(found: Iterator[Verdict]) -> Iterator[Row]:
         yield verdict.row()
 
 
-def many(check: Callable[[str, Problem], Iterator[Verdict]], names: list[str], problem: Problem) -> Iterator[Row]:
+def many(
+    check: Callable[[str, Problem], Iterator[Verdict]], names: list[str], problem: Problem
+) -> Iterator[Row]:
     """A check of several reductions on one problem; each verdict says which."""
     for name in names:
         for verdict in check(name, problem):
@@ -51,7 +53,9 @@ def many(check: Callable[[str, Problem], Iterator[Verdict]], names: list[str], p
 def suited(problem: Problem) -> list[str]:
     """The selections that the problem's similarity knows."""
     names = list(selections.SELECTIONS)
-    return names if problem.similarity == "cosine" else [n for n in names if n != "distance-weighted"]
+    return (
+        names if problem.similarity == "cosine" else [n for n in names if n != "distance-weighted"]
+    )
 
 
 def correctness(place: Place) -> Iterator[Job]:
@@ -70,9 +74,7 @@ def correctness(place: Place) -> Iterator[Job]:
 def behaviours(place: Place) -> Iterator[Job]:
     """What losses do beside being right, and sizes beyond 2^31."""
     for name, (make, check) in beyond.CHECKS.items():
-        yield Job(
-            f"beyond: {name}", lambda make=make, check=check: rows(check(place, make(place)))
-        )
+        yield Job(f"beyond: {name}", lambda make=make, check=check: rows(check(place, make(place))))
     for kind, (check_loss, losses) in behaviour.CHECKS.items():
         for loss in losses:
             yield Job(

@@ -38,11 +38,14 @@ OF_LABELS: dict[str, Callable[[str], Loss]] = {
 LOSSES = OF_PAIRS | OF_LABELS
 
 
-def drawn(name: str, shape: tuple[int, int], dtype: torch.dtype, device: str, seed: int = 0) -> Inputs:
+def drawn(
+    name: str, shape: tuple[int, int], dtype: torch.dtype, device: str, seed: int = 0
+) -> Inputs:
     """Two sets of embeddings, or one with four samples a label."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     draw = torch.rand if name.startswith("order") else torch.randn
-    x, y = (draw(*shape, generator=generator).to(device, dtype).requires_grad_() for _ in range(2))
+    told = {"generator": generator, "device": device, "dtype": dtype}
+    x, y = (draw(*shape, **told).requires_grad_() for _ in range(2))
     if name in OF_LABELS:
         return x, torch.arange(shape[0], device=device) // 4
     return x, y

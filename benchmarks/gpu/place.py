@@ -45,7 +45,9 @@ class Place:
 def without_gpu() -> str:
     """Why nothing can be measured here; empty: it can."""
     if not torch.cuda.is_available():
-        return f"no CUDA device: torch {torch.__version__} finds none, so there is nothing to measure"
+        return (
+            f"no CUDA device: torch {torch.__version__} finds none, so there is nothing to measure"
+        )
     if torch.cuda.get_device_capability() < (8, 0):
         name, found = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
         return f"{name} has compute capability {found}: the kernels need 8.0 (Ampere) or higher"

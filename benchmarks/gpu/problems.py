@@ -113,7 +113,8 @@ class Problem:
     @cached_property
     def band(self) -> float:
         """Scores closer than this may change places: twice plain PyTorch's error, and rounding."""
-        eager = reference.scores(self.eagerly(torch.float32)).detach().double()
+        with self.arithmetic.chosen():
+            eager = reference.scores(self.eagerly(torch.float32)).detach().double()
         error = float((eager - self.exact_scores).abs().max())
         size = float(self.exact_scores.abs().max())
         return 2 * error + 16 * torch.finfo(torch.float32).eps * (1 + size)

@@ -42,13 +42,22 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     exact = problem.exactly()
     sides = (
         ("rows", exact, found.rows, found.hardest_rows, ROW_SALT, window),
-        ("columns", exact.swapped(), found.columns, found.hardest_columns, COLUMN_SALT, turned(window)),
+        (
+            "columns",
+            exact.swapped(),
+            found.columns,
+            found.hardest_columns,
+            COLUMN_SALT,
+            turned(window),
+        ),
     )
     for side, comparison, chosen, hardest, salt, bounds in sides:
         yield shortfall(side, chosen, comparison, selection, bounds, salt, problem.band)
         if not windowed:
             best = Selection("highest", 1)
-            yield shortfall(f"hardest of {side}", hardest, comparison, best, Window(), salt, problem.band)
+            yield shortfall(
+                f"hardest of {side}", hardest, comparison, best, Window(), salt, problem.band
+            )
 
 
 def turned(window: Window) -> Window:
@@ -75,9 +84,7 @@ def shortfall(
     seed = torch.tensor(SEED, device=s.device)
     numbers = [torch.arange(k, device=s.device) for k in (n, m)]
     keys = ranking_keys(s, selection, comparison.similarity, seed, *numbers, salt)
-    right = reference.select_rows(
-        s, taken, keys, selection, window.row_floor, window.row_ceiling
-    )
+    right = reference.select_rows(s, taken, keys, selection, window.row_floor, window.row_ceiling)
     valid = right >= 0
     of = chosen.clamp(min=0)
     distinct = torch.where(valid, chosen, -1 - torch.arange(chosen.shape[1], device=s.device))
@@ -114,7 +121,9 @@ def ties(place: Place, arithmetic: Arithmetic) -> Iterator[Verdict]:
     n, m, d = (37, 70, 8) if place.small else (700, 1500, 32)
     generator = torch.Generator().manual_seed(3)
     q, c = (torch.randint(-1, 2, (k, d), generator=generator).to(place.device) for k in (n, m))
-    relation = Relation(torch.arange(n, device=q.device) // 2, torch.arange(m, device=q.device) // 2)
+    relation = Relation(
+        torch.arange(n, device=q.device) // 2, torch.arange(m, device=q.device) // 2
+    )
     for code in ("dot", "order"):
         exact = Comparison(q.double(), c.double(), BY_CODE[code], relation)
         mine = replace(exact, queries=q.to(arithmetic.dtype), candidates=c.to(arithmetic.dtype))

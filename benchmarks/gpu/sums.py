@@ -74,7 +74,13 @@ def weighted(rows: Tensor, columns: Tensor, a: Anchors) -> Tensor:
 
 
 def penalty_sum(
-    penalty: Penalty, among: str, sign: float, windowed: bool, by: Executor, x: Comparison, a: Anchors
+    penalty: Penalty,
+    among: str,
+    sign: float,
+    windowed: bool,
+    by: Executor,
+    x: Comparison,
+    a: Anchors,
 ) -> tuple[dict[str, Tensor], Tensor]:
     found = by.penalty_sum(
         x,
@@ -187,7 +193,11 @@ def size_of_sum(reduction: Reduction, problem: Problem, a: Anchors) -> float:
         return 0.0
     total.backward()
     slopes = watched.scores.grad
-    return 0.0 if slopes is None else float((slopes * watched.scores).detach().abs().sum() / float(a.scale.detach()))
+    return (
+        0.0
+        if slopes is None
+        else float((slopes * watched.scores).detach().abs().sum() / float(a.scale.detach()))
+    )
 
 
 def outcome(
@@ -208,7 +218,9 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
         plain = outcome(
             reduction, Dense(), problem.eagerly(torch.float32), anchors.copied(torch.float32)
         )[0]
-        steep = outcome(reduction, Dense(), problem.eagerly(dtype), anchors.copied(torch.float32))[1]
+        steep = outcome(reduction, Dense(), problem.eagerly(dtype), anchors.copied(torch.float32))[
+            1
+        ]
     exact = outcome(reduction, Dense(), problem.exactly(), anchors.copied(torch.float64))
     for what, found in mine[0].items():
         if "counts" in what:

@@ -84,7 +84,7 @@ def contrastive_loss(
         reduction: ``"mean"`` over the pairs that have a negative, ``"sum"`` (the paper),
             ``"mean_active"`` over the non-zero terms, ``"none"``: (query terms, candidate terms).
         return_stats: also return ``MiningStatistics``.
-        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an executor.
 
     Returns:
         A float32 (float64 for float64 inputs) scalar, or two vectors of n terms for ``"none"``.

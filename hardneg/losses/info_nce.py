@@ -76,7 +76,7 @@ def info_nce_loss(
         directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``.
         reduction: ``"mean"``, ``"sum"``, ``"mean_active"`` (the mean: every term is active), ``"none"``.
         return_stats: also return ``MiningStatistics``.
-        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an executor.
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.

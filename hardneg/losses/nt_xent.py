@@ -53,7 +53,7 @@ def nt_xent_loss(
         temperature, margin, negatives, similarity, reduction: as in ``info_nce_loss``.
         positive_mask, ignore, same_set, directions: as in ``triplet_loss``.
         return_stats: also return ``MiningStatistics``.
-        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an executor.
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.

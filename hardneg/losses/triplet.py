@@ -91,7 +91,7 @@ def triplet_loss(
         reduction: ``"mean"`` over (anchor, positive) pairs with a negative, ``"sum"``, ``"mean_active"``
             over non-zero triplets, ``"none"``: (terms by anchor and positive, those of the other direction).
         return_stats: also return ``MiningStatistics``.
-        backend: ``"auto"``, ``"dense"``, ``"tiled"`` or an executor.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an executor.
 
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.

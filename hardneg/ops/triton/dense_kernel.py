@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from hardneg.ops.triton.admission import admitted
-from hardneg.ops.triton.best import block_of
+from hardneg.ops.triton.blocks import block_of, quarters
 from hardneg.ops.triton.exponential_part import exponential_part
 from hardneg.ops.triton.penalty_part import penalty_part
 from hardneg.ops.triton.scores import score_tile
@@ -18,22 +18,7 @@ PARTS = 4
 """Into how many parts the columns of a tile are taken: what is computed from a whole tile of 128 x 128 would need
 more registers than there are beside the scores themselves."""
 
-FOURTH = tl.constexpr(PARTS)
-
-
-@triton.jit
-def halves(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The left and the right half of a tile, without a move between threads."""
-    return tl.split(tl.permute(tl.reshape(x, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
-
-
-@triton.jit
-def parts_of(x, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Four parts of a tile, from left to right."""
-    left, right = halves(x, ROWS, COLUMNS)
-    first, second = halves(left, ROWS, COLUMNS // 2)
-    third, fourth = halves(right, ROWS, COLUMNS // 2)
-    return first, second, third, fourth
+QUARTERS = tl.constexpr(PARTS)
 
 
 @triton.jit
@@ -46,7 +31,7 @@ def dense_kernel(
     weights, weights_stride, gain, row_pulls, row_width, column_pulls, column_width,
     SOURCE: tl.constexpr, SIMILARITY: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr, AMONG: tl.constexpr, PAIRED: tl.constexpr, SAME_SET: tl.constexpr,
-    REDUCTION: tl.constexpr, FORM: tl.constexpr,
+    REDUCTION: tl.constexpr, FORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Report what a tile's terms add up to, and with ``weights`` write d(total)/d(score) into their panel."""
@@ -56,15 +41,28 @@ def dense_kernel(
     rows = row_start + row_block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     columns = column_start + column_block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
     # fmt: off
-    scores = score_tile(
-        queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
-        panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
-        SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
-    )
-    pieces = parts_of(scores, BLOCK_ROWS, BLOCK_COLUMNS)
-    for piece in tl.static_range(FOURTH):
-        part_block = column_block * FOURTH + piece
-        columns = tl.arange(0, BLOCK_COLUMNS // FOURTH) + part_block * (BLOCK_COLUMNS // FOURTH)
+    needed = 1
+    if AMONG == "positives":  # most tiles have none
+        taken = admitted(
+            rows, columns, row_stop, column_stop, row_ids, column_ids,
+            positives, positives_row_stride, positives_column_stride,
+            ignore, ignore_row_stride, ignore_column_stride,
+            row_offset, column_offset, AMONG, PAIRED, SAME_SET,
+        )
+        needed = tl.max(tl.max(taken.to(tl.int32), 1), 0)
+    scores = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
+    if needed > 0:
+        scores = score_tile(
+            queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
+            panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
+            SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
+        )
+    if SOURCE == "given":  # weights take the scores' place: all threads must have read theirs
+        tl.debug_barrier()
+    pieces = quarters(scores, BLOCK_ROWS, BLOCK_COLUMNS)
+    for piece in tl.static_range(QUARTERS):
+        part_block = column_block * QUARTERS + piece
+        columns = tl.arange(0, BLOCK_COLUMNS // QUARTERS) + part_block * (BLOCK_COLUMNS // QUARTERS)
         columns += column_start
         taken = admitted(
             rows, columns, row_stop, column_stop, row_ids, column_ids,
@@ -72,20 +70,20 @@ def dense_kernel(
             ignore, ignore_row_stride, ignore_column_stride,
             row_offset, column_offset, AMONG, PAIRED, SAME_SET,
         )
-        share = None if shares is None else shares + tl.program_id(0) * FOURTH + piece
+        part = tl.program_id(0) * QUARTERS + piece
         if REDUCTION == "penalty_sum":
             w = penalty_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, share,
+                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
                 rows, row_start, row_stop, row_block, row_blocks,
-                columns, column_start, column_stop, part_block, column_blocks * FOURTH,
-                weights is not None, FORM,
+                columns, column_start, column_stop, part_block, column_blocks * QUARTERS,
+                weights is not None, FORM, ROWS, COLUMNS,
             )
         else:
             w = exponential_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, share,
+                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
                 rows, row_start, row_stop, row_block, row_blocks,
-                columns, column_start, column_stop, part_block, column_blocks * FOURTH,
-                weights is not None, FORM,
+                columns, column_start, column_stop, part_block, column_blocks * QUARTERS,
+                weights is not None, FORM, ROWS, COLUMNS,
             )
         if weights is not None:
             store_weights(

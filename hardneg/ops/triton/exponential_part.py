@@ -40,10 +40,10 @@ def softmax_weights(side, scores, logits, taken, anchors, inside, AXIS: tl.const
 
 @triton.jit
 def exponential_part(
-    scores, taken, row_side, column_side, scale, numbers, share,
+    scores, taken, row_side, column_side, scale, numbers, shares, part,
     rows, row_start, row_stop, row_block, row_blocks,
     columns, column_start, column_stop, column_block, column_blocks,
-    WEIGHTED: tl.constexpr, ENERGY: tl.constexpr,
+    WEIGHTED: tl.constexpr, ENERGY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """``exp(scale * energy(score))`` of both sides; returns d(total)/d(score), 0 where that is not asked for."""
     first, second = numbers
@@ -52,24 +52,24 @@ def exponential_part(
     w = tl.zeros_like(scores)
     # fmt: off
     if not WEIGHTED:
-        if row_side is not None:
+        if ROWS:
             report(
                 row_side, scores, logits, taken, rows, row_start, rows < row_stop,
                 column_block, column_blocks, 1,
             )
-        if column_side is not None:
+        if COLUMNS:
             report(
                 column_side, scores, logits, taken, columns, column_start, columns < column_stop,
                 row_block, row_blocks, 0,
             )
     else:
-        if row_side is not None:
+        if ROWS:
             w += softmax_weights(row_side, scores, logits, taken, rows, rows < row_stop, 1)
-        if column_side is not None:
+        if COLUMNS:
             inside = columns < column_stop
             w += softmax_weights(column_side, scores, logits, taken, columns, inside, 0)
         if scale is not None:
-            tl.store(share, tl.sum(w * energies))
+            tl.store(shares + part, tl.sum(w * energies))
             w *= tl.load(scale)
         w *= energy_slope(scores, first, second, ENERGY)
     # fmt: on

@@ -62,7 +62,8 @@ def logsumexp(
     """See ``reference.logsumexp``."""
     sweep = Sweep.over(comparison, weighted=False)
     bounds = bounds_of(window)
-    sides, told = [], {**told_of(comparison, energy, among, scale), **NO_WEIGHTS}
+    told = {**told_of(comparison, energy, among, scale, rows, columns), **NO_WEIGHTS}
+    sides = []
     for axis, on, name in ((0, rows, "row_side"), (1, columns, "column_side")):
         length = sweep.ready.shape[axis] if on else 0
         results = torch.empty(length, dtype=torch.float32, device=sweep.device)
@@ -90,11 +91,11 @@ def logsumexp_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``tiled.logsumexp.logsumexp_backward``."""
     sweep = Sweep.over(comparison, weighted=True)
-    bounds, told = bounds_of(window), told_of(comparison, energy, among, scale)
+    given = [gradient is not None for gradient in upstream]
+    bounds, told = bounds_of(window), told_of(comparison, energy, among, scale, *given)
     for axis, name in ((0, "row_side"), (1, "column_side")):
-        given = upstream[axis]
-        ends = vector(results[axis]), vector(given), None, 0
-        told[name] = None if given is None else (*bounds[axis], *ends)
+        ends = vector(results[axis]), vector(upstream[axis]), None, 0
+        told[name] = (*bounds[axis], *ends) if given[axis] else None
     gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, energy, scale, upstream))
     slope_of_scale = sweep.zero()
     for panel in sweep.panels():
@@ -108,7 +109,12 @@ def logsumexp_backward(
 
 
 def told_of(
-    comparison: Comparison, energy: Energy, among: Among, scale: Tensor | None
+    comparison: Comparison,
+    energy: Energy,
+    among: Among,
+    scale: Tensor | None,
+    rows: bool,
+    columns: bool,
 ) -> dict[str, Any]:
     """What the kernel is told of the exponents, by the names that it gives it."""
     return {
@@ -117,6 +123,8 @@ def told_of(
         "numbers": tuple(energies.parameters(energy)),
         "REDUCTION": "logsumexp",
         "FORM": energy.code,
+        "ROWS": rows,
+        "COLUMNS": columns,
     }
 
 

@@ -32,6 +32,7 @@ def pair_scores_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates; the scores are computed anew, which one launch does."""
     q, c = with_rows(queries), with_rows(candidates)
+    rows, columns = rows.contiguous(), columns.contiguous()  # a list may be one number, expanded
     scores = listed_scores(similarity, q, c, rows, columns)
     inverse: tuple[Tensor | None, Tensor | None] = (None, None)
     if similarity.code == "cosine":

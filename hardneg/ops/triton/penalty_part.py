@@ -50,22 +50,22 @@ def take_side(
 
 @triton.jit
 def penalty_part(
-    scores, taken, row_side, column_side, scale, numbers, share,
+    scores, taken, row_side, column_side, scale, numbers, shares, part,
     rows, row_start, row_stop, row_block, row_blocks,
     columns, column_start, column_stop, column_block, column_blocks,
-    WEIGHTED: tl.constexpr, PENALTY: tl.constexpr,
+    WEIGHTED: tl.constexpr, PENALTY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """``phi(sign * (scale * score - threshold))`` of both sides; returns d(total)/d(score)."""
     sign, _ = numbers
     logits = scores if scale is None else scores * tl.load(scale)
     w = tl.zeros_like(scores)
     # fmt: off
-    if row_side is not None:
+    if ROWS:
         w += take_side(
             row_side, scores, logits, taken, sign, rows, row_start, rows < row_stop,
             column_block, column_blocks, PENALTY, 1,
         )
-    if column_side is not None:
+    if COLUMNS:
         w += take_side(
             column_side, scores, logits, taken, sign, columns, column_start, columns < column_stop,
             row_block, row_blocks, PENALTY, 0,
@@ -73,6 +73,6 @@ def penalty_part(
     # fmt: on
     w *= sign
     if WEIGHTED and scale is not None:
-        tl.store(share, tl.sum(w * scores))
+        tl.store(shares + part, tl.sum(w * scores))
         w *= tl.load(scale)
     return w

@@ -97,6 +97,8 @@ def penalty_pass(
         "numbers": (sign, 0.0),
         "REDUCTION": "penalty_sum",
         "FORM": penalty.code,
+        "ROWS": sides[0] is not None,
+        "COLUMNS": sides[1] is not None,
     }
     slope_of_scale = walk(sweep, told, sides, gradients)
     sums = summed(sides, comparison.queries.device)

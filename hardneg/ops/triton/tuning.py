@@ -102,8 +102,8 @@ TABLE: dict[Key, Configuration] = {
     ("violations", "rows", "interpreter"): Configuration(64, 1, 32, 1, 1),
     ("rows", "rows", "sm_80"): Configuration(4, 1, 512, 4, 1),
     ("rows", "rows", "sm_90"): Configuration(4, 1, 512, 4, 1),
-    ("segments", "rows", "sm_80"): Configuration(8, 1, 256, 4, 1),
-    ("segments", "rows", "sm_90"): Configuration(8, 1, 256, 4, 1),
+    ("segments", "rows", "sm_80"): Configuration(16, 1, 256, 4, 1),
+    ("segments", "rows", "sm_90"): Configuration(16, 1, 256, 4, 1),
 }
 
 OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(

@@ -19,12 +19,13 @@ PENALTIES = (Hinge(), SquaredHinge(), Logistic(), Identity(), Step())
 AMONG = ("negatives", "positives", "others")
 
 
-def check_sums(one: Case, penalty: Penalty) -> None:
-    """``penalty_sum`` with random choices."""
+def check_sums(one: Case, penalty: Penalty, **fixed: str) -> None:
+    """``penalty_sum`` with random choices but for the ``fixed`` ones."""
     n, m = one.shape
     sides = one.rng.choice([(True, True), (True, True), (True, False), (False, True)])
     scale = one.rng.choice([None, torch.tensor(1.7), torch.tensor(-0.8)])
     told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0])}
+    told |= fixed
     window = one.rng.choice([Window(), one.window()])
     weights = one.draw(n), one.draw(m)
     factor = 1.0 if scale is None else scale
@@ -68,6 +69,15 @@ def test_tensor_core_float32(precision: str) -> None:
         check_sums(case(11, similarity=Cosine(), dtype=torch.float32), Hinge())
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order()], ids=str)
+def test_tiles_without_a_positive(similarity: object) -> None:
+    """Only tiles on the diagonal have any; the others are not even scored."""
+    one = case(
+        13, similarity=similarity, dtype=torch.float32, shape=(39, 70, 16), relation=Relation()
+    )
+    check_sums(one, Logistic(), among="positives")
 
 
 def check_total(one: Case, penalty: Penalty, **told: object) -> None:

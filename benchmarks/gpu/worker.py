@@ -1,0 +1,78 @@
+"""Do jobs by name in this process, a line of JSON for each row: started by ``supervisor``, not by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from benchmarks.gpu.jobs import Job
+from benchmarks.gpu.place import Place
+
+BROKEN = 3
+"""Exit status where the device answers no more: what is left needs a new process."""
+
+
+def every_job(place: Place) -> dict[str, Job]:
+    """Checks and measurements."""
+    from benchmarks.gpu.jobs import checks
+    from benchmarks.gpu.measurements import measurements
+
+    return {**checks(place), **measurements(place)}
+
+
+def say(**line: object) -> None:
+    """One line for the supervisor."""
+    print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+def usable(place: Place) -> bool:
+    """Whether the device still answers: after an illegal access it does not."""
+    try:
+        place.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def work(names: Iterable[str], jobs: Mapping[str, Job], place: Place) -> int:
+    """Do the jobs; returns the exit status."""
+    for name in names:
+        job = jobs[name]
+        say(begin=name, seconds=job.seconds)
+        started = time.perf_counter()
+        try:
+            for row in job.run():
+                say(row={"job": name, "stage": job.stage, **row})
+            place.synchronize()
+        except Exception as error:
+            where = traceback.format_exc().strip().splitlines()[-6:]
+            row = {"error": f"{type(error).__name__}: {error}"[:600], "where": where}
+            say(row={"job": name, "stage": job.stage, **row})
+        say(end=name, took=round(time.perf_counter() - started, 2))
+        if not usable(place):
+            return BROKEN
+        if place.device == "cuda":
+            torch.cuda.empty_cache()
+    return 0
+
+
+def main() -> None:
+    """Read the names of the jobs from standard input, one a line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.worker", description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--backend", default="triton")
+    given = parser.parse_args()
+    place = Place(given.device, given.small, given.backend)
+    names = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    sys.exit(work(names, every_job(place), place))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Every kernel in every format compiles for sm_90 on a CPU: tensor cores, no spills, shared memory that fits."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+from benchmarks.kernels import END, START, Fact, facts, table, write
+from benchmarks.launches import BRIEF, FORMATS, Sample
+from hardneg.ops.triton.tuning import Configuration, using
+
+OTHERS = ("dot", "euclidean", "squared_euclidean", "order")
+
+
+def faulty(found: list[Fact]) -> list[str]:
+    return [f"{fact.kernel}: {', '.join(fact.faults())}" for fact in found if fact.faults()]
+
+
+@pytest.mark.parametrize("arithmetic", FORMATS)
+@pytest.mark.parametrize("operator", BRIEF)
+def test_every_kernel_in_every_format(operator: str, arithmetic: str) -> None:
+    found = facts(Sample(operator, arithmetic, "cosine"), 90)
+    assert len(found) >= 2
+    assert faulty(found) == []
+    own = operator not in ("pair_scores",) and arithmetic != "float32 ieee"
+    assert any(fact.multiplies for fact in found) == own
+
+
+@pytest.mark.parametrize("similarity", OTHERS)
+@pytest.mark.parametrize("operator", ["select, hardest", "penalty_total, hinge"])
+def test_every_similarity(operator: str, similarity: str) -> None:
+    assert faulty(facts(Sample(operator, "bfloat16", similarity), 90)) == []
+
+
+def test_a_tile_too_large_is_found_out() -> None:
+    """The check itself: a tile of 256 x 256 scores on four warps cannot stay in registers."""
+    key = ("best", "product16", "sm_90")
+    with using({key: Configuration(256, 128, 64, 4, 3)}):
+        found = facts(Sample("select, hardest", "bfloat16", "cosine"), 90)
+    assert any("spills" in text for text in faulty(found))
+
+
+def test_products_without_tensor_cores_are_found_out() -> None:
+    fact = facts(Sample("select, hardest", "float32 ieee", "cosine"), 90)
+    given = next(f for f in fact if f.source == "given")
+    assert given.faults() == []
+    as_product = Fact(**{**vars(given), "source": "product"})
+    assert as_product.faults() == ["uses no tensor cores", "does not copy while it multiplies"]
+    too_much = Fact(**{**vars(given), "shared": 228 * 1024})
+    assert too_much.faults() == ["needs 233472 bytes of shared memory"]
+
+
+def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
+    found = facts(Sample("pair_scores", "bfloat16", "cosine"), 90)
+    file = tmp_path / "page.md"
+    file.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    write(file, table(found))
+    text = file.read_text()
+    assert "| pairs | - | bfloat16 | sm_90 |" in text
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")

@@ -1,0 +1,111 @@
+"""``pair_scores`` by the kernels: values and gradients within the error budget, the same bits every time."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from random_comparisons import DTYPES, SIMILARITIES, case
+from torch import Tensor
+
+from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.executor import Executor
+from hardneg.ops.triton.executor import Fused
+from hardneg.similarities import Cosine, Dot, Euclidean
+
+KINDS = list(itertools.product(SIMILARITIES, DTYPES))
+Found = tuple[Tensor, Tensor, Tensor]
+
+
+def run(
+    executor: Executor, comparison: Comparison, rows: Tensor, columns: Tensor, g: Tensor
+) -> Found:
+    """Scores and the gradients of both sides."""
+    q, c = (
+        x.detach().clone().requires_grad_() for x in (comparison.queries, comparison.candidates)
+    )
+    scores = executor.pair_scores(replace(comparison, queries=q, candidates=c), rows, columns)
+    scores.backward(g.to(scores.dtype))
+    assert q.grad is not None
+    assert c.grad is not None
+    return scores.detach(), q.grad, c.grad
+
+
+def assert_within_budget(found: Tensor, eager: Tensor, exact: Tensor, what: str) -> None:
+    """At most twice the error of the definition in the same type, and a rounding of that type."""
+    assert found.shape == exact.shape, what
+    scale = exact.abs().max().clamp(min=1)
+    error, allowed = (x.double().sub(exact).abs().max() for x in (found, eager))
+    bound = 2 * allowed + torch.finfo(found.dtype).eps * scale
+    assert error <= bound, f"{what}: error {error:.2e}, allowed {bound:.2e}"
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_scores_and_gradients(seed: int) -> None:
+    """Repeated pairs, pairs of nobody, rows that no pair names, a zero row, equal rows."""
+    one = case(200 + seed, *KINDS[seed])
+    q, c = one.comparison.queries.clone(), one.comparison.candidates.clone()
+    q[0] = 0
+    c[-1] = q[-1]
+    n, m, g = len(q), len(c), one.generator
+    rows, columns = (
+        torch.randint(-1, n, (70,), generator=g),
+        torch.randint(-1, m, (70,), generator=g),
+    )
+    rows[:30], rows[-1], columns[-1] = n // 2, n - 1, m - 1
+    upstream = torch.randn(70, generator=g)
+    comparison = replace(one.comparison, queries=q, candidates=c)
+    double = replace(comparison, queries=q.double(), candidates=c.double())
+    told = rows, columns, upstream
+    found, again = run(Fused(), comparison, *told), run(Fused(), comparison, *told)
+    eager, exact = run(Dense(), comparison, *told), run(Dense(), double, *told)
+    for what, x, y, z, w in zip(("scores", "dq", "dc"), found, again, eager, exact, strict=True):
+        assert torch.equal(x, y), what
+        assert x.dtype == (torch.float32 if what == "scores" else q.dtype)
+        assert_within_budget(x, z, w, what)
+
+
+def test_no_pairs() -> None:
+    none = torch.empty(0, dtype=torch.long)
+    comparison = Comparison(torch.randn(3, 2), torch.randn(4, 2), Cosine(), Relation())
+    scores, dq, dc = run(Fused(), comparison, none, none, torch.empty(0))
+    assert scores.shape == (0,)
+    assert torch.equal(dq, torch.zeros(3, 2))
+    assert torch.equal(dc, torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_huge_and_tiny_rows(factor: float) -> None:
+    """Squares of their entries leave the range of float32; the cosine does not."""
+    q, c = torch.randn(6, 5), torch.randn(6, 5)
+    rows = torch.arange(6)
+    expected = torch.nn.functional.cosine_similarity(q.double(), c.double())
+    comparison = Comparison(q * factor, c / factor, Cosine(), Relation())
+    scores, _, dc = run(Fused(), comparison, rows, rows, torch.ones(6))
+    assert (scores - expected).abs().max() < 1e-6
+    assert dc.isfinite().all()
+
+
+def test_long_rows_take_several_programs() -> None:
+    """More coordinates than a block of any kernel holds."""
+    q, c = torch.randn(4, 700), torch.randn(5, 700)
+    rows, columns = torch.tensor([0, 3, 3, 1]), torch.tensor([4, 4, 0, 2])
+    for similarity in (Dot(), Cosine(), Euclidean()):
+        comparison = Comparison(q, c, similarity, Relation())
+        double = Comparison(q.double(), c.double(), similarity, Relation())
+        told = rows, columns, torch.randn(4)
+        answers = run(Fused(), comparison, *told), run(Dense(), comparison, *told)
+        for x, z, w in zip(*answers, run(Dense(), double, *told), strict=True):
+            assert_within_budget(x, z, w, str(similarity))
+
+
+def test_a_second_derivative_raises() -> None:
+    q, c = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2)
+    comparison = Comparison(q, c, Dot(), Relation())
+    scores = Fused().pair_scores(comparison, torch.tensor([0]), torch.tensor([1]))
+    (dq,) = torch.autograd.grad(scores.sum(), q, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivative"):
+        dq.sum().backward()

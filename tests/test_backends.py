@@ -1,0 +1,101 @@
+"""Which executor a backend's name stands for, and why the fused kernels cannot run where they cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from every_loss import LABELLED, PAIRED, Case, numbers
+from torch import Tensor
+
+import hardneg
+from hardneg import Cosine, Tiled
+from hardneg.functional import contrastive_loss
+from hardneg.ops import backends
+from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.triton.executor import Fused
+
+X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
+IDS = torch.tensor([0, 0, 1, 1])
+ONE_OF_EACH = tuple({which.name: which for which in PAIRED + LABELLED}.values())
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    """The message of a backend that cannot run."""
+    with pytest.raises(ValueError, match='"triton" is not available') as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("which", ONE_OF_EACH, ids=lambda which: which.name)
+def test_kernels_that_cannot_run_here(which: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = X.float(), Y.float()
+    given = (x, y) if which.kind == "paired" else (x, None, IDS)
+    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    message = refusal(lambda: which(*given, backend="triton"))
+    assert "embeddings are on cpu" in message
+    assert "CUDA devices" in message
+    assert '"tiled"' in message
+    monkeypatch.setattr(backends, "HAS_TRITON", False)
+    message = refusal(lambda: which(*given, backend="triton"))
+    assert "Triton is not installed" in message
+    assert '"tiled"' in message
+
+
+def test_kernels_for_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    message = refusal(lambda: contrastive_loss(X.double(), Y.double(), backend="triton"))
+    assert "torch.float64" in message
+    assert "float32, float16 and bfloat16" in message
+    own = {"similarity": squashed, "backend": "triton"}
+    message = refusal(lambda: contrastive_loss(X, Y, **own))
+    assert "no kernel for the callable similarity" in message
+    assert "squashed" in message
+    message = refusal(lambda: hardneg.ContrastiveLoss(**own))
+    assert "no kernel for the callable similarity" in message
+    assert "squashed" in message
+
+
+def squashed(queries: Tensor, candidates: Tensor) -> Tensor:
+    """A callable similarity."""
+    return (queries @ candidates.T).tanh()
+
+
+def test_modules_say_early_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "HAS_TRITON", False)
+    message = refusal(lambda: hardneg.ContrastiveLoss(backend="triton"))
+    assert "Triton is not installed" in message
+
+
+class Elsewhere:
+    """What the rule asks of embeddings on another device than this machine has."""
+
+    is_cuda, device, dtype = True, torch.device("cuda", 0), torch.float16
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"), [((7, 5), "compute capability 7.5"), ((8, 0), None), ((9, 0), None)]
+)
+def test_the_rule_on_gpus(
+    found: tuple[int, int], reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed to decide: only its capability is asked for."""
+    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    monkeypatch.setattr(backends, "capability", lambda device: found)
+    comparison: Any = Comparison(Elsewhere(), Elsewhere(), Cosine(), Relation())
+    expected = Fused(wide=Tiled()) if reason is None else Tiled()
+    assert backends.resolve_backend("auto", comparison) == expected
+    assert backends.resolve_backend("tiled", comparison) == Tiled()
+    if reason is None:
+        assert backends.resolve_backend("triton", comparison) == Fused()
+    else:
+        message = refusal(lambda: backends.resolve_backend("triton", comparison))
+        assert reason in message
+        assert "8.0 or later" in message
+
+
+def test_auto_on_a_cpu_is_tiled() -> None:
+    comparison = Comparison(X.float(), Y.float(), Cosine(), Relation())
+    assert backends.resolve_backend("auto", comparison) == Tiled()
