@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_count, check_embeddings, check_ids, check_type
 from hardneg.rows_of_ranks import rows_of_ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["FixedRows", "MemoryQueue"]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.checks import resolve_name
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = [
     "Cosine",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.distributed.boundary import leaving
 from hardneg.distributed.layout import Layout
 from hardneg.distributed.ranks import Ranks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["first_k", "merged", "total_logsumexp"]
 

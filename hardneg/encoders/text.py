@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hardneg.encoders.pooling import LastPool, pooling_named
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["TextEncoder"]
 

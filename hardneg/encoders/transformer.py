@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hardneg.encoders.image import projection
 from hardneg.encoders.pooling import pooling_named
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["TransformerTextEncoder"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Int
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -27,6 +28,9 @@ from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["InfoNCELoss", "info_nce_loss"]
 

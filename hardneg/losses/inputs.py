@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_paired
 from hardneg.ops.description import Comparison, Relation
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["labelled", "paired"]
 

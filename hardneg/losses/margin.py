@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.losses.mining import Picked, mine, mine_per_pair, padded, under_ceilings
@@ -14,6 +14,9 @@ from hardneg.negatives import All, Negatives, SelectiveHardest
 from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor, Sums, Total
 from hardneg.penalties import Penalty
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["all_positives", "one_positive"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -16,6 +17,9 @@ from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Hinge
 from hardneg.similarities import Euclidean, Similarity, SquaredEuclidean, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["MarginLoss", "margin_loss"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.negatives import DistanceWeighted, Negatives
@@ -14,6 +14,9 @@ from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor, Selected
 from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Euclidean, SquaredEuclidean
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "Mined",

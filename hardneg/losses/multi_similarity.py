@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Int
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -14,6 +15,9 @@ from hardneg.ops.backends import check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["MultiSimilarityLoss", "multi_similarity_loss"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.losses.mining import own_positive, seed_for, spread
@@ -18,6 +18,9 @@ from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 from hardneg.similarities import working
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["as_vector", "negative_part", "pair_loss", "positive_part"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jaxtyping import Bool, Float, Int
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -26,6 +27,9 @@ from hardneg.similarities import (
     Similarity,
     resolve_similarity,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["PairwiseContrastiveLoss", "pairwise_contrastive_loss"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -22,6 +23,9 @@ from hardneg.negatives import (
 from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["PolynomialLoss", "polynomial_loss"]
 

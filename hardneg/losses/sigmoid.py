@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
@@ -19,6 +20,9 @@ from hardneg.ops.executor import Executor
 from hardneg.penalties import Logistic
 from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["SigmoidLoss", "sigmoid_loss"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_number
@@ -15,6 +16,9 @@ from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Identity, Logistic, softplus
 from hardneg.similarities import working
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["every_positive", "one_to_one", "picked_logsumexp", "scale_of"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hardneg.energies import Linear
@@ -19,6 +20,9 @@ from hardneg.ops.executor import Executor
 from hardneg.penalties import Identity
 from hardneg.selection import Selection
 from hardneg.similarities import Similarity, resolve_similarity, working
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["SupConLoss", "sup_con_loss"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from hardneg.checks import check_number
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["Temperature"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_choice
@@ -14,6 +14,9 @@ from hardneg.mining_statistics import MiningStatistics, is_collapsed
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.similarities import working
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "DIRECTIONS",

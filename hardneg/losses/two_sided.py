@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.energies import Energy
@@ -19,6 +19,9 @@ from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import Executor
 from hardneg.selection import Selection
 from hardneg.similarities import Similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["two_sided_loss"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_choice, check_embeddings, check_ids
 from hardneg.metrics.retrieval import RetrievalMetrics, retrieval_metrics
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["RetrievalAccumulator"]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from hardneg.checks import check_count
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 __all__ = ["mean_rank", "mean_reciprocal_rank", "median_rank", "recall_at_k"]
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.metrics.ranking import Ranking, ranking
 from hardneg.metrics.relevance import Relevant, by_ids
 from hardneg.metrics.standings import standings
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["best_ranks", "ranks"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_count
@@ -13,6 +13,9 @@ from hardneg.metrics.ranking import ranking
 from hardneg.metrics.relevance import Relevant, by_gains, by_ids
 from hardneg.metrics.standings import Standing, standings
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["map_at_r", "ndcg", "r_precision"]
 

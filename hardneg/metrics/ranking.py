@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.ops.description import Comparison, Relation
@@ -20,6 +20,9 @@ from hardneg.similarities import (
     is_closed,
     working,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["Ranking", "ranking"]
 

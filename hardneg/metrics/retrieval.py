@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_alike, check_count, check_embeddings, check_ids
@@ -13,6 +13,9 @@ from hardneg.metrics.averages import mean_rank, median_rank, recall_at_k
 from hardneg.metrics.best_rank import ranks
 from hardneg.ops.description import Transposed
 from hardneg.similarities import Similarity, resolve_similarity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["DirectionMetrics", "RetrievalMetrics", "coco_folds", "retrieval_metrics"]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.metrics.ranking import Ranking
 from hardneg.metrics.relevance import Relevant
 from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["Standing", "standings"]
 

@@ -7,9 +7,8 @@ column results, take the same place.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
@@ -17,6 +16,9 @@ from hardneg.energies import Energy
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["BatchAll", "Executor", "LogSumExp", "Selected", "Sums", "Total"]
 

@@ -6,9 +6,9 @@ Plain autograd over the whole query x candidate matrix, in float64 where the inp
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
@@ -18,6 +18,9 @@ from hardneg.ops.description import Among, Comparison, Window, admitted
 from hardneg.penalties import Penalty
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import working
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "admitted_counts",

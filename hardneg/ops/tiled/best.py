@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.ops.tiled.admission import excluded_value
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["Best"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.energies import Energy, Linear
@@ -13,6 +13,9 @@ from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["logsumexp", "logsumexp_backward"]
 

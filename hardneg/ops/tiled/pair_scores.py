@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.checks import check_scores
 from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.scores import project_out_length, unit_rows
 from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, working
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["pair_scores", "pair_scores_backward"]
 

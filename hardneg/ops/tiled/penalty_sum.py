@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.ops.description import Among, Comparison, Window
@@ -17,6 +17,9 @@ from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.penalties import Hinge, Identity, Penalty
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["PenaltyGradients", "PenaltySums", "apply_penalty", "penalty_pass"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
@@ -21,6 +21,9 @@ from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
 from hardneg.ops.tiled.scores import tile_scores
 from hardneg.penalties import Hinge, Penalty
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["PairTerms", "positives_penalty"]
 

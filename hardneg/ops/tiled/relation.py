@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from hardneg.ops.description import Among, Relation, admitted
 from hardneg.ops.tiled.grid import chunks
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 __all__ = ["admitted_counts", "positive_pairs"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
@@ -11,6 +12,9 @@ from hardneg.ops.tiled.grid import Tile
 from hardneg.ops.tiled.pair_scores import row_lengths
 from hardneg.ops.tiled.scores import tile_scores
 from hardneg.similarities import Cosine, Euclidean, Order, working
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["score_matrix", "score_matrix_backward"]
 

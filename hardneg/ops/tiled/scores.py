@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hardneg.checks import check_scores
 from hardneg.ops.description import Comparison
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, working
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 __all__ = ["TileScores", "project_out_length", "tile_scores", "unit_rows"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hardneg.ops.description import Among, Comparison, Window
@@ -12,6 +13,9 @@ from hardneg.ops.tiled.best import Best
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["select"]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
@@ -12,6 +13,9 @@ from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.ops.tiled.select import with_fallback
 from hardneg.selection import ROW_SALT, Selection, ranking_keys
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["select_per_pair"]
 
