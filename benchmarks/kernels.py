@@ -14,9 +14,11 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.launches import BRIEF, OPERATORS, Sample, samples
+from benchmarks.machine import commit
 from hardneg.similarities import BY_NAME
 
 DOCUMENT = Path("docs") / "kernels.md"
@@ -155,6 +157,15 @@ def write(file: Path, block: str) -> None:
     file.write_text(f"{before}{START}\n{block}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
+def origin(given: argparse.Namespace, count: int) -> str:
+    """What was compiled, and with what."""
+    which = ", ".join(
+        given.only or (["one operator of each kernel, cosine"] if given.brief else ["everything"])
+    )
+    architectures = ", ".join(f"sm_{capability}" for capability in given.gpu)
+    return f"{count} kernels ({which}; {architectures}), Triton {version('triton')}, commit {commit()}."
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--gpu", type=int, nargs="+", choices=SHARED_LIMIT, default=[80, 90])
@@ -171,7 +182,7 @@ def main() -> None:
     operators = tuple(given.only or (BRIEF if given.brief else OPERATORS))
     similarities = ("cosine",) if given.brief else tuple(BY_NAME)
     found = of_all(list(samples(operators, similarities)), given.gpu, given.workers)
-    block = table(found)
+    block = f"{origin(given, len(found))}\n\n{table(found)}"
     if given.write:
         write(given.write, block)
     else:

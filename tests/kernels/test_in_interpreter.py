@@ -22,6 +22,6 @@ def test_in_the_interpreter(file: Path) -> None:
     for name in [name for name in environment if name.startswith("PYTEST")]:
         del environment[name]
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
     assert " passed" in run.stdout, run.stdout[-2000:]

@@ -23,6 +23,7 @@ from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
 __all__ = ["logsumexp", "logsumexp_backward"]
 
 Bounds = tuple[Tensor | None, Tensor | None]
+SIDES = ("row_side", "column_side")
 
 
 @dataclass(eq=False, repr=False)
@@ -60,17 +61,12 @@ def logsumexp(
     columns: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See ``reference.logsumexp``."""
-    sweep = Sweep.over(comparison, weighted=False)
-    bounds = bounds_of(window)
+    sweep, on = Sweep.over(comparison, weighted=False), (rows, columns)
     told = {**told_of(comparison, energy, among, scale, rows, columns), **NO_WEIGHTS}
-    sides = []
-    for axis, on, name in ((0, rows, "row_side"), (1, columns, "column_side")):
-        length = sweep.ready.shape[axis] if on else 0
-        results = torch.empty(length, dtype=torch.float32, device=sweep.device)
-        partials = sweep.partials(2, axis)
-        sides.append(Running(results, torch.empty_like(results), partials))
-        ends = partials.buffer, partials.anchors
-        told[name] = (*bounds[axis], None, None, *ends) if on else None
+    sides = [running(sweep, axis, on[axis]) for axis in (0, 1)]
+    for name, side, bounds in zip(SIDES, sides, bounds_of(window), strict=True):
+        ends = side.partials.buffer, side.partials.anchors
+        told[name] = (*bounds, None, None, *ends)
     for panel in sweep.panels():
         sweep.launch(panel, {**told, "shares": None})
         if rows:
@@ -78,6 +74,13 @@ def logsumexp(
         if columns:
             sides[1].fold(panel.columns, panel.rows, sweep.ready.shape[0])
     return sides[0].results, sides[1].results, sides[0].maxima, sides[1].maxima
+
+
+def running(sweep: Sweep, axis: int, on: bool) -> Running:
+    """A side with room for what its tiles report and for its results; empty results where it is not asked for."""
+    length = sweep.ready.shape[axis] if on else 0
+    results = torch.empty(length, dtype=torch.float32, device=sweep.device)
+    return Running(results, torch.empty_like(results), sweep.partials(2, axis))
 
 
 def logsumexp_backward(
@@ -93,7 +96,7 @@ def logsumexp_backward(
     sweep = Sweep.over(comparison, weighted=True)
     given = [gradient is not None for gradient in upstream]
     bounds, told = bounds_of(window), told_of(comparison, energy, among, scale, *given)
-    for axis, name in ((0, "row_side"), (1, "column_side")):
+    for axis, name in enumerate(SIDES):
         ends = vector(results[axis]), vector(upstream[axis]), None, 0
         told[name] = (*bounds[axis], *ends) if given[axis] else None
     gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, energy, scale, upstream))

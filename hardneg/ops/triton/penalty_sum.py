@@ -81,16 +81,28 @@ def penalty_pass(
     """See ``tiled.penalty_sum.penalty_pass``."""
     weighted = row_weights is not None or column_weights is not None
     sweep = Sweep.over(comparison, weighted)
+    row_bounds = window.row_floor, window.row_ceiling
+    column_bounds = window.column_floor, window.column_ceiling
     sides = (
-        side_of(sweep, row_thresholds, window.row_floor, window.row_ceiling, row_weights, 0),
-        side_of(
-            sweep, column_thresholds, window.column_floor, window.column_ceiling, column_weights, 1
-        ),
+        side_of(sweep, row_thresholds, *row_bounds, row_weights, 0),
+        side_of(sweep, column_thresholds, *column_bounds, column_weights, 1),
     )
     gain = gain_of(comparison, sweep.ready, penalty, sides, scale) if weighted else None
     gradients = Gradients(comparison, sweep, gain) if weighted else None
-    told = {
-        **admission_arguments(comparison.relation, among),
+    told = admission_arguments(comparison.relation, among) | told_of(penalty, sign, scale, sides)
+    slope_of_scale = walk(sweep, told, sides, gradients)
+    sums = summed(sides, comparison.queries.device)
+    if gradients is None:
+        return sums, None
+    slopes = [sums.rows.new_empty(0) if s is None or s.slopes is None else s.slopes for s in sides]
+    return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
+
+
+def told_of(
+    penalty: Penalty, sign: float, scale: Tensor | None, sides: tuple[Side | None, Side | None]
+) -> dict[str, Any]:
+    """What the kernel is told of the terms, by the names that it gives it."""
+    return {
         "row_side": None if sides[0] is None else sides[0].arguments(),
         "column_side": None if sides[1] is None else sides[1].arguments(),
         "scale": scale,
@@ -100,12 +112,6 @@ def penalty_pass(
         "ROWS": sides[0] is not None,
         "COLUMNS": sides[1] is not None,
     }
-    slope_of_scale = walk(sweep, told, sides, gradients)
-    sums = summed(sides, comparison.queries.device)
-    if gradients is None:
-        return sums, None
-    slopes = [sums.rows.new_empty(0) if s is None or s.slopes is None else s.slopes for s in sides]
-    return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
 
 
 def side_of(
@@ -154,9 +160,8 @@ def walk(
     """All panels; returns the gradient of the scale."""
     slope_of_scale = sweep.zero()
     for panel in sweep.panels():
-        shares = (
-            sweep.shares(panel) if gradients is not None and told["scale"] is not None else None
-        )
+        shared = gradients is not None and told["scale"] is not None
+        shares = sweep.shares(panel) if shared else None
         weights = NO_WEIGHTS if gradients is None else gradients.arguments(panel)
         sweep.launch(panel, {**told, **weights, "shares": shares})
         for side, mine, others in zip(

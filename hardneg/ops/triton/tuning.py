@@ -57,7 +57,7 @@ TABLE: dict[Key, Configuration] = {
     ("ranked", "product32", "sm_90"): Configuration(128, 128, 32, 8, 3),
     ("ranked", "order", "sm_80"): Configuration(64, 64, 1, 8, 2),
     ("ranked", "order", "sm_90"): Configuration(64, 64, 1, 8, 2),
-    ("ranked", "given", "sm_80"): Configuration(64, 128, 1, 8, 1),
+    ("ranked", "given", "sm_80"): Configuration(32, 128, 1, 4, 1),
     ("ranked", "given", "sm_90"): Configuration(64, 128, 1, 8, 1),
     # select with k > 1
     ("top", "product16", "sm_80"): Configuration(64, 128, 64, 8, 3),
@@ -79,7 +79,7 @@ TABLE: dict[Key, Configuration] = {
     ("dense", "given", "sm_90"): Configuration(64, 128, 1, 8, 1),
     # the same with panels of weights for the gradients
     ("weigh", "product16", "sm_80"): Configuration(128, 64, 64, 8, 3),
-    ("weigh", "product16", "sm_90"): Configuration(128, 128, 64, 8, 4),
+    ("weigh", "product16", "sm_90"): Configuration(128, 64, 64, 8, 4),
     ("weigh", "product32", "sm_80"): Configuration(64, 128, 32, 8, 3),
     ("weigh", "product32", "sm_90"): Configuration(128, 128, 32, 8, 4),
     ("weigh", "order", "sm_80"): Configuration(64, 64, 1, 8, 2),
