@@ -99,7 +99,7 @@ def shortfall(
         return Verdict(what, float("nan"), 0.0, band)
     ranked = keys
     if selection.fallback == "easiest":  # rescued anchors are ranked the other way round
-        inside = taken & reference.within(s, window.row_floor, window.row_ceiling)
+        inside = reference.within(taken, s, window.row_floor, window.row_ceiling)
         ranked = torch.where(inside.any(1, keepdim=True), keys, -s)
     missing = (ranked.gather(1, right.clamp(min=0)) - ranked.gather(1, of))[valid]
     error = float(missing.max()) if missing.numel() else 0.0
