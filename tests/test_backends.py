@@ -15,6 +15,8 @@ from hardneg import Cosine, Tiled
 from hardneg.functional import contrastive_loss
 from hardneg.ops import backends
 from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.triton import support
 from hardneg.ops.triton.executor import Fused
 
 X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
@@ -33,19 +35,19 @@ def refusal(call: Callable[[], Any]) -> str:
 def test_kernels_that_cannot_run_here(which: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = X.float(), Y.float()
     given = (x, y) if which.kind == "paired" else (x, None, IDS)
-    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    monkeypatch.setattr(support, "HAS_TRITON", True)
     message = refusal(lambda: which(*given, backend="triton"))
     assert "embeddings are on cpu" in message
     assert "CUDA devices" in message
     assert '"tiled"' in message
-    monkeypatch.setattr(backends, "HAS_TRITON", False)
+    monkeypatch.setattr(support, "HAS_TRITON", False)
     message = refusal(lambda: which(*given, backend="triton"))
     assert "Triton is not installed" in message
     assert '"tiled"' in message
 
 
 def test_kernels_for_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "HAS_TRITON", True)
+    monkeypatch.setattr(support, "HAS_TRITON", True)
     message = refusal(lambda: contrastive_loss(X.double(), Y.double(), backend="triton"))
     assert "torch.float64" in message
     assert "float32, float16 and bfloat16" in message
@@ -64,7 +66,7 @@ def squashed(queries: Tensor, candidates: Tensor) -> Tensor:
 
 
 def test_modules_say_early_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "HAS_TRITON", False)
+    monkeypatch.setattr(support, "HAS_TRITON", False)
     message = refusal(lambda: hardneg.ContrastiveLoss(backend="triton"))
     assert "Triton is not installed" in message
 
@@ -74,6 +76,9 @@ class Elsewhere:
 
     is_cuda, device, dtype = True, torch.device("cuda", 0), torch.float16
 
+    def __init__(self, rows: int = 2000) -> None:
+        self.shape = (rows, 64)
+
 
 @pytest.mark.parametrize(
     ("found", "reason"), [((7, 5), "compute capability 7.5"), ((8, 0), None), ((9, 0), None)]
@@ -82,14 +87,17 @@ def test_the_rule_on_gpus(
     found: tuple[int, int], reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No GPU is needed to decide: only its capability is asked for."""
-    monkeypatch.setattr(backends, "HAS_TRITON", True)
-    monkeypatch.setattr(backends, "capability", lambda device: found)
+    monkeypatch.setattr(support, "HAS_TRITON", True)
+    monkeypatch.setattr(support, "capability", lambda device: found)
     comparison: Any = Comparison(Elsewhere(), Elsewhere(), Cosine(), Relation())
     expected = Fused(wide=Tiled()) if reason is None else Tiled()
     assert backends.resolve_backend("auto", comparison) == expected
     assert backends.resolve_backend("tiled", comparison) == Tiled()
+    small: Any = Comparison(Elsewhere(1000), Elsewhere(1000), Cosine(), Relation())
+    assert isinstance(backends.resolve_backend("auto", small), SingleTile)
     if reason is None:
         assert backends.resolve_backend("triton", comparison) == Fused()
+        assert backends.resolve_backend("triton", small) == Fused()
     else:
         message = refusal(lambda: backends.resolve_backend("triton", comparison))
         assert reason in message
@@ -97,5 +105,6 @@ def test_the_rule_on_gpus(
 
 
 def test_auto_on_a_cpu_is_tiled() -> None:
-    comparison = Comparison(X.float(), Y.float(), Cosine(), Relation())
+    x = torch.zeros(300, 2)
+    comparison = Comparison(x, x, Cosine(), Relation())
     assert backends.resolve_backend("auto", comparison) == Tiled()
