@@ -84,7 +84,7 @@ TABLE: dict[Key, Configuration] = {
     ("weigh", "product32", "sm_90"): Configuration(128, 64, 32, 8, 3),
     ("weigh", "order", "sm_80"): Configuration(32, 64, 1, 4, 2),
     ("weigh", "order", "sm_90"): Configuration(32, 64, 1, 4, 2),
-    ("weigh", "given", "sm_80"): Configuration(64, 64, 1, 8, 1),
+    ("weigh", "given", "sm_80"): Configuration(32, 64, 1, 4, 1),
     ("weigh", "given", "sm_90"): Configuration(64, 64, 1, 8, 1),
     # and in the interpreter few tiles, since one is taken in four parts
     ("dense", "product16", "interpreter"): Configuration(32, 64, 16, 1, 1),
