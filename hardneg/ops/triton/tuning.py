@@ -75,7 +75,7 @@ TABLE: dict[Key, Configuration] = {
     ("dense", "product32", "sm_90"): Configuration(128, 64, 32, 8, 3),
     ("dense", "order", "sm_80"): Configuration(32, 64, 1, 4, 2),
     ("dense", "order", "sm_90"): Configuration(32, 64, 1, 4, 2),
-    ("dense", "given", "sm_80"): Configuration(64, 64, 1, 8, 1),
+    ("dense", "given", "sm_80"): Configuration(32, 64, 1, 4, 1),
     ("dense", "given", "sm_90"): Configuration(64, 64, 1, 8, 1),
     # the same with panels of weights for the gradients
     ("weigh", "product16", "sm_80"): Configuration(32, 64, 64, 4, 3),
