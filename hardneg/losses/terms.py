@@ -92,11 +92,9 @@ def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
 
     A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
     """
-    parts = []
-    for x in (comparison.queries, comparison.candidates):
-        low, high = torch.aminmax(x.detach())
-        parts.append(working(low) * 0 + working(high) * 0)
-    return torch.stack(parts).sum() + 1
+    sides = comparison.queries, comparison.candidates
+    extremes = torch.stack([edge for x in sides for edge in torch.aminmax(x.detach())])
+    return (working(extremes) * 0).sum() + 1
 
 
 def finish(

@@ -67,10 +67,10 @@ def within(
 
 def first_k(keys: Float[Tensor, "n m"], taken: Bool[Tensor, "n m"], k: int) -> Int[Tensor, "n k"]:
     """Indices of the k highest admitted keys of each row, ties by the smallest index; -1 where there are fewer."""
-    taken = taken & (keys > -math.inf)
     if k == 1 and keys.shape[1] > 0:  # the index that max returns is the first one
         best = torch.where(taken, keys, -math.inf).max(dim=1, keepdim=True)
         return torch.where(best.values > -math.inf, best.indices, -1)
+    taken = taken & (keys > -math.inf)
     order = torch.where(taken, keys, -math.inf).sort(dim=1, descending=True, stable=True).indices
     order = torch.where(taken.gather(1, order), order, -1)[:, :k]
     return torch.nn.functional.pad(order, (0, k - order.shape[1]), value=-1)

@@ -32,7 +32,7 @@ class SingleTile(WholeMatrix):
                 if same_embeddings(seen, comparison):
                     return replace(comparison, scores=seen.scores)
         with torch.enable_grad():
-            scores = torch.ops.hardneg.scores(
+            scores, *_ = torch.ops.hardneg.scores(
                 comparison.queries, comparison.candidates, comparison.similarity.code
             )
         self.known.append(replace(comparison, scores=scores))

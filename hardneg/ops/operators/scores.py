@@ -33,19 +33,21 @@ class ScoresBackward(Scores):
     """Arguments of its backward."""
 
     scores: Tensor
+    row_lengths: Tensor
+    column_lengths: Tensor
     gradient: Tensor
 
 
-@operator(
-    "scores",
-    Scores,
-    1,
-    lambda a: a.queries.new_empty(
-        a.queries.shape[0], a.candidates.shape[0], dtype=vector_type(a.queries)
-    ),
-)
-def run(a: Scores) -> Tensor:
-    """``similarity(queries, candidates)``."""
+def shapes(a: Scores) -> tuple[Tensor, ...]:
+    """The matrix, and a length for each row and column."""
+    n, m = a.queries.shape[0], a.candidates.shape[0]
+    scores = a.queries.new_empty(n, m, dtype=vector_type(a.queries))
+    return scores, scores.new_empty(n), scores.new_empty(m)
+
+
+@operator("scores", Scores, 3, shapes)
+def run(a: Scores) -> tuple[Tensor, ...]:
+    """``similarity(queries, candidates)``, and the lengths of the rows for the backward."""
     return score_matrix(a.comparison)
 
 
@@ -60,15 +62,16 @@ def run(a: Scores) -> Tensor:
 )
 def run_backward(a: ScoresBackward) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates."""
-    return score_matrix_backward(a.comparison, a.scores, a.gradient)
+    lengths = a.row_lengths, a.column_lengths
+    return score_matrix_backward(a.comparison, a.scores, lengths, a.gradient)
 
 
-def backward(ctx: Any, gradient: Tensor | None) -> Any:
+def backward(ctx: Any, gradient: Tensor | None, *_: None) -> Any:
     """Gradients of queries and candidates."""
     if gradient is None:
         return Scores.gradients()
-    a, (scores,) = Scores.restore(ctx)
-    dq, dc = torch.ops.hardneg.scores_backward(*a.values(), scores, gradient)
+    a, results = Scores.restore(ctx)
+    dq, dc = torch.ops.hardneg.scores_backward(*a.values(), *results, gradient)
     return Scores.gradients(queries=dq, candidates=dc)
 
 

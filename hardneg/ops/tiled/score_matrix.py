@@ -24,26 +24,31 @@ def whole(comparison: Comparison) -> Tile:
     return Tile(slice(0, len(comparison.queries)), slice(0, len(comparison.candidates)))
 
 
-def score_matrix(comparison: Comparison) -> Float[Tensor, "n m"]:
-    """``similarity(queries, candidates)``, in float32 or float64."""
+def score_matrix(
+    comparison: Comparison,
+) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
+    """``similarity(queries, candidates)`` in float32 or float64, and the lengths of the rows that it was divided by.
+
+    The lengths are 0 where it was not: another similarity, rows whose products leave the range, or not a CPU.
+    """
     q, c = working(comparison.queries), working(comparison.candidates)
     lengths = row_lengths(q, c) if isinstance(comparison.similarity, Cosine) else None
     if lengths is not None:
-        return torch.mm(q, c.T).div_(lengths[0][:, None]).div_(lengths[1])
+        return torch.mm(q, c.T).div_(lengths[0][:, None]).div_(lengths[1]), *lengths
     tile = whole(comparison)
-    return tile_scores(comparison, tile.shape).scores(tile)
+    scores = tile_scores(comparison, tile.shape).scores(tile)
+    return scores, q.new_zeros(len(q)), q.new_zeros(len(c))
 
 
 def score_matrix_backward(
-    comparison: Comparison, scores: Float[Tensor, "n m"], gradient: Float[Tensor, "n m"]
+    comparison: Comparison,
+    scores: Float[Tensor, "n m"],
+    lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
+    gradient: Float[Tensor, "n m"],
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Gradients of queries and candidates."""
-    queries, candidates = comparison.queries, comparison.candidates
-    q, c = working(queries), working(candidates)
-    lengths = row_lengths(q, c) if isinstance(comparison.similarity, Cosine) else None
-    if lengths is not None:
-        dq, dc = cosine_gradients(q, c, lengths, scores, gradient)
-        return dq.to(queries.dtype), dc.to(candidates.dtype)
+    """Gradients of queries and candidates, from what ``score_matrix`` returned."""
+    if gradient.device.type == "cpu" and bool(lengths[0][0] > 0):
+        return cosine_gradients(comparison, lengths, scores, gradient)
     tile = whole(comparison)
     tiles = tile_scores(comparison, tile.shape)
     if isinstance(comparison.similarity, Euclidean | Order):
@@ -53,17 +58,18 @@ def score_matrix_backward(
 
 
 def cosine_gradients(
-    q: Float[Tensor, "n d"],
-    c: Float[Tensor, "m d"],
+    comparison: Comparison,
     lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
     scores: Float[Tensor, "n m"],
     gradient: Float[Tensor, "n m"],
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Products with the weights, less what lies along the rows: ``sum_j gradient[i, j] * scores[i, j]`` of each."""
+    queries, candidates = comparison.queries, comparison.candidates
+    q, c = working(queries), working(candidates)
     weights = gradient / lengths[0][:, None]
     weights.div_(lengths[1])
     along = gradient * scores
     pull = along.sum(1).div_(lengths[0].square()), along.sum(0).div_(lengths[1].square())
     dq = torch.mm(weights, c).addcmul_(q, pull[0][:, None], value=-1)
     dc = torch.mm(weights.T, q).addcmul_(c, pull[1][:, None], value=-1)
-    return dq, dc
+    return dq.to(queries.dtype), dc.to(candidates.dtype)
