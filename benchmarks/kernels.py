@@ -47,8 +47,8 @@ class Fact:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it forms matrix products itself."""
-        return self.source == "product"
+        """Whether it forms matrix products itself; random draws do not look at scores, so theirs are left out."""
+        return self.source == "product" and self.sample.operator != "select, random"
 
     def faults(self) -> list[str]:
         """What is wrong with it."""
