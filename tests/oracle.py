@@ -164,7 +164,7 @@ def phi(penalty: str, x: Tensor) -> Tensor:
         return x.clamp(min=0)
     if penalty == "squared_hinge":
         return x.clamp(min=0) ** 2
-    return torch.logaddexp(x, torch.zeros_like(x))
+    return torch.logaddexp(x, torch.zeros_like(x))  # F.softplus has slope 1 from 20 on
 
 
 def reduce(terms: Tensor, valid: Tensor, active: Tensor, reduction: str) -> Tensor:
@@ -411,7 +411,7 @@ def circle(s: Tensor, rel: Related, *, margin: float, gamma: float, **options) -
         a_n = (n.detach() + margin).clamp(min=0)
         of_positives = torch.logsumexp(-gamma * a_p * (p - (1 - margin)), 0)
         of_negatives = torch.logsumexp(gamma * a_n * (n - margin), 0)
-        return F.softplus(of_positives + of_negatives)
+        return phi("softplus", of_positives + of_negatives)
 
     return two_sided(s, rel, term, **options)
 
