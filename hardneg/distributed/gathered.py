@@ -13,9 +13,9 @@ from hardneg.distributed.columns import total_logsumexp
 from hardneg.distributed.part import Part, part_of, sharded
 from hardneg.distributed.ring import Reduced
 from hardneg.distributed.selected import both_selected, rescued, rows_selected
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
@@ -38,33 +38,23 @@ class GatheredCandidates:
         """This rank's part."""
         return part_of(comparison, sharded(comparison.candidates).everywhere(), self.backend)
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``. A column's fallback can be told only once all ranks have answered."""
-        part = self.part(comparison)
-        seed = None if seed is None else part.ranks.of_first(seed)
-        if not columns:
-            return rows_selected(part, selection, among, window, seed, hardest)
+        part, selection = self.part(comparison), search.selection
+        search = replace(search, seed=part.one_seed(search.seed))
+        if not search.columns:
+            return rows_selected(part, search)
         plain = replace(selection, skip=0, fallback="none")
-        wants_hardest = hardest or selection.fallback == "hardest"
-        found = both_selected(part, plain, among, window, seed, rows, wants_hardest)
+        wants_hardest = search.hardest or selection.fallback == "hardest"
+        found = both_selected(part, replace(search, selection=plain, hardest=wants_hardest))
         of_rows, of_columns = found.rows[:, selection.skip :], found.columns[:, selection.skip :]
         if selection.fallback != "none":
             rescue: tuple[Tensor, Tensor] = found.hardest_rows, found.hardest_columns
             if selection.fallback == "easiest":
-                lowest = Selection("lowest", 1)
-                rescue = both_selected(part, lowest, among, None, None, rows, False)[:2]
+                lowest = Search(Selection("lowest", 1), search.among, rows=search.rows)
+                rescue = both_selected(part, lowest)[:2]
             of_rows, of_columns = rescued(of_rows, rescue[0]), rescued(of_columns, rescue[1])
-        kept = slice(None if hardest else 0)
+        kept = slice(None if search.hardest else 0)
         return Selected(of_rows, of_columns, found.hardest_rows[kept], found.hardest_columns[kept])
 
     def select_per_pair(
@@ -77,12 +67,11 @@ class GatheredCandidates:
     ) -> Tensor:
         """See ``Executor``."""
         part = self.part(comparison)
-        seed = None if seed is None else part.ranks.of_first(seed)
         edges = torch.tensor([part.start, part.start + part.count], device=anchors.device)
         first, last = torch.searchsorted(anchors, edges).tolist()
         own = anchors[first:last] - part.start
         found = part.executor.select_per_pair(
-            part.comparison, own, ceilings[first:last], selection, seed
+            part.comparison, own, ceilings[first:last], selection, part.one_seed(seed)
         )
         return part.listed(found)
 
@@ -98,66 +87,26 @@ class GatheredCandidates:
         whole = found.new_zeros(flat_rows.shape).index_copy(0, which, found)
         return leaving(whole, part.ranks).view(rows.shape)
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
         part = self.part(comparison)
-        sums = part.executor.penalty_sum(
-            part.comparison,
-            penalty,
-            part.of_rows(entering(row_thresholds, part.ranks)),
-            entering(column_thresholds, part.ranks),
-            among=among,
-            sign=sign,
-            scale=entering(scale, part.ranks),
-            window=part.window(window),
-        )
-        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
-        return Sums(
-            part.all_rows(sums.rows) if of_rows else sums.rows,
-            leaving(sums.columns, part.ranks) if of_columns else sums.columns,
-            *counts_and_maxima(part, sums, of_rows, of_columns),
-        )
+        sums = part.executor.penalty_sum(part.comparison, own_terms(part, terms))
+        return all_sums(part, terms, sums)
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
+        terms: PenaltyTerms,
         row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
         part = self.part(comparison)
         total = part.executor.penalty_total(
-            part.comparison,
-            penalty,
-            part.of_rows(entering(row_thresholds, part.ranks)),
-            entering(column_thresholds, part.ranks),
-            part.of_rows(row_weights),
-            column_weights,
-            among=among,
-            sign=sign,
-            scale=entering(scale, part.ranks),
+            part.comparison, own_terms(part, terms), part.of_rows(row_weights), column_weights
         )
-        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
         value = leaving(total.value, part.ranks)
-        return Total(value, *counts_and_maxima(part, total, of_rows, of_columns))
+        return Total(value, *counts_and_maxima(part, terms, total))
 
     def positives_penalty(
         self,
@@ -181,34 +130,12 @@ class GatheredCandidates:
             *(part.all_rows(x) for x in (found.maxima, found.positive_sums, found.pairs)),
         )
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
         part = self.part(comparison)
-        found = part.executor.logsumexp(
-            part.comparison,
-            energy,
-            among=among,
-            scale=entering(scale, part.ranks),
-            window=part.window(window),
-            rows=rows,
-            columns=columns,
-        )
-        return LogSumExp(
-            part.all_rows(found.rows) if rows else found.rows,
-            total_logsumexp(found.columns, part.ranks) if columns else found.columns,
-            part.all_rows(found.row_maxima) if rows else found.row_maxima,
-            part.ranks.max(found.column_maxima) if columns else found.column_maxima,
-        )
+        scale, window = entering(terms.scale, part.ranks), part.window(terms.window)
+        own = replace(terms, scale=scale, window=window)
+        return all_logsumexp(part, terms, part.executor.logsumexp(part.comparison, own))
 
     def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""
@@ -223,15 +150,46 @@ class GatheredCandidates:
         return listed_pairs(part, anchors, positives)
 
 
+def own_terms(part: Part, terms: PenaltyTerms) -> PenaltyTerms:
+    """The terms of the own rows and of all columns, as they enter a rank's share of the work."""
+    return replace(
+        terms,
+        row_thresholds=part.of_rows(entering(terms.row_thresholds, part.ranks)),
+        column_thresholds=entering(terms.column_thresholds, part.ranks),
+        scale=entering(terms.scale, part.ranks),
+        window=part.window(terms.window),
+    )
+
+
+def all_sums(part: Part, terms: PenaltyTerms, found: Sums | Reduced) -> Sums:
+    """The sums over all ranks' rows, from those over the own ones."""
+    return Sums(
+        found.rows if terms.row_thresholds is None else part.all_rows(found.rows),
+        found.columns if terms.column_thresholds is None else leaving(found.columns, part.ranks),
+        *counts_and_maxima(part, terms, found),
+    )
+
+
 def counts_and_maxima(
-    part: Part, found: Sums | Total | Reduced, of_rows: bool, of_columns: bool
+    part: Part, terms: PenaltyTerms, found: Sums | Total | Reduced
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of all rows: the counts and the largest arguments of both sides."""
+    of_rows, of_columns = terms.row_thresholds is not None, terms.column_thresholds is not None
     return (
         part.all_rows(found.row_counts) if of_rows else found.row_counts,
         part.ranks.sum(found.column_counts) if of_columns else found.column_counts,
         part.all_rows(found.row_maxima) if of_rows else found.row_maxima,
         part.ranks.max(found.column_maxima) if of_columns else found.column_maxima,
+    )
+
+
+def all_logsumexp(part: Part, terms: ExponentialTerms, found: LogSumExp | Reduced) -> LogSumExp:
+    """The log-sum-exps over all ranks' rows, from those over the own ones."""
+    return LogSumExp(
+        part.all_rows(found.rows) if terms.rows else found.rows,
+        total_logsumexp(found.columns, part.ranks) if terms.columns else found.columns,
+        part.all_rows(found.row_maxima) if terms.rows else found.row_maxima,
+        part.ranks.max(found.column_maxima) if terms.columns else found.column_maxima,
     )
 
 

@@ -52,10 +52,12 @@ class Part:
             return None
         return vector[self.start : self.start + self.count] if self.count else vector[:1]
 
-    def window(self, window: Window | None) -> Window | None:
+    def one_seed(self, seed: Tensor | None) -> Tensor | None:
+        """The first rank's seed, where there is one."""
+        return None if seed is None else self.ranks.of_first(seed)
+
+    def window(self, window: Window) -> Window:
         """The bounds of the own rows, and of all columns."""
-        if window is None:
-            return None
         floor, ceiling = self.of_rows(window.row_floor), self.of_rows(window.row_ceiling)
         return Window(floor, ceiling, window.column_floor, window.column_ceiling)
 

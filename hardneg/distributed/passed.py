@@ -10,15 +10,20 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.distributed.boundary import entering, leaving
-from hardneg.distributed.columns import total_logsumexp
-from hardneg.distributed.gathered import counts_and_maxima, listed_pairs
+from hardneg.distributed.gathered import (
+    all_logsumexp,
+    all_sums,
+    counts_and_maxima,
+    listed_pairs,
+    own_terms,
+)
 from hardneg.distributed.part import Part, part_of, sharded
 from hardneg.distributed.ring import Reduced, Trip, Vectors, bounds_of, travelled
-from hardneg.distributed.search import Wanted, searched
+from hardneg.distributed.search import searched
 from hardneg.distributed.selected import rescued
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.tiled import relation
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
@@ -40,25 +45,17 @@ class PassedCandidates:
         """This rank's part, its candidates still spread over the ranks."""
         return part_of(comparison, comparison.candidates, self.backend)
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``. All that is looked for is found on one way around."""
-        part = self.part(comparison)
-        seed = None if seed is None else part.ranks.of_first(seed)
-        wanted = [Wanted(replace(selection, skip=0, fallback="none"), window, seed)]
+        part, selection, hardest = self.part(comparison), search.selection, search.hardest
+        plain = replace(selection, skip=0, fallback="none")
+        seed = part.one_seed(search.seed)
+        wanted = [replace(search, selection=plain, seed=seed, hardest=False)]
         rescue = {"easiest": ["lowest"], "hardest": ["highest"], "none": []}[selection.fallback]
-        wanted += [Wanted(Selection(order, 1)) for order in rescue]
-        wanted += [Wanted(Selection("highest", 1))] if hardest else []
-        found = searched(part, wanted, among, rows, columns)
+        for order in rescue + ["highest"] * hardest:
+            one = Selection(order, 1)
+            wanted.append(Search(one, search.among, rows=search.rows, columns=search.columns))
+        found = searched(part, wanted)
         sides = []
         for side in range(2):
             chosen = found[0][side][:, selection.skip :]
@@ -96,80 +93,37 @@ class PassedCandidates:
         values = travelled(Trip(part, reduce, stays=stays)).rows
         return leaving(values, part.ranks).view(rows.shape)
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
         part = self.part(comparison)
 
         def reduce(block: Comparison, where: slice, vectors: Vectors) -> Reduced:
-            of_rows, of_columns, factor = vectors
-            sums = part.executor.penalty_sum(
-                block,
-                penalty,
-                of_rows,
-                None if of_columns is None else of_columns[where],
-                among=among,
-                sign=sign,
-                scale=factor,
-                window=bounds_of(part, window, where),
-            )
-            return Reduced(*sums)
+            mine = block_terms(part, terms, where, vectors)
+            return Reduced(*part.executor.penalty_sum(block, mine))
 
-        vectors = entered(part, row_thresholds, column_thresholds, scale)
-        sums = travelled(Trip(part, reduce), *vectors)
-        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
-        return Sums(
-            part.all_rows(sums.rows) if of_rows else sums.rows,
-            leaving(sums.columns, part.ranks) if of_columns else sums.columns,
-            *counts_and_maxima(part, sums, of_rows, of_columns),
-        )
+        return all_sums(part, terms, travelled(Trip(part, reduce), *entered(part, terms)))
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
+        terms: PenaltyTerms,
         row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``. The gradients take a second way around, 8nmd in all."""
         part = self.part(comparison)
 
         def reduce(block: Comparison, where: slice, vectors: Vectors) -> Reduced:
-            of_rows, of_columns, factor = vectors
             total = part.executor.penalty_total(
                 block,
-                penalty,
-                of_rows,
-                None if of_columns is None else of_columns[where],
+                block_terms(part, terms, where, vectors),
                 part.of_rows(row_weights),
                 None if column_weights is None else column_weights[where],
-                among=among,
-                sign=sign,
-                scale=factor,
             )
             return Reduced(total.value, total.value.new_zeros(0), *total[1:])
 
-        vectors = entered(part, row_thresholds, column_thresholds, scale)
-        found = travelled(Trip(part, reduce), *vectors)
-        of_rows, of_columns = row_thresholds is not None, column_thresholds is not None
-        value = leaving(found.rows, part.ranks)
-        return Total(value, *counts_and_maxima(part, found, of_rows, of_columns))
+        found = travelled(Trip(part, reduce), *entered(part, terms))
+        return Total(leaving(found.rows, part.ranks), *counts_and_maxima(part, terms, found))
 
     def positives_penalty(
         self,
@@ -184,42 +138,18 @@ class PassedCandidates:
         """Needs whole rows of scores."""
         return needs_whole_rows("batch-all (all positives against all negatives)")
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
         part = self.part(comparison)
 
         def reduce(block: Comparison, where: slice, vectors: Vectors) -> Reduced:
-            found = part.executor.logsumexp(
-                block,
-                energy,
-                among=among,
-                scale=vectors[0],
-                window=bounds_of(part, window, where),
-                rows=rows,
-                columns=columns,
-            )
+            bounds = bounds_of(part, terms.window, where)
+            found = part.executor.logsumexp(block, replace(terms, scale=vectors[0], window=bounds))
             none = found.rows.new_zeros(0, dtype=torch.long)
-            return Reduced(
-                found.rows, found.columns, none, none, found.row_maxima, found.column_maxima
-            )
+            return Reduced(*found[:2], none, none, *found[2:])
 
-        found = travelled(Trip(part, reduce, exponential=True), entering(scale, part.ranks))
-        return LogSumExp(
-            part.all_rows(found.rows) if rows else found.rows,
-            total_logsumexp(found.columns, part.ranks) if columns else found.columns,
-            part.all_rows(found.row_maxima) if rows else found.row_maxima,
-            part.ranks.max(found.column_maxima) if columns else found.column_maxima,
-        )
+        trip = Trip(part, reduce, exponential=True)
+        return all_logsumexp(part, terms, travelled(trip, entering(terms.scale, part.ranks)))
 
     def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``. No embeddings are needed."""
@@ -254,17 +184,22 @@ def needs_whole_rows(what: str) -> NoReturn:
     )
 
 
-def entered(
-    part: Part,
-    row_thresholds: Tensor | None,
-    column_thresholds: Tensor | None,
-    scale: Tensor | None,
-) -> tuple[Tensor | None, ...]:
-    """The vectors that a penalty is differentiated by: those of the own rows, of all columns, the scale."""
-    of_rows, of_columns, factor = (
-        entering(x, part.ranks) for x in (row_thresholds, column_thresholds, scale)
+def entered(part: Part, terms: PenaltyTerms) -> Vectors:
+    """The vectors that terms are differentiated by: those of the own rows, of all columns, the scale."""
+    mine = own_terms(part, terms)
+    return mine.row_thresholds, mine.column_thresholds, mine.scale
+
+
+def block_terms(part: Part, terms: PenaltyTerms, where: slice, vectors: Vectors) -> PenaltyTerms:
+    """The terms of the own rows and of a block's columns."""
+    of_rows, of_columns, scale = vectors
+    return replace(
+        terms,
+        row_thresholds=of_rows,
+        column_thresholds=None if of_columns is None else of_columns[where],
+        scale=scale,
+        window=bounds_of(part, terms.window, where),
     )
-    return part.of_rows(of_rows), of_columns, factor
 
 
 def only_rows(values: Tensor) -> Reduced:

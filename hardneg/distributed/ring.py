@@ -47,15 +47,13 @@ def block_of(part: Part, queries: Tensor, candidates: Tensor, columns: slice) ->
     return Comparison(queries, candidates, part.comparison.similarity, mine)
 
 
-def bounds_of(part: Part, window: Window | None, where: slice) -> Window | None:
+def bounds_of(part: Part, window: Window, where: slice) -> Window:
     """The bounds of the own rows and of a block's columns."""
     own = part.window(window)
-    if own is None:
-        return None
     floor, ceiling = (
         None if b is None else b[where] for b in (own.column_floor, own.column_ceiling)
     )
-    return replace(own, column_floor=floor, column_ceiling=ceiling)
+    return own._replace(column_floor=floor, column_ceiling=ceiling)
 
 
 class Reduced(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,51 +10,35 @@ from torch import Tensor
 from hardneg.distributed.columns import first_k, merged
 from hardneg.distributed.part import Part, sharded
 from hardneg.distributed.ring import block_of, bounds_of, shards
-from hardneg.ops.description import Among, Comparison, Window
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, pair_keys
+from hardneg.ops.description import Comparison
+from hardneg.ops.requests import Search
+from hardneg.selection import COLUMN_SALT, ROW_SALT, pair_keys
 from hardneg.similarities import working
 
-__all__ = ["Wanted", "searched"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Wanted:
-    """Something to look for: a selection without fallback, its window and its seed."""
-
-    selection: Selection
-    window: Window | None = None
-    seed: Tensor | None = None
+__all__ = ["searched"]
 
 
 class Found:
     """The best candidates of the own rows so far, and the own rows that are best for every candidate."""
 
-    def __init__(self, part: Part, wanted: Wanted, rows: bool, columns: bool) -> None:
-        self.part, self.wanted, self.k = part, wanted, wanted.selection.k
+    def __init__(self, part: Part, search: Search) -> None:
+        self.part, self.search, self.k = part, search, search.selection.k
         queries, m = working(part.comparison.queries), part.comparison.candidates.shape[0]
-        n, m = len(queries) if rows else 0, m if columns else 0
+        n, m = len(queries) if search.rows else 0, m if search.columns else 0
         self.row_keys = queries.new_full((n, self.k), -torch.inf)
         self.row_picks = torch.full((n, self.k), -1, device=queries.device)
         self.column_keys = queries.new_full((m, self.k), -torch.inf)
         self.column_picks = torch.full((m, self.k), -1, device=queries.device)
 
-    def take(self, block: Comparison, where: slice, among: Among) -> None:
+    def take(self, block: Comparison, where: slice) -> None:
         """Search one block."""
-        rows, columns = len(self.row_picks) > 0, len(self.column_picks) > 0
-        found = self.part.executor.select(
-            block,
-            self.wanted.selection,
-            among,
-            bounds_of(self.part, self.wanted.window, where),
-            self.wanted.seed,
-            rows=rows,
-            columns=columns,
-        )
-        if rows:
+        bounds = bounds_of(self.part, self.search.window, where)
+        found = self.part.executor.select(block, replace(self.search, window=bounds))
+        if self.search.rows:
             own = torch.arange(len(found.rows), device=found.rows.device)[:, None]
             keys, picks = self.keys(block, where, own, found.rows, of_rows=True)
             self.keep(keys, picks)
-        if columns:
+        if self.search.columns:
             own = torch.arange(len(found.columns), device=found.columns.device)[:, None]
             keys, picks = self.keys(block, where, found.columns, own, of_rows=False)
             self.column_keys[where], self.column_picks[where] = keys, picks
@@ -67,9 +51,9 @@ class Found:
         scores = self.part.executor.pair_scores(block, rows, columns)
         row, column = rows + self.part.start, columns + where.start
         anchors, others = (row, column) if of_rows else (column, row)
-        salt, wanted = (ROW_SALT if of_rows else COLUMN_SALT), self.wanted
+        salt, search = (ROW_SALT if of_rows else COLUMN_SALT), self.search
         keys = pair_keys(
-            scores, wanted.selection, block.similarity, wanted.seed, anchors, others, salt
+            scores, search.selection, block.similarity, search.seed, anchors, others, salt
         )
         return keys, torch.where((rows >= 0) & (columns >= 0), others, -1)
 
@@ -90,15 +74,13 @@ class Found:
 
 
 @torch.no_grad()
-def searched(
-    part: Part, wanted: list[Wanted], among: Among, rows: bool, columns: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """The picks of rows and columns for everything wanted, on one way around."""
-    found = [Found(part, each, rows, columns) for each in wanted]
+def searched(part: Part, wanted: list[Search]) -> list[tuple[Tensor, Tensor]]:
+    """The picks of rows and columns for several searches without fallback, on one way around."""
+    found = [Found(part, each) for each in wanted]
     candidates = sharded(part.comparison.candidates)
     for owner, held in shards(candidates.local, candidates.rows, part.ranks, part.ranks.size):
         for run in candidates.rows.runs(owner):
             block = block_of(part, part.comparison.queries, held[run.local], run.everywhere)
             for each in found:
-                each.take(block, run.everywhere, among)
+                each.take(block, run.everywhere)
     return [each.settled() for each in found]

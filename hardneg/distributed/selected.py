@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from hardneg.distributed.columns import merged
 from hardneg.distributed.part import Part
-from hardneg.ops.description import Among, Window
 from hardneg.ops.executor import Selected
+from hardneg.ops.requests import Search
 from hardneg.selection import COLUMN_SALT, Selection, pair_keys
 
 __all__ = ["both_selected", "rescued", "rows_selected"]
 
 
-def rows_selected(
-    part: Part,
-    selection: Selection,
-    among: Among,
-    window: Window | None,
-    seed: Tensor | None,
-    hardest: bool,
-) -> Selected:
+def rows_selected(part: Part, search: Search) -> Selected:
     """Of the rows alone: what each rank finds for its own is final."""
-    found = part.executor.select(
-        part.comparison,
-        selection,
-        among,
-        part.window(window),
-        seed,
-        columns=False,
-        hardest=hardest,
-    )
-    top = part.all_rows(found.hardest_rows) if hardest else found.hardest_rows
+    found = searched_here(part, search)
+    top = part.all_rows(found.hardest_rows) if search.hardest else found.hardest_rows
     return Selected(part.all_rows(found.rows), found.columns, top, found.hardest_columns)
 
 
-def both_selected(
-    part: Part,
-    selection: Selection,
-    among: Among,
-    window: Window | None,
-    seed: Tensor | None,
-    rows: bool,
-    hardest: bool,
-) -> Selected:
+def both_selected(part: Part, search: Search) -> Selected:
     """Of the columns, and of the rows where asked for, without any fallback."""
-    found = part.executor.select(
-        part.comparison,
-        selection,
-        among,
-        part.window(window),
-        seed,
-        rows=rows,
-        columns=True,
-        hardest=hardest,
-    )
+    found, rows, hardest = searched_here(part, search), search.rows, search.hardest
     highest = Selection("highest", 1)
     top = found.hardest_columns
     return Selected(
         part.all_rows(found.rows) if rows else found.rows,
-        columns_settled(part, found.columns, selection, seed),
+        columns_settled(part, found.columns, search.selection, search.seed),
         part.all_rows(found.hardest_rows) if rows and hardest else found.hardest_rows,
         columns_settled(part, top, highest, None) if hardest else top,
     )
+
+
+def searched_here(part: Part, search: Search) -> Selected:
+    """What the own rows select, and what the columns select of the own rows."""
+    own = replace(search, window=part.window(search.window))
+    return part.executor.select(part.comparison, own)
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from torch import Tensor
 from hardneg.losses.mining import Picked, mine, mine_per_pair, padded, under_ceilings
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives, SelectiveHardest
-from hardneg.ops.description import Comparison, Window
+from hardneg.ops.description import OPEN, Comparison
 from hardneg.ops.executor import Executor, Sums, Total
+from hardneg.ops.requests import PenaltyTerms
 from hardneg.penalties import Penalty
 
 if TYPE_CHECKING:
@@ -143,20 +144,19 @@ def every_negative(
         weights = [anchor_weights(v, reduction, p) for v in valid]
         found = executor.penalty_total(
             comparison,
-            penalty,
-            of_rows,
-            of_columns,
+            PenaltyTerms(penalty, of_rows, of_columns),
             weights[0] if queries else None,
             padded(weights[1], comparison, 0.0) if candidates else None,
         )
         # the total of both directions stands in the first one asked for
         values = found.value, torch.zeros_like(found.value) if queries else found.value
     else:
-        window = Window()
+        window = OPEN
         if strategy.ceiling is not None:
             bound = strategy.ceiling(p.detach())
             window = under_ceilings(bound, comparison, queries, candidates)
-        found = executor.penalty_sum(comparison, penalty, of_rows, of_columns, window=window)
+        terms = PenaltyTerms(penalty, of_rows, of_columns, window=window)
+        found = executor.penalty_sum(comparison, terms)
         values = found.rows, found.columns[:n]
 
     def terms_of(side: int, active: Tensor, maxima: Tensor) -> Direction:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hardneg.negatives import DistanceWeighted, Negatives
-from hardneg.ops.description import Comparison, Window
+from hardneg.ops.description import OPEN, Comparison, Window
 from hardneg.ops.executor import Executor, Selected
+from hardneg.ops.requests import Search
 from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Euclidean, SquaredEuclidean
 
@@ -91,13 +92,12 @@ def mine(
     """
     n = comparison.queries.shape[0]
     own = torch.arange(n, device=positive.device)
-    window = Window()
+    window = OPEN
     if strategy.ceiling is not None:
         with torch.no_grad():
             bound = strategy.ceiling(executor.pair_scores(comparison, own, positive))
         window = under_ceilings(bound, comparison, queries, candidates)
-    found = executor.select(
-        comparison,
+    search = Search(
         selection,
         window=window,
         seed=seed_for(selection, comparison),
@@ -105,6 +105,7 @@ def mine(
         columns=candidates,
         hardest=statistics,
     )
+    found = executor.select(comparison, search)
     of_rows, of_columns = found.rows, found.columns[:n]
     pairs = [(own, positive)]
     if queries:
@@ -196,7 +197,8 @@ def mine_per_pair(
     seed = seed_for(selection, comparison)
     own = torch.arange(comparison.queries.shape[0], device=anchors.device)
     if strategy.ceiling is None:
-        found = executor.select(comparison, selection, seed=seed, columns=False, hardest=statistics)
+        search = Search(selection, seed=seed, columns=False, hardest=statistics)
+        found = executor.select(comparison, search)
         chosen, top = found.rows, found.hardest_rows
         scores = executor.pair_scores(comparison, *spread(own, chosen)).view(chosen.shape)
         scores, index = scores.index_select(0, anchors), chosen.index_select(0, anchors)
@@ -205,7 +207,8 @@ def mine_per_pair(
         index = executor.select_per_pair(comparison, anchors, bound, selection, seed)
         scores = executor.pair_scores(comparison, *spread(anchors, index)).view(index.shape)
         if statistics:
-            top = executor.select(comparison, Selection("highest", 1), columns=False).rows
+            search = Search(Selection("highest", 1), columns=False)
+            top = executor.select(comparison, search).rows
     if not statistics:
         return picked(scores, index)
     with torch.no_grad():

@@ -13,8 +13,9 @@ from hardneg.losses.softmax import mean_positive
 from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
-from hardneg.ops.description import Among, Comparison
+from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 from hardneg.similarities import working
@@ -45,30 +46,16 @@ class Part:
 def penalised(
     executor: Executor,
     comparison: Comparison,
-    penalty: Penalty,
-    thresholds: Float[Tensor, "n"],
+    terms: PenaltyTerms,
     total: bool,
-    among: Among,
-    sign: float,
-    scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums or total, counts and largest arguments of a penalty over the candidates of every query."""
+    """Sums or total, counts and largest arguments of terms of the queries."""
     if total:
-        found = executor.penalty_total(
-            comparison,
-            penalty,
-            thresholds,
-            None,
-            torch.ones_like(thresholds).detach(),
-            None,
-            among=among,
-            sign=sign,
-            scale=scale,
-        )
+        assert terms.row_thresholds is not None
+        ones = torch.ones_like(terms.row_thresholds).detach()
+        found = executor.penalty_total(comparison, terms, ones)
         return found.value, found.row_counts, found.row_maxima
-    sums = executor.penalty_sum(
-        comparison, penalty, thresholds, None, among=among, sign=sign, scale=scale
-    )
+    sums = executor.penalty_sum(comparison, terms)
     return sums.rows, sums.row_counts, sums.row_maxima
 
 
@@ -90,9 +77,8 @@ def positive_part(
         values = torch.where(has, penalty.value(x), 0.0)
         active = (values.detach() > 0).long()
         return Part(values.sum() if total else values, has.long(), active, p.detach())
-    sums, counts, largest = penalised(
-        executor, comparison, penalty, thresholds, total, "positives", -1.0, scale
-    )
+    terms = PenaltyTerms(penalty, thresholds, among="positives", sign=-1.0, scale=scale)
+    sums, counts, largest = penalised(executor, comparison, terms, total)
     pairs, _ = executor.admitted_counts(comparison, "positives")
     mean = mean_positive(executor, comparison, pairs) if statistics else torch.zeros_like(largest)
     return Part(sums, pairs, counts, mean)
@@ -114,9 +100,8 @@ def negative_part(
             f"negatives {strategy!r}: pair losses have no positive of an anchor that a ceiling could relate to"
         )
     if selection is None:
-        sums, counts, largest = penalised(
-            executor, comparison, penalty, thresholds, total, "negatives", 1.0, scale
-        )
+        terms = PenaltyTerms(penalty, thresholds, scale=scale)
+        sums, counts, largest = penalised(executor, comparison, terms, total)
         pairs, _ = executor.admitted_counts(comparison, "negatives")
         highest = thresholds.detach() + largest
         highest = highest if scale is None else highest / scale.detach()
@@ -136,7 +121,8 @@ def selected_part(
     """The same of the negatives that a strategy selects."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     seed = seed_for(selection, comparison)
-    found = executor.select(comparison, selection, seed=seed, columns=False, hardest=True)
+    search = Search(selection, seed=seed, columns=False, hardest=True)
+    found = executor.select(comparison, search)
     scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
     there = found.rows >= 0
     x = (scores if scale is None else scores * scale) - thresholds[:, None]

@@ -12,8 +12,9 @@ from hardneg.energies import Linear
 from hardneg.losses.mining import Picked, mine, mine_per_pair, own_positive, under_ceilings
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives
-from hardneg.ops.description import Comparison, Window
+from hardneg.ops.description import OPEN, Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
 from hardneg.penalties import Identity, Logistic, softplus
 from hardneg.similarities import working
 
@@ -46,6 +47,7 @@ def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
 def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:
     """Log-sum-exp of the picked negatives."""
     z = torch.where(picked.there, picked.scores * scale, NOTHING)
+    # torch.logsumexp asks whether there are no rows, which the compiler cannot know of listed pairs
     largest = z.detach().amax(1, keepdim=True)
     return (z - largest).exp().sum(1).log() + largest[:, 0]
 
@@ -126,13 +128,12 @@ def against_all(
 ) -> Terms:
     """These positives against all negatives (below the ceiling, where there is one)."""
     own = torch.arange(comparison.queries.shape[0], device=positive.device)
-    p, window = executor.pair_scores(comparison, own, positive), Window()
+    p, window = executor.pair_scores(comparison, own, positive), OPEN
     if strategy.ceiling is not None:
         bound = strategy.ceiling(p.detach())
         window = under_ceilings(bound, comparison, queries, candidates)
-    found = executor.logsumexp(
-        comparison, Linear(), scale=scale, window=window, rows=queries, columns=candidates
-    )
+    terms = ExponentialTerms(Linear(), scale=scale, window=window, rows=queries, columns=candidates)
+    found = executor.logsumexp(comparison, terms)
     row_counts, column_counts = executor.admitted_counts(comparison, "negatives")
 
     def terms_of(lse: Tensor, largest: Tensor, counts: Tensor) -> Direction:
@@ -144,6 +145,11 @@ def against_all(
         terms_of(found.rows, found.row_maxima, row_counts) if queries else None,
         terms_of(found.columns, found.column_maxima, column_counts) if candidates else None,
     )
+
+
+def against_negatives(scale: Float[Tensor, ""]) -> ExponentialTerms:
+    """Every query's negatives, all of them."""
+    return ExponentialTerms(Linear(), scale=scale, columns=False)
 
 
 def left(counts: Int[Tensor, "n"], lse: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
@@ -164,14 +170,13 @@ def every_positive(
     selection = strategy.selection(comparison.queries.shape[1])
     if strategy.ceiling is not None or reduction == "none" or selection is not None:
         return listed_positives(executor, comparison, strategy, scale, margin, statistics)
-    found = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+    found = executor.logsumexp(comparison, against_negatives(scale))
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     positives, _ = executor.admitted_counts(comparison, "positives")
     valid = (negatives > 0) & (positives > 0)
     against = torch.where(valid, found.rows, NOTHING) + scale * margin
-    sums = executor.penalty_sum(
-        comparison, Logistic(), against, None, among="positives", sign=-1.0, scale=scale
-    )
+    terms = PenaltyTerms(Logistic(), against, among="positives", sign=-1.0, scale=scale)
+    sums = executor.penalty_sum(comparison, terms)
     pairs = torch.where(valid, positives, 0).sum().clamp(min=1)
     total = torch.where(valid, sums.rows, 0.0).sum()
     hardest = torch.where(valid, found.row_maxima, 0.0) / scale.detach()
@@ -186,7 +191,7 @@ def mean_positive(
 ) -> Float[Tensor, "n"]:
     """Mean score of each query's positives: a pass of its own, made for statistics only."""
     zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
-    sums = executor.penalty_sum(comparison, Identity(), zero, None, among="positives")
+    sums = executor.penalty_sum(comparison, PenaltyTerms(Identity(), zero, among="positives"))
     return sums.rows / counts.clamp(min=1)
 
 
@@ -208,7 +213,7 @@ def listed_positives(
     p = executor.pair_scores(comparison, anchors, positives)
     selection = strategy.selection(comparison.queries.shape[1])
     if selection is None:
-        found = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+        found = executor.logsumexp(comparison, against_negatives(scale))
         counts, _ = executor.admitted_counts(comparison, "negatives")
         return from_logsumexp(
             found.rows.index_select(0, anchors),

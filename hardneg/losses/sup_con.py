@@ -17,6 +17,7 @@ from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
 from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Identity
 from hardneg.selection import Selection
 from hardneg.similarities import Similarity, resolve_similarity, working
@@ -114,7 +115,8 @@ def sup_con_terms(
     valid = (negatives > 0) & (positives > 0)
     denominator, hardest = log_denominator(executor, comparison, strategy, scale, statistics)
     zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
-    sums = executor.penalty_sum(comparison, Identity(), zero, None, among="positives", scale=scale)
+    terms = PenaltyTerms(Identity(), zero, among="positives", scale=scale)
+    sums = executor.penalty_sum(comparison, terms)
     values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
     values = torch.where(valid, values, 0.0)
     with torch.no_grad():
@@ -134,16 +136,16 @@ def log_denominator(
     if selection is None:
         if strategy.ceiling is not None:
             raise ValueError("sup_con_loss takes All() without a ceiling: use TopK(k)")
-        negative = executor.logsumexp(comparison, Linear(), scale=scale, columns=False)
+        terms = ExponentialTerms(Linear(), scale=scale, columns=False)
+        negative = executor.logsumexp(comparison, terms)
         largest = torch.where(negative.row_maxima > -torch.inf, negative.row_maxima, 0.0)
         of_negatives, hardest = negative.rows, largest / scale.detach()
     else:
         if strategy.ceiling is not None or selection.fallback != "none":
             raise ValueError(f"sup_con_loss takes {type(strategy).__name__} without a ceiling")
         of_negatives, hardest = picked_negatives(executor, comparison, selection, scale, statistics)
-    of_positives = executor.logsumexp(
-        comparison, Linear(), among="positives", scale=scale, columns=False
-    )
+    terms = ExponentialTerms(Linear(), "positives", scale, columns=False)
+    of_positives = executor.logsumexp(comparison, terms)
     sides = torch.stack([of_positives.rows, of_negatives])
     return torch.where(sides > NOTHING, sides, NOTHING).logsumexp(0), hardest
 
@@ -157,13 +159,9 @@ def picked_negatives(
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Log-sum-exp over the selected negatives; and the hardest of all, if asked for."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
-    found = executor.select(
-        comparison,
-        selection,
-        seed=seed_for(selection, comparison),
-        columns=False,
-        hardest=statistics,
-    )
+    seed = seed_for(selection, comparison)
+    search = Search(selection, seed=seed, columns=False, hardest=statistics)
+    found = executor.select(comparison, search)
     scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
     of_negatives = torch.where(found.rows >= 0, scores * scale, NOTHING).logsumexp(1)
     if not statistics:

@@ -25,6 +25,7 @@ from hardneg.negatives import (
 from hardneg.ops.backends import check_backend, resolve_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import Search
 from hardneg.penalties import Penalty, resolve_penalty
 from hardneg.positives import (
     AllPositives,
@@ -152,7 +153,8 @@ def triplet_terms(
             executor, comparison, strategy, margin, penalty, reduction, statistics=statistics
         )
     wanted = Selection("lowest" if isinstance(positives, HardestPositive) else "highest", 1)
-    positive = executor.select(comparison, wanted, "positives", columns=False).rows[:, 0]
+    search = Search(wanted, "positives", columns=False)
+    positive = executor.select(comparison, search).rows[:, 0]
     of_queries, _ = one_positive(
         executor, comparison, positive, strategy, margin, penalty, reduction, statistics=statistics
     )

@@ -15,8 +15,9 @@ from hardneg.losses.softmax import NOTHING
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
-from hardneg.ops.description import Comparison, Window
+from hardneg.ops.description import OPEN, Comparison, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, Search
 from hardneg.selection import Selection
 from hardneg.similarities import Similarity
 
@@ -86,13 +87,14 @@ def two_sided_terms(
     valid = (negatives > 0) & (positives > 0)
     hardest_positive = extreme(executor, comparison, "positives", "lowest")
     hardest_negative = extreme(executor, comparison, "negatives", "highest")
-    positive_window, negative_window = Window(), Window()
+    positive_window = negative_window = OPEN
     if epsilon is not None:
         positive_window = Window(row_ceiling=hardest_negative + epsilon)
         negative_window = Window(row_floor=hardest_positive - epsilon)
-    of_positives = executor.logsumexp(
-        comparison, energies[0], among="positives", window=positive_window, columns=False
-    ).rows
+    positive_terms = ExponentialTerms(
+        energies[0], "positives", window=positive_window, columns=False
+    )
+    of_positives = executor.logsumexp(comparison, positive_terms).rows
     of_negatives = negative_logsumexp(executor, comparison, strategy, energies[1], negative_window)
     combined = combine(at_least_nothing(of_positives), at_least_nothing(of_negatives))
     values = torch.where(valid, combined, 0.0)
@@ -111,7 +113,7 @@ def extreme(
 ) -> Float[Tensor, "n"]:
     """The lowest or highest score of every query, 0 where there is none."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
-    found = executor.select(comparison, Selection(order, 1), among, columns=False)
+    found = executor.select(comparison, Search(Selection(order, 1), among, columns=False))
     return executor.pair_scores(comparison, own, found.rows[:, 0])
 
 
@@ -129,8 +131,9 @@ def negative_logsumexp(
     if selection is not None and selection.fallback != "none":
         raise ValueError(f"negatives {strategy!r}: this loss takes no fallback; use epsilon")
     if selection is None:
-        return executor.logsumexp(comparison, energy, window=window, columns=False).rows
+        terms = ExponentialTerms(energy, window=window, columns=False)
+        return executor.logsumexp(comparison, terms).rows
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
-    found = executor.select(comparison, selection, window=window, columns=False)
+    found = executor.select(comparison, Search(selection, window=window, columns=False))
     scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
     return torch.where(found.rows >= 0, energy(scores), NOTHING).logsumexp(1)

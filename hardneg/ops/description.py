@@ -1,9 +1,9 @@
-"""What a reduction is told: who is related to whom and which scores are admitted."""
+"""What is compared: who is related to whom and which scores are admitted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Among", "Comparison", "Relation", "Window"]
+__all__ = ["OPEN", "Among", "Comparison", "Relation", "Window"]
 
 Among = str
 """``"negatives"`` (unrelated), ``"positives"`` (related, not the row itself), ``"others"`` (not the row itself)."""
@@ -53,8 +53,7 @@ class Relation:
         )
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Bounds on the score, one an anchor: ``floor < score < ceiling``, both strict."""
 
     row_floor: Float[Tensor, "n"] | None = None
@@ -65,8 +64,15 @@ class Window:
     @property
     def open(self) -> bool:
         """Whether nothing is bounded."""
-        bounds = (self.row_floor, self.row_ceiling, self.column_floor, self.column_ceiling)
-        return all(bound is None for bound in bounds)
+        return all(bound is None for bound in self)
+
+    def swapped(self) -> Window:
+        """The bounds of columns as those of rows."""
+        return Window(self.column_floor, self.column_ceiling, self.row_floor, self.row_ceiling)
+
+
+OPEN = Window()
+"""Nothing is bounded."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Among, Comparison
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
@@ -83,17 +83,7 @@ class LogSumExp(NamedTuple):
 class Executor(Protocol):
     """The reductions and the gather; ``hardneg.ops.reference`` defines what each returns."""
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """The first k admitted candidates of every query, and queries of every candidate."""
 
     def select_per_pair(
@@ -111,34 +101,20 @@ class Executor(Protocol):
     ) -> Float[Tensor, "..."]:
         """Scores of listed pairs, differentiable; 0 where an index is -1."""
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
-        """Sums of phi(sign * (scale * score - threshold)) over each anchor's admitted candidates."""
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
+        """Sums of the terms over each anchor's admitted candidates."""
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        terms: PenaltyTerms,
+        row_weights: Float[Tensor, "n"] | None,
+        column_weights: Float[Tensor, "m"] | None = None,
     ) -> Total:
-        """``row_weights @ rows + column_weights @ columns`` of ``penalty_sum``; weights have no gradient."""
+        """``row_weights @ rows + column_weights @ columns`` of ``penalty_sum``; weights have no gradient.
+
+        Every side with thresholds has weights.
+        """
 
     def positives_penalty(
         self,
@@ -152,18 +128,8 @@ class Executor(Protocol):
     ) -> BatchAll:
         """Batch-all: one sum over all anchors with ``total``, one a pair with ``per_pair``, else one an anchor."""
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
-        """Log of the sum over each anchor's admitted candidates of exp(scale * energy(score))."""
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
+        """Log of the sum of the terms over each anchor's admitted candidates."""
 
     def admitted_counts(
         self, comparison: Comparison, among: Among

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_scores
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window, admitted
+from hardneg.ops.description import Among, Comparison, admitted
+from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import working
@@ -94,23 +95,10 @@ def select_rows(
 
 
 @torch.no_grad()
-def select(
-    comparison: Comparison,
-    selection: Selection,
-    among: Among = "negatives",
-    window: Window | None = None,
-    seed: Int[Tensor, ""] | None = None,
-    rows: bool = True,
-    columns: bool = True,
-    hardest: bool = False,
-) -> tuple[Int[Tensor, "n k"], Int[Tensor, "m k"], Int[Tensor, "n 1"], Int[Tensor, "m 1"]]:
-    """The k first admitted candidates of every query, and the k first admitted queries of every candidate.
-
-    With ``hardest`` also the highest-scoring admitted one of each, whatever the selection and the
-    window (for mining statistics); else the last two results are empty.
-    """
-    s, taken = scores(comparison).detach(), mask(comparison, among)
-    window = window or Window()
+def select(comparison: Comparison, search: Search) -> Selected:
+    """What ``Search`` describes; a side that does not search is empty."""
+    s, taken = scores(comparison).detach(), mask(comparison, search.among)
+    selection, seed, window = search.selection, search.seed, search.window
     relation, similarity = comparison.relation, comparison.similarity
     n, m = s.shape
     row = torch.arange(n, device=s.device) + relation.row_offset
@@ -118,19 +106,19 @@ def select(
     none = torch.empty(0, selection.k - selection.skip, dtype=torch.long, device=s.device)
     of_rows = of_columns = none
     top_rows = top_columns = torch.empty(0, 1, dtype=torch.long, device=s.device)
-    if rows and hardest:
+    if search.rows and search.hardest:
         top_rows = first_k(s, taken, 1)
-    if columns and hardest:
+    if search.columns and search.hardest:
         top_columns = first_k(s.T, taken.T, 1)
-    if rows:
+    if search.rows:
         keys = ranking_keys(s, selection, similarity, seed, row, column, ROW_SALT)
         of_rows = select_rows(s, taken, keys, selection, window.row_floor, window.row_ceiling)
-    if columns:
+    if search.columns:
         keys = ranking_keys(s.T, selection, similarity, seed, column, row, COLUMN_SALT)
         of_columns = select_rows(
             s.T, taken.T, keys, selection, window.column_floor, window.column_ceiling
         )
-    return of_rows, of_columns, top_rows, top_columns
+    return Selected(of_rows, of_columns, top_rows, top_columns)
 
 
 @torch.no_grad()
@@ -173,30 +161,20 @@ def positive_pairs(comparison: Comparison) -> tuple[Int[Tensor, "t"], Int[Tensor
     return rows, columns
 
 
-def penalty_sum(
-    comparison: Comparison,
-    penalty: Penalty,
-    row_thresholds: Float[Tensor, "n"] | None,
-    column_thresholds: Float[Tensor, "m"] | None,
-    *,
-    among: Among = "negatives",
-    sign: float = 1.0,
-    scale: Float[Tensor, ""] | None = None,
-    window: Window | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def penalty_sum(comparison: Comparison, terms: PenaltyTerms) -> Sums:
     """Sum over the admitted candidates of ``phi(sign * (scale * score - threshold))``.
 
     Returns, each for rows and for columns, the sums, the counts of terms with a value above 0, and the
     largest argument of phi (-inf where nothing was admitted). A side without thresholds is empty.
     """
-    s, taken = scores(comparison), mask(comparison, among)
-    z = s if scale is None else s * scale
-    window = window or Window()
+    s, taken = scores(comparison), mask(comparison, terms.among)
+    z = s if terms.scale is None else s * terms.scale
+    window, penalty = terms.window, terms.penalty
     none = s.new_zeros(0)
     sums, counts, maxima = [], [], []
     sides = (
-        (z, s, taken, row_thresholds, window.row_floor, window.row_ceiling),
-        (z.T, s.T, taken.T, column_thresholds, window.column_floor, window.column_ceiling),
+        (z, s, taken, terms.row_thresholds, window.row_floor, window.row_ceiling),
+        (z.T, s.T, taken.T, terms.column_thresholds, window.column_floor, window.column_ceiling),
     )
     for logits, raw, mine, thresholds, floor, ceiling in sides:
         if thresholds is None:
@@ -205,12 +183,12 @@ def penalty_sum(
             maxima.append(none)
             continue
         inside = within(mine, raw.detach(), floor, ceiling)
-        x = sign * (logits - thresholds[:, None])
+        x = terms.sign * (logits - thresholds[:, None])
         value = torch.where(inside, penalty.value(torch.where(inside, x, 0.0)), 0.0)
         sums.append(value.sum(1))
         counts.append((value.detach() > 0).sum(1))
         maxima.append(torch.where(inside, x.detach(), -math.inf).amax(1))
-    return sums[0], sums[1], counts[0], counts[1], maxima[0], maxima[1]
+    return Sums(*sums, *counts, *maxima)
 
 
 def positives_penalty(
@@ -219,7 +197,7 @@ def positives_penalty(
     margin: float,
     ceiling: Ceiling | None = None,
     per_pair: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> BatchAll:
     """Batch-all: ``sum over positives p and negatives c of phi(s[i, c] - s[i, p] + margin)`` for every query i.
 
     With a ceiling only the negatives below ``ceiling(s[i, p])``. Returns the sums and the counts of
@@ -243,41 +221,27 @@ def positives_penalty(
         counts.append(active.sum(1) if per_pair else active.sum()[None])
     maxima = torch.where(negative, s.detach(), -math.inf).amax(1)
     of_positives = torch.where(positive, s.detach(), 0.0).sum(1)
-    return torch.cat(sums), torch.cat(counts), maxima, of_positives, torch.stack(pairs)
+    return BatchAll(torch.cat(sums), torch.cat(counts), maxima, of_positives, torch.stack(pairs))
 
 
-def logsumexp(
-    comparison: Comparison,
-    energy: Energy,
-    *,
-    among: Among = "negatives",
-    scale: Float[Tensor, ""] | None = None,
-    window: Window | None = None,
-    rows: bool = True,
-    columns: bool = True,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
+def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
     """Log of the sum over the admitted candidates of ``exp(scale * energy(score))``; -inf where there are none.
 
     For rows and for columns; then the largest exponents of both.
     """
-    s, taken = scores(comparison), mask(comparison, among)
-    logits = energy(s) if scale is None else energy(s) * scale
-    window = window or Window()
-    sides = (
-        (rows, logits, within(taken, s.detach(), window.row_floor, window.row_ceiling)),
-        (
-            columns,
-            logits.T,
-            within(taken.T, s.detach().T, window.column_floor, window.column_ceiling),
-        ),
-    )
+    s, taken = scores(comparison), mask(comparison, terms.among)
+    logits = terms.energy(s) if terms.scale is None else terms.energy(s) * terms.scale
+    raw, window = s.detach(), terms.window
+    of_rows = within(taken, raw, window.row_floor, window.row_ceiling)
+    of_columns = within(taken.T, raw.T, window.column_floor, window.column_ceiling)
+    sides = (terms.rows, logits, of_rows), (terms.columns, logits.T, of_columns)
     none = s.new_zeros(0)
     result = [masked_logsumexp(z, inside) if on else none for on, z, inside in sides]
     maxima = [
         torch.where(inside, z.detach(), -math.inf).amax(1) if on else none
         for on, z, inside in sides
     ]
-    return result[0], result[1], maxima[0], maxima[1]
+    return LogSumExp(*result, *maxima)
 
 
 def masked_logsumexp(z: Float[Tensor, "n m"], inside: Bool[Tensor, "n m"]) -> Float[Tensor, "n"]:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
-from hardneg.energies import Energy
 from hardneg.ops import reference
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
@@ -25,23 +25,9 @@ class WholeMatrix(ABC):
     def scored(self, comparison: Comparison) -> Comparison:
         """The comparison with all its scores at hand."""
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``."""
-        return Selected(
-            *reference.select(
-                self.scored(comparison), selection, among, window, seed, rows, columns, hardest
-            )
-        )
+        return reference.select(self.scored(comparison), search)
 
     def select_per_pair(
         self,
@@ -60,56 +46,19 @@ class WholeMatrix(ABC):
         """See ``Executor``."""
         return reference.pair_scores(self.scored(comparison), rows, columns)
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
-        return Sums(
-            *reference.penalty_sum(
-                self.scored(comparison),
-                penalty,
-                row_thresholds,
-                column_thresholds,
-                among=among,
-                sign=sign,
-                scale=scale,
-                window=window,
-            )
-        )
+        return reference.penalty_sum(self.scored(comparison), terms)
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
+        terms: PenaltyTerms,
         row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
-        sums = self.penalty_sum(
-            comparison,
-            penalty,
-            row_thresholds,
-            column_thresholds,
-            among=among,
-            sign=sign,
-            scale=scale,
-        )
-        return weighted_total(sums, row_weights, column_weights)
+        return weighted_total(self.penalty_sum(comparison, terms), row_weights, column_weights)
 
     def positives_penalty(
         self,
@@ -122,36 +71,13 @@ class WholeMatrix(ABC):
         per_pair: bool = False,
     ) -> BatchAll:
         """See ``Executor``."""
-        found = BatchAll(
-            *reference.positives_penalty(
-                self.scored(comparison), penalty, margin, ceiling, per_pair
-            )
-        )
+        scored = self.scored(comparison)
+        found = reference.positives_penalty(scored, penalty, margin, ceiling, per_pair)
         return found._replace(sums=found.sums.sum()) if total else found
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
-        return LogSumExp(
-            *reference.logsumexp(
-                self.scored(comparison),
-                energy,
-                among=among,
-                scale=scale,
-                window=window,
-                rows=rows,
-                columns=columns,
-            )
-        )
+        return reference.logsumexp(self.scored(comparison), terms)
 
     def admitted_counts(self, comparison: Comparison, among: Among) -> tuple[Tensor, Tensor]:
         """See ``Executor``."""

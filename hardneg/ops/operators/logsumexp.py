@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hardneg import energies
 from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
+from hardneg.ops.requests import ExponentialTerms
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 
 __all__ = ["LogSumExp"]
@@ -27,9 +28,12 @@ class LogSumExp(Windowed):
     columns: bool
 
     @property
-    def energy_object(self) -> energies.Energy:
-        """The energy."""
-        return energies.BY_CODE[self.energy](*self.parameters)
+    def terms(self) -> ExponentialTerms:
+        """What is added up."""
+        energy = energies.BY_CODE[self.energy](*self.parameters)
+        return ExponentialTerms(
+            energy, self.among, self.scale, self.window, self.rows, self.columns
+        )
 
 
 class LogSumExpBackward(LogSumExp):
@@ -52,12 +56,11 @@ def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
 @operator("logsumexp", LogSumExp, 4, shapes)
 def run(a: LogSumExp) -> tuple[Tensor, ...]:
     """See ``reference.logsumexp``."""
-    told = a.comparison, a.energy_object, a.among, a.scale, a.window
     if a.fused:
         from hardneg.ops.triton import logsumexp as kernels
 
-        return kernels.logsumexp(*told, a.rows, a.columns)
-    return logsumexp(*told, a.rows, a.columns, a.tile_size)
+        return kernels.logsumexp(a.comparison, a.terms)
+    return logsumexp(a.comparison, a.terms, a.tile_size)
 
 
 @operator(
@@ -72,7 +75,7 @@ def run(a: LogSumExp) -> tuple[Tensor, ...]:
 )
 def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, candidates and scale."""
-    told = a.comparison, a.energy_object, a.among, a.scale, a.window
+    told = a.comparison, a.terms
     results = a.row_results, a.column_results
     upstream = a.row_gradient if a.rows else None, a.column_gradient if a.columns else None
     if a.fused:

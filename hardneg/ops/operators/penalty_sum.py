@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from hardneg import penalties
+from hardneg.ops.executor import Sums
 from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
-from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
+from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
 
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
 
@@ -26,6 +28,13 @@ class PenaltySum(Windowed):
     penalty: str
     sign: float
 
+    @property
+    def terms(self) -> PenaltyTerms:
+        """What is added up."""
+        thresholds = self.row_thresholds, self.column_thresholds
+        penalty = penalties.BY_NAME[self.penalty]
+        return PenaltyTerms(penalty, *thresholds, self.among, self.sign, self.scale, self.window)
+
 
 class WeightedPenaltySum(PenaltySum):
     """Arguments of its backward and of ``penalty_total``: the weight of every anchor too."""
@@ -36,25 +45,13 @@ class WeightedPenaltySum(PenaltySum):
     column_weights: Tensor | None
 
 
-def run(
-    a: PenaltySum, row_weights: Tensor | None = None, column_weights: Tensor | None = None
-) -> tuple[PenaltySums, PenaltyGradients | None]:
+def run(a: PenaltySum, weights: Weights = (None, None)) -> tuple[Sums, PenaltyGradients | None]:
     """One pass over the tiles."""
-    thresholds = a.row_thresholds, a.column_thresholds
-    told = (
-        a.comparison,
-        penalties.BY_NAME[a.penalty],
-        *thresholds,
-        a.among,
-        a.sign,
-        a.scale,
-        a.window,
-    )
     if a.fused:
         from hardneg.ops.triton import penalty_sum as kernels
 
-        return kernels.penalty_pass(*told, row_weights, column_weights)
-    return penalty_pass(*told, row_weights, column_weights, a.tile_size)
+        return kernels.penalty_pass(a.comparison, a.terms, weights)
+    return penalty_pass(a.comparison, a.terms, weights, a.tile_size)
 
 
 def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
@@ -95,14 +92,13 @@ def tensors_of(found: PenaltyGradients) -> tuple[Tensor, ...]:
 @operator("penalty_sum", PenaltySum, 6, sums_shapes)
 def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
     """See ``reference.penalty_sum``."""
-    sums, _ = run(a)
-    return sums.rows, sums.columns, *statistics(sums)
+    return run(a)[0]
 
 
 @operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
 def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The tiles once more, now with the weight of every anchor known."""
-    _, gradients = run(a, a.row_weights, a.column_weights)
+    _, gradients = run(a, (a.row_weights, a.column_weights))
     assert gradients is not None
     return tensors_of(gradients)
 
@@ -121,19 +117,14 @@ def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
 )
 def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
-    sums, gradients = run(a, a.row_weights, a.column_weights)
+    sums, gradients = run(a, (a.row_weights, a.column_weights))
     assert gradients is not None
     total = gradients.scale.new_zeros((), dtype=torch.float64)
     for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
         if weights is not None:
             total += torch.dot(weights.double(), of_side.double())
     total = total.to(gradients.scale.dtype)
-    return total, *statistics(sums), *tensors_of(gradients)
-
-
-def statistics(sums: PenaltySums) -> tuple[Tensor, ...]:
-    """What has no gradient."""
-    return sums.row_counts, sums.column_counts, sums.row_maxima, sums.column_maxima
+    return total, *sums[2:], *tensors_of(gradients)
 
 
 def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:

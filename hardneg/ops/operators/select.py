@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.operators.registration import Compared, Windowed, operator
+from hardneg.ops.requests import Search
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 from hardneg.selection import Selection
@@ -28,9 +29,11 @@ class Select(Windowed):
     hardest: bool
 
     @property
-    def selection(self) -> Selection:
-        """What to select."""
-        return Selection(self.order, self.k, self.skip, tuple(self.parameters), self.fallback)
+    def search(self) -> Search:
+        """What to look for."""
+        selection = Selection(self.order, self.k, self.skip, tuple(self.parameters), self.fallback)
+        sides = self.rows, self.columns, self.hardest
+        return Search(selection, self.among, self.window, self.seed, *sides)
 
 
 class PerPair(Compared):
@@ -70,20 +73,8 @@ def run_select(a: Select) -> tuple[Tensor, ...]:
     if a.fused:
         from hardneg.ops.triton import select as kernels
 
-        return kernels.select(
-            a.comparison, a.selection, a.among, a.window, a.seed, a.rows, a.columns, a.hardest
-        )
-    return select(
-        a.comparison,
-        a.selection,
-        a.among,
-        a.window,
-        a.seed,
-        a.rows,
-        a.columns,
-        a.hardest,
-        a.tile_size,
-    )
+        return kernels.select(a.comparison, a.search)
+    return select(a.comparison, a.search, a.tile_size)
 
 
 @operator(

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
-from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums, penalty_pass
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
 from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 from hardneg.ops.tiled.select import select
@@ -73,31 +73,9 @@ class CallableTiled:
         check_tile(self.tile)
 
     @torch.no_grad()
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``."""
-        return Selected(
-            *select(
-                comparison,
-                selection,
-                among,
-                window or Window(),
-                seed,
-                rows,
-                columns,
-                hardest,
-                self.tile,
-            )
-        )
+        return select(comparison, search, self.tile)
 
     @torch.no_grad()
     def select_per_pair(
@@ -124,65 +102,37 @@ class CallableTiled:
         found = Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
         return found[0].view(rows.shape)
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
 
         def scan(
-            given: Saved, row_weights: Tensor | None = None, column_weights: Tensor | None = None
-        ) -> tuple[PenaltySums, PenaltyGradients | None]:
-            queries, candidates, rows, columns, factor = given
+            given: Saved, weights: Weights = (None, None)
+        ) -> tuple[Sums, PenaltyGradients | None]:
+            queries, candidates, rows, columns, scale = given
             return penalty_pass(
                 replace(comparison, queries=queries, candidates=candidates),
-                penalty,
-                rows,
-                columns,
-                among,
-                sign,
-                factor,
-                window or Window(),
-                row_weights,
-                column_weights,
+                replace(terms, row_thresholds=rows, column_thresholds=columns, scale=scale),
+                weights,
                 self.tile,
             )
 
         def run(*given: Tensor | None) -> tuple[Tensor, ...]:
-            sums, _ = scan(given)
-            return (
-                sums.rows,
-                sums.columns,
-                sums.row_counts,
-                sums.column_counts,
-                sums.row_maxima,
-                sums.column_maxima,
-            )
+            return scan(given)[0]
 
         def differentiate(
             given: Saved, results: Saved, upstream: Saved
         ) -> tuple[Tensor | None, ...]:
-            _, _, rows, columns, factor = given
-            _, found = scan(
-                given,
-                None if rows is None else upstream[0],
-                None if columns is None else upstream[1],
-            )
+            _, _, rows, columns, scale = given
+            of_rows = None if rows is None else upstream[0]
+            of_columns = None if columns is None else upstream[1]
+            _, found = scan(given, (of_rows, of_columns))
             assert found is not None
             return (
                 found.queries,
                 found.candidates,
                 None if rows is None else found.row_thresholds,
                 None if columns is None else found.column_thresholds,
-                None if factor is None else found.scale,
+                None if scale is None else found.scale,
             )
 
         found = Recomputed.apply(
@@ -191,36 +141,21 @@ class CallableTiled:
             2,
             comparison.queries,
             comparison.candidates,
-            row_thresholds,
-            column_thresholds,
-            scale,
+            terms.row_thresholds,
+            terms.column_thresholds,
+            terms.scale,
         )
         return Sums(*found)
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
+        terms: PenaltyTerms,
         row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
-        sums = self.penalty_sum(
-            comparison,
-            penalty,
-            row_thresholds,
-            column_thresholds,
-            among=among,
-            sign=sign,
-            scale=scale,
-        )
-        return weighted_total(sums, row_weights, column_weights)
+        return weighted_total(self.penalty_sum(comparison, terms), row_weights, column_weights)
 
     def positives_penalty(
         self,
@@ -256,44 +191,28 @@ class CallableTiled:
         )
         return found._replace(sums=found.sums.sum()) if total else found
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
 
-        bounds = window or Window()
-
-        def run(queries: Tensor, candidates: Tensor, factor: Tensor | None) -> tuple[Tensor, ...]:
+        def with_given(given: Saved) -> tuple[Comparison, ExponentialTerms]:
+            queries, candidates, scale = given
             compared = replace(comparison, queries=queries, candidates=candidates)
-            return logsumexp(compared, energy, among, factor, bounds, rows, columns, self.tile)
+            return compared, replace(terms, scale=scale)
+
+        def run(*given: Tensor | None) -> tuple[Tensor, ...]:
+            return logsumexp(*with_given(given), self.tile)
 
         def differentiate(
             given: Saved, results: Saved, upstream: Saved
         ) -> tuple[Tensor, Tensor, Tensor | None]:
-            queries, candidates, factor = given
-            of_rows, of_columns, *_ = results
+            wanted = upstream[0] if terms.rows else None, upstream[1] if terms.columns else None
             dq, dc, slope = logsumexp_backward(
-                replace(comparison, queries=queries, candidates=candidates),
-                energy,
-                among,
-                factor,
-                bounds,
-                (of_rows, of_columns),
-                (upstream[0] if rows else None, upstream[1] if columns else None),
-                self.tile,
+                *with_given(given), (results[0], results[1]), wanted, self.tile
             )
-            return dq, dc, None if factor is None else slope
+            return dq, dc, None if terms.scale is None else slope
 
         found = Recomputed.apply(
-            run, differentiate, 2, comparison.queries, comparison.candidates, scale
+            run, differentiate, 2, comparison.queries, comparison.candidates, terms.scale
         )
         return LogSumExp(*found)
 

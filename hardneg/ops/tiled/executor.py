@@ -11,10 +11,10 @@ from torch import Tensor
 from hardneg import energies
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
-from hardneg.energies import Energy
 from hardneg.ops import operators
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
@@ -60,27 +60,17 @@ class Tiled:
             self.engine,
         )
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``."""
         found = OPERATORS.select(
             *self.described(comparison),
-            *bounds(window),
-            seed,
-            among,
-            *spelled(selection),
-            rows,
-            columns,
-            hardest,
+            *bounds(search.window),
+            search.seed,
+            search.among,
+            *spelled(search.selection),
+            search.rows,
+            search.columns,
+            search.hardest,
         )
         return Selected(*found)
 
@@ -109,67 +99,22 @@ class Tiled:
         )
         return found.view(rows.shape)
 
-    def penalty_sum(
-        self,
-        comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
-        window: Window | None = None,
-    ) -> Sums:
+    def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
-        found = OPERATORS.penalty_sum(
-            *self.described(comparison),
-            *bounds(window),
-            row_thresholds,
-            column_thresholds,
-            scale,
-            among,
-            penalty.code,
-            sign,
-        )
-        return Sums(*found)
+        return Sums(*OPERATORS.penalty_sum(*self.described(comparison), *penalty_terms(terms)))
 
     def penalty_total(
         self,
         comparison: Comparison,
-        penalty: Penalty,
-        row_thresholds: Tensor | None,
-        column_thresholds: Tensor | None,
+        terms: PenaltyTerms,
         row_weights: Tensor | None,
-        column_weights: Tensor | None,
-        *,
-        among: Among = "negatives",
-        sign: float = 1.0,
-        scale: Tensor | None = None,
+        column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``. Without autograd the plain sums do, a third of the work."""
         if not torch.is_grad_enabled():
-            sums = self.penalty_sum(
-                comparison,
-                penalty,
-                row_thresholds,
-                column_thresholds,
-                among=among,
-                sign=sign,
-                scale=scale,
-            )
-            return weighted_total(sums, row_weights, column_weights)
+            return weighted_total(self.penalty_sum(comparison, terms), row_weights, column_weights)
         found = OPERATORS.penalty_total(
-            *self.described(comparison),
-            *bounds(None),
-            row_thresholds,
-            column_thresholds,
-            scale,
-            among,
-            penalty.code,
-            sign,
-            row_weights,
-            column_weights,
+            *self.described(comparison), *penalty_terms(terms), row_weights, column_weights
         )
         return Total(*found[:5])
 
@@ -196,27 +141,17 @@ class Tiled:
         terms = BatchAll(*found[:5])
         return terms._replace(sums=terms.sums.sum()) if total and not in_one_pass else terms
 
-    def logsumexp(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        *,
-        among: Among = "negatives",
-        scale: Tensor | None = None,
-        window: Window | None = None,
-        rows: bool = True,
-        columns: bool = True,
-    ) -> LogSumExp:
+    def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
         found = OPERATORS.logsumexp(
             *self.described(comparison),
-            *bounds(window),
-            scale,
-            among,
-            energy.code,
-            energies.parameters(energy),
-            rows,
-            columns,
+            *bounds(terms.window),
+            terms.scale,
+            terms.among,
+            terms.energy.code,
+            energies.parameters(terms.energy),
+            terms.rows,
+            terms.columns,
         )
         return LogSumExp(*found)
 
@@ -231,11 +166,22 @@ class Tiled:
         return anchors, positives
 
 
-def bounds(window: Window | None) -> tuple[Tensor | None, ...]:
+def bounds(window: Window) -> tuple[Tensor | None, ...]:
     """The bounds in the operators' order, detached: a window is not differentiated."""
-    window = window or Window()
-    four = (window.row_floor, window.row_ceiling, window.column_floor, window.column_ceiling)
-    return tuple(None if bound is None else bound.detach() for bound in four)
+    return tuple(None if bound is None else bound.detach() for bound in window)
+
+
+def penalty_terms(terms: PenaltyTerms) -> tuple[Any, ...]:
+    """Terms in the operators' order."""
+    return (
+        *bounds(terms.window),
+        terms.row_thresholds,
+        terms.column_thresholds,
+        terms.scale,
+        terms.among,
+        terms.penalty.code,
+        terms.sign,
+    )
 
 
 def spelled(selection: Selection) -> tuple[Any, ...]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.energies import Energy, Linear
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.energies import Linear
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import LogSumExp
+from hardneg.ops.requests import ExponentialTerms
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
@@ -24,18 +26,12 @@ class Logits:
     """The exponents of a tile: scale * energy(score), the left-out ones marked."""
 
     def __init__(
-        self,
-        comparison: Comparison,
-        energy: Energy,
-        among: Among,
-        scale: Tensor | None,
-        window: Window,
-        tile: tuple[int, int] | None,
+        self, comparison: Comparison, terms: ExponentialTerms, tile: tuple[int, int] | None
     ) -> None:
         self.tiles: TileScores = tile_scores(comparison, tile)
         self.buffers = self.tiles.buffers
-        self.admission = Admission(comparison.relation, among, self.buffers)
-        self.energy, self.scale, self.window = energy, scale, window
+        self.admission = Admission(comparison.relation, terms.among, self.buffers)
+        self.energy, self.scale, self.window = terms.energy, terms.scale, terms.window
         self.n, self.m = len(comparison.queries), len(comparison.candidates)
         self.excluded = -excluded_value(self.buffers.dtype)
 
@@ -101,43 +97,33 @@ class Running:
 
 
 def logsumexp(
-    comparison: Comparison,
-    energy: Energy,
-    among: Among,
-    scale: Tensor | None,
-    window: Window,
-    rows: bool,
-    columns: bool,
-    tile: tuple[int, int] | None = None,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
+    comparison: Comparison, terms: ExponentialTerms, tile: tuple[int, int] | None = None
+) -> LogSumExp:
     """See ``reference.logsumexp``."""
-    logits = Logits(comparison, energy, among, scale, window, tile)
-    of_rows = Running(logits.n if rows else 0, logits)
-    of_columns = Running(logits.m if columns else 0, logits)
+    logits = Logits(comparison, terms, tile)
+    of_rows = Running(logits.n if terms.rows else 0, logits)
+    of_columns = Running(logits.m if terms.columns else 0, logits)
     for block in grid(logits.n, logits.m, logits.tiles.tile):
         if logits.admission.empty(block):
             continue
         _, row_logits, column_logits = logits.of(block)
-        terms = logits.buffers.get("terms", block)
-        if rows:
-            of_rows.take(row_logits, terms, block.rows, 1)
-        if columns:
-            of_columns.take(column_logits, terms, block.columns, 0)
-    return of_rows.result(), of_columns.result(), of_rows.maxima(), of_columns.maxima()
+        scratch = logits.buffers.get("terms", block)
+        if terms.rows:
+            of_rows.take(row_logits, scratch, block.rows, 1)
+        if terms.columns:
+            of_columns.take(column_logits, scratch, block.columns, 0)
+    return LogSumExp(of_rows.result(), of_columns.result(), of_rows.maxima(), of_columns.maxima())
 
 
 def logsumexp_backward(
     comparison: Comparison,
-    energy: Energy,
-    among: Among,
-    scale: Tensor | None,
-    window: Window,
+    terms: ExponentialTerms,
     results: tuple[Tensor, Tensor],
     upstream: tuple[Tensor | None, Tensor | None],
     tile: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor, Float[Tensor, ""]]:
     """Gradients of queries, candidates and scale: the weight of a score is upstream * exp(logit - result)."""
-    logits = Logits(comparison, energy, among, scale, window, tile)
+    logits, energy = Logits(comparison, terms, tile), terms.energy
     known = [torch.where(r == -math.inf, -logits.excluded, r) for r in results]
     slope_of_scale = torch.zeros((), dtype=logits.buffers.dtype, device=logits.buffers.device)
     for block in grid(logits.n, logits.m, logits.tiles.tile):
@@ -145,10 +131,10 @@ def logsumexp_backward(
             continue
         scores, row_logits, column_logits = logits.of(block)
         weights = softmax_weights(logits, block, (row_logits, column_logits), known, upstream)
-        if scale is not None:
+        if terms.scale is not None:
             plain = energy.value(scores) if energy != Linear() else scores
             slope_of_scale += torch.dot(weights.view(-1), plain.reshape(-1))
-            weights.mul_(scale)
+            weights.mul_(terms.scale)
         if energy != Linear():
             weights.mul_(energy.slope(scores))
         logits.tiles.add_gradient(block, weights)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Sums
+from hardneg.ops.requests import PenaltyTerms
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
@@ -21,19 +23,10 @@ from hardneg.penalties import Hinge, Identity, Penalty
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["PenaltyGradients", "PenaltySums", "apply_penalty", "penalty_pass"]
+__all__ = ["PenaltyGradients", "Weights", "apply_penalty", "penalty_pass"]
 
-
-@dataclass(eq=False, repr=False)
-class PenaltySums:
-    """Sums, counts of terms above 0 and largest arguments; a side without thresholds is empty."""
-
-    rows: Tensor
-    columns: Tensor
-    row_counts: Tensor
-    column_counts: Tensor
-    row_maxima: Tensor
-    column_maxima: Tensor
+Weights = tuple[Tensor | None, Tensor | None]
+"""The weight of every query and of every candidate in a total."""
 
 
 @dataclass(eq=False, repr=False)
@@ -125,42 +118,34 @@ class Side:
 
 def penalty_pass(
     comparison: Comparison,
-    penalty: Penalty,
-    row_thresholds: Tensor | None,
-    column_thresholds: Tensor | None,
-    among: Among,
-    sign: float,
-    scale: Tensor | None,
-    window: Window,
-    row_weights: Tensor | None = None,
-    column_weights: Tensor | None = None,
+    terms: PenaltyTerms,
+    weights: Weights = (None, None),
     tile: tuple[int, int] | None = None,
-) -> tuple[PenaltySums, PenaltyGradients | None]:
-    """The sums, and the gradients of ``row_weights @ rows + column_weights @ columns`` where weights are given."""
-    tiles = tile_scores(comparison, tile)
+) -> tuple[Sums, PenaltyGradients | None]:
+    """The sums, and the gradients of ``weights[0] @ rows + weights[1] @ columns`` where weights are given."""
+    tiles, window = tile_scores(comparison, tile), terms.window
     sides = []
-    if row_thresholds is not None:
+    if terms.row_thresholds is not None:
         bounds = window.row_floor, window.row_ceiling
-        sides.append(Side(row_thresholds, *bounds, row_weights, True))
-    if column_thresholds is not None:
+        sides.append(Side(terms.row_thresholds, *bounds, weights[0], True))
+    if terms.column_thresholds is not None:
         bounds = window.column_floor, window.column_ceiling
-        sides.append(Side(column_thresholds, *bounds, column_weights, False))
-    weighted = row_weights is not None or column_weights is not None
-    slope_of_scale = run(comparison, tiles, sides, penalty, among, sign, scale, weighted)
+        sides.append(Side(terms.column_thresholds, *bounds, weights[1], False))
+    slope_of_scale = run(comparison, tiles, sides, terms)
     by_side = {side.of_rows: side for side in sides}
     none = tiles.buffers.get("scores", Tile(slice(0, 0), slice(0, 0))).new_zeros(0)
     rows, columns = by_side.get(True), by_side.get(False)
     both = rows, columns
-    sums = PenaltySums(
+    sums = Sums(
         *(none if side is None else side.sums for side in both),
         *(none.long() if side is None else side.counts for side in both),
         *(none if side is None else largest(side.maxima) for side in both),
     )
-    if not weighted:
+    if all(weight is None for weight in weights):
         return sums, None
     dq, dc = tiles.gradients()
     thresholds = [
-        none if side is None or side.weights is None else -sign * side.weights * side.slopes
+        none if side is None or side.weights is None else -terms.sign * side.weights * side.slopes
         for side in (rows, columns)
     ]
     return sums, PenaltyGradients(dq, dc, slope_of_scale, thresholds[0], thresholds[1])
@@ -170,14 +155,11 @@ def run(
     comparison: Comparison,
     tiles: TileScores,
     sides: list[Side],
-    penalty: Penalty,
-    among: Among,
-    sign: float,
-    scale: Tensor | None,
-    weighted: bool,
+    terms: PenaltyTerms,
 ) -> Float[Tensor, ""]:
     """The pass over the tiles; returns the gradient of the scale."""
-    admission = Admission(comparison.relation, among, tiles.buffers)
+    sign, scale = terms.sign, terms.scale
+    admission = Admission(comparison.relation, terms.among, tiles.buffers)
     excluded = -excluded_value(tiles.buffers.dtype)
     slope_of_scale = torch.zeros((), dtype=tiles.buffers.dtype, device=tiles.buffers.device)
     for tile in grid(len(comparison.queries), len(comparison.candidates), tiles.tile):
@@ -187,7 +169,7 @@ def run(
         total: Tensor | None = None
         for side in sides:
             x = side.arguments(scores, tile, tiles, sign, scale)
-            slope = side.take(admission.fill(x, tile, excluded), tile, penalty)
+            slope = side.take(admission.fill(x, tile, excluded), tile, terms.penalty)
             if side.weights is not None:
                 weights = side.along(side.weights, tile)
                 slope = slope.mul_(weights) if slope.is_contiguous() else slope * weights

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Selected
+from hardneg.ops.requests import Search
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.best import Best
 from hardneg.ops.tiled.grid import Tile, grid
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 __all__ = ["select"]
-
-Selected = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Chosen candidates of rows, chosen rows of candidates, and the hardest of both (empty unless asked for)."""
 
 EASIEST = Selection("lowest", 1)
 HARDEST = Selection("highest", 1)
@@ -93,27 +92,18 @@ class Side:
             self.best.update_columns(keys, tile.columns, tile.rows.start)
 
 
-def select(
-    comparison: Comparison,
-    selection: Selection,
-    among: Among = "negatives",
-    window: Window = Window(),
-    seed: Int[Tensor, ""] | None = None,
-    rows: bool = True,
-    columns: bool = True,
-    hardest: bool = False,
-    tile: tuple[int, int] | None = None,
-) -> Selected:
+def select(comparison: Comparison, search: Search, tile: tuple[int, int] | None = None) -> Selected:
     """See ``reference.select``."""
-    tiles = tile_scores(comparison, tile)
-    admission = Admission(comparison.relation, among, tiles.buffers)
+    tiles, selection, hardest = tile_scores(comparison, tile), search.selection, search.hardest
+    admission = Admission(comparison.relation, search.among, tiles.buffers)
     sides: list[list[Side]] = []
+    window = search.window
     limits = (
-        (rows, window.row_floor, window.row_ceiling, True),
-        (columns, window.column_floor, window.column_ceiling, False),
+        (search.rows, window.row_floor, window.row_ceiling, True),
+        (search.columns, window.column_floor, window.column_ceiling, False),
     )
     for on, floor, ceiling, of_rows in limits:
-        mine = [Side(comparison, tiles, selection, floor, ceiling, seed, of_rows)]
+        mine = [Side(comparison, tiles, selection, floor, ceiling, search.seed, of_rows)]
         for more in further(selection, hardest):
             mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
         sides.append(mine if on else [])
@@ -121,7 +111,7 @@ def select(
     width = selection.k - selection.skip
     none = torch.empty(0, width, dtype=torch.long, device=comparison.queries.device)
     found = [settle(selection, hardest, mine) if mine else (none, none[:, :1]) for mine in sides]
-    return found[0][0], found[1][0], found[0][1], found[1][1]
+    return Selected(found[0][0], found[1][0], found[0][1], found[1][1])
 
 
 def further(selection: Selection, hardest: bool) -> list[Selection]:

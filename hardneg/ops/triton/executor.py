@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Selected
+from hardneg.ops.requests import Search
 from hardneg.ops.tiled.executor import Tiled
-from hardneg.selection import Selection
 
 __all__ = ["MOST", "Fused"]
 
@@ -34,24 +32,14 @@ class Fused(Tiled):
 
     wide: Tiled | None = None
 
-    def select(
-        self,
-        comparison: Comparison,
-        selection: Selection,
-        among: Among = "negatives",
-        window: Window | None = None,
-        seed: Tensor | None = None,
-        rows: bool = True,
-        columns: bool = True,
-        hardest: bool = False,
-    ) -> Selected:
+    def select(self, comparison: Comparison, search: Search) -> Selected:
         """See ``Executor``."""
-        given = comparison, selection, among, window, seed, rows, columns, hardest
-        if selection.k <= MOST:
-            return super().select(*given)
+        k = search.selection.k
+        if k <= MOST:
+            return super().select(comparison, search)
         if self.wide is None:
             raise ValueError(
-                f'backend "triton" selects at most {MOST} candidates an anchor, but {selection.k} are '
+                f'backend "triton" selects at most {MOST} candidates an anchor, but {k} are '
                 'asked for: use "auto" or "tiled"'
             )
-        return self.wide.select(*given)
+        return self.wide.select(comparison, search)

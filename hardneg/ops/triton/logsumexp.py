@@ -10,8 +10,9 @@ import triton
 from torch import Tensor
 
 from hardneg import energies
-from hardneg.energies import Energy
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Comparison, Window
+from hardneg.ops.executor import LogSumExp
+from hardneg.ops.requests import ExponentialTerms
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.fold import fold_exponentials
 from hardneg.ops.triton.gain import energy_slope_bound, gain_for, largest_score, needs_gain
@@ -51,29 +52,21 @@ class Running:
         launch(fold_exponentials, grid, arguments, chosen)
 
 
-def logsumexp(
-    comparison: Comparison,
-    energy: Energy,
-    among: Among,
-    scale: Tensor | None,
-    window: Window,
-    rows: bool,
-    columns: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
     """See ``reference.logsumexp``."""
-    sweep, on = Sweep.over(comparison, weighted=False), (rows, columns)
-    told = {**told_of(comparison, energy, among, scale, rows, columns), **NO_WEIGHTS}
+    sweep, on = Sweep.over(comparison, weighted=False), (terms.rows, terms.columns)
+    told = {**told_of(comparison, terms, on), **NO_WEIGHTS}
     sides = [running(sweep, axis, on[axis]) for axis in (0, 1)]
-    for name, side, bounds in zip(SIDES, sides, bounds_of(window), strict=True):
+    for name, side, bounds in zip(SIDES, sides, bounds_of(terms.window), strict=True):
         ends = side.partials.buffer, side.partials.anchors
         told[name] = (*bounds, None, None, *ends)
     for panel in sweep.panels():
         sweep.launch(panel, {**told, "shares": None})
-        if rows:
+        if terms.rows:
             sides[0].fold(panel.rows, panel.columns, sweep.ready.shape[1])
-        if columns:
+        if terms.columns:
             sides[1].fold(panel.columns, panel.rows, sweep.ready.shape[0])
-    return sides[0].results, sides[1].results, sides[0].maxima, sides[1].maxima
+    return LogSumExp(*(side.results for side in sides), *(side.maxima for side in sides))
 
 
 def running(sweep: Sweep, axis: int, on: bool) -> Running:
@@ -85,24 +78,21 @@ def running(sweep: Sweep, axis: int, on: bool) -> Running:
 
 def logsumexp_backward(
     comparison: Comparison,
-    energy: Energy,
-    among: Among,
-    scale: Tensor | None,
-    window: Window,
+    terms: ExponentialTerms,
     results: tuple[Tensor, Tensor],
     upstream: tuple[Tensor | None, Tensor | None],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``tiled.logsumexp.logsumexp_backward``."""
     sweep = Sweep.over(comparison, weighted=True)
-    given = [gradient is not None for gradient in upstream]
-    bounds, told = bounds_of(window), told_of(comparison, energy, among, scale, *given)
+    given = upstream[0] is not None, upstream[1] is not None
+    bounds, told = bounds_of(terms.window), told_of(comparison, terms, given)
     for axis, name in enumerate(SIDES):
         ends = vector(results[axis]), vector(upstream[axis]), None, 0
         told[name] = (*bounds[axis], *ends) if given[axis] else None
-    gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, energy, scale, upstream))
+    gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, terms, upstream))
     slope_of_scale = sweep.zero()
     for panel in sweep.panels():
-        shares = None if scale is None else sweep.shares(panel)
+        shares = None if terms.scale is None else sweep.shares(panel)
         weights = gradients.arguments(panel)
         sweep.launch(panel, {**told, **weights, "shares": shares})
         if shares is not None:
@@ -112,22 +102,17 @@ def logsumexp_backward(
 
 
 def told_of(
-    comparison: Comparison,
-    energy: Energy,
-    among: Among,
-    scale: Tensor | None,
-    rows: bool,
-    columns: bool,
+    comparison: Comparison, terms: ExponentialTerms, on: tuple[bool, bool]
 ) -> dict[str, Any]:
-    """What the kernel is told of the exponents, by the names that it gives it."""
+    """What the kernel is told of the exponents of the sides that are on, by the names that it gives it."""
     return {
-        **admission_arguments(comparison.relation, among),
-        "scale": scale,
-        "numbers": tuple(energies.parameters(energy)),
+        **admission_arguments(comparison.relation, terms.among),
+        "scale": terms.scale,
+        "numbers": tuple(energies.parameters(terms.energy)),
         "REDUCTION": "logsumexp",
-        "FORM": energy.code,
-        "ROWS": rows,
-        "COLUMNS": columns,
+        "FORM": terms.energy.code,
+        "ROWS": on[0],
+        "COLUMNS": on[1],
     }
 
 
@@ -142,14 +127,13 @@ def bounds_of(window: Window) -> tuple[Bounds, Bounds]:
 def gain_of(
     comparison: Comparison,
     sweep: Sweep,
-    energy: Energy,
-    scale: Tensor | None,
+    terms: ExponentialTerms,
     upstream: tuple[Tensor | None, Tensor | None],
 ) -> Tensor | None:
     """The gain of float16 weights: a softmax is at most 1."""
     if not needs_gain(sweep.ready):
         return None
     score = largest_score(comparison, sweep.ready)
-    slope = energy_slope_bound(energy, score)
+    slope = energy_slope_bound(terms.energy, score)
     bounds = [slope * gradient.abs().amax() for gradient in upstream if gradient is not None]
-    return gain_for(sweep.ready, bounds, scale, score)
+    return gain_for(sweep.ready, bounds, terms.scale, score)

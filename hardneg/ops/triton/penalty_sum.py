@@ -9,8 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Among, Comparison, Window
-from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Sums
+from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.fold import fold_penalties
 from hardneg.ops.triton.gain import gain_for, largest_score, needs_gain, penalty_slope_bound
@@ -19,7 +21,6 @@ from hardneg.ops.triton.operands import Operands
 from hardneg.ops.triton.sweep import Partials, Sweep, vector
 from hardneg.ops.triton.tuning import configuration
 from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
-from hardneg.penalties import Penalty
 
 __all__ = ["penalty_pass"]
 
@@ -67,29 +68,20 @@ class Side:
 
 
 def penalty_pass(
-    comparison: Comparison,
-    penalty: Penalty,
-    row_thresholds: Tensor | None,
-    column_thresholds: Tensor | None,
-    among: Among,
-    sign: float,
-    scale: Tensor | None,
-    window: Window,
-    row_weights: Tensor | None = None,
-    column_weights: Tensor | None = None,
-) -> tuple[PenaltySums, PenaltyGradients | None]:
+    comparison: Comparison, terms: PenaltyTerms, weights: Weights = (None, None)
+) -> tuple[Sums, PenaltyGradients | None]:
     """See ``tiled.penalty_sum.penalty_pass``."""
-    weighted = row_weights is not None or column_weights is not None
-    sweep = Sweep.over(comparison, weighted)
+    weighted = any(weight is not None for weight in weights)
+    sweep, window = Sweep.over(comparison, weighted), terms.window
     row_bounds = window.row_floor, window.row_ceiling
     column_bounds = window.column_floor, window.column_ceiling
     sides = (
-        side_of(sweep, row_thresholds, *row_bounds, row_weights, 0),
-        side_of(sweep, column_thresholds, *column_bounds, column_weights, 1),
+        side_of(sweep, terms.row_thresholds, *row_bounds, weights[0], 0),
+        side_of(sweep, terms.column_thresholds, *column_bounds, weights[1], 1),
     )
-    gain = gain_of(comparison, sweep.ready, penalty, sides, scale) if weighted else None
+    gain = gain_of(comparison, sweep.ready, terms, sides) if weighted else None
     gradients = Gradients(comparison, sweep, gain) if weighted else None
-    told = admission_arguments(comparison.relation, among) | told_of(penalty, sign, scale, sides)
+    told = admission_arguments(comparison.relation, terms.among) | told_of(terms, sides)
     slope_of_scale = walk(sweep, told, sides, gradients)
     sums = summed(sides, comparison.queries.device)
     if gradients is None:
@@ -98,17 +90,15 @@ def penalty_pass(
     return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
 
 
-def told_of(
-    penalty: Penalty, sign: float, scale: Tensor | None, sides: tuple[Side | None, Side | None]
-) -> dict[str, Any]:
+def told_of(terms: PenaltyTerms, sides: tuple[Side | None, Side | None]) -> dict[str, Any]:
     """What the kernel is told of the terms, by the names that it gives it."""
     return {
         "row_side": None if sides[0] is None else sides[0].arguments(),
         "column_side": None if sides[1] is None else sides[1].arguments(),
-        "scale": scale,
-        "numbers": (sign, 0.0),
+        "scale": terms.scale,
+        "numbers": (terms.sign, 0.0),
         "REDUCTION": "penalty_sum",
-        "FORM": penalty.code,
+        "FORM": terms.penalty.code,
         "ROWS": sides[0] is not None,
         "COLUMNS": sides[1] is not None,
     }
@@ -135,16 +125,16 @@ def side_of(
 def gain_of(
     comparison: Comparison,
     ready: Operands,
-    penalty: Penalty,
+    terms: PenaltyTerms,
     sides: tuple[Side | None, Side | None],
-    scale: Tensor | None,
 ) -> Tensor | None:
     """The gain of float16 weights."""
     if not needs_gain(ready):
         return None
-    score = largest_score(comparison, ready)
+    score, scale = largest_score(comparison, ready), terms.scale
     bounds = [
-        penalty_slope_bound(penalty, scale, side.thresholds, score) * side.weights.abs().amax()
+        penalty_slope_bound(terms.penalty, scale, side.thresholds, score)
+        * side.weights.abs().amax()
         for side in sides
         if side is not None and side.weights is not None
     ]
@@ -176,10 +166,10 @@ def walk(
     return slope_of_scale.float()
 
 
-def summed(sides: tuple[Side | None, Side | None], device: torch.device) -> PenaltySums:
+def summed(sides: tuple[Side | None, Side | None], device: torch.device) -> Sums:
     """The results of both sides; empty for one without thresholds."""
     none = torch.empty(0, dtype=torch.float32, device=device)
-    return PenaltySums(
+    return Sums(
         *(none if side is None else side.sums for side in sides),
         *(none.long() if side is None else side.counts for side in sides),
         *(none if side is None else side.maxima for side in sides),

@@ -10,7 +10,9 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Among, Comparison, Window
+from hardneg.ops.description import Comparison
+from hardneg.ops.executor import Selected
+from hardneg.ops.requests import Search
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.keys import no_keys
@@ -19,60 +21,53 @@ from hardneg.ops.triton.operands import Operands, Panel, operands
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection
+from hardneg.selection import COLUMN_SALT, ROW_SALT
 
 __all__ = ["select"]
 
-Selected = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Chosen candidates of rows, chosen rows of candidates, and the hardest of both (empty unless asked for)."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Search:
+class PreparedSearch:
     """What is looked for, beside the scores in which it is looked for.
 
     Attributes:
-        comparison, selection, among, window, seed: as ``reference.select`` takes them.
+        comparison, search: as ``reference.select`` takes them.
         ready: what the kernels read.
-        hardest: whether the hardest of all is wanted too.
     """
 
     comparison: Comparison
-    selection: Selection
-    among: Among
-    window: Window
-    seed: Tensor | None
+    search: Search
     ready: Operands
-    hardest: bool
 
     @property
     def plain(self) -> bool:
         """Whether the selection's own first is the hardest of all."""
-        return self.selection.order == "highest" and self.window.open
+        return self.search.selection.order == "highest" and self.search.window.open
 
     @property
     def rescues(self) -> bool:
         """Whether an anchor with candidates may select none, and then takes a fallback."""
-        chosen = self.selection
-        always = self.window.open and chosen.skip == 0 and chosen.order != "distance_weighted"
+        chosen = self.search.selection
+        always = (
+            self.search.window.open and chosen.skip == 0 and chosen.order != "distance_weighted"
+        )
         return chosen.fallback != "none" and not always
 
-    def swapped(self) -> Search:
-        """The same for the columns."""
-        w = self.window
-        window = Window(w.column_floor, w.column_ceiling, w.row_floor, w.row_ceiling)
-        ready = self.ready.swapped()
-        return replace(self, comparison=self.comparison.swapped(), window=window, ready=ready)
+    def swapped(self) -> PreparedSearch:
+        """The same with columns for rows."""
+        search = replace(self.search, window=self.search.window.swapped())
+        return PreparedSearch(self.comparison.swapped(), search, self.ready.swapped())
 
     def arguments(self) -> dict[str, Any]:
         """What ``admitted``, ``ranked`` and ``within`` are told, by the names that kernels give it."""
-        density, cutoff, farthest = self.selection.parameters or (0.0, 0.0, 0.0)
+        search = self.search
+        density, cutoff, farthest = search.selection.parameters or (0.0, 0.0, 0.0)
         return {
-            **admission_arguments(self.comparison.relation, self.among),
-            "row_floor": single(self.window.row_floor),
-            "row_ceiling": single(self.window.row_ceiling),
-            "seed": self.seed,
-            "ORDER": self.selection.order,
+            **admission_arguments(self.comparison.relation, search.among),
+            "row_floor": single(search.window.row_floor),
+            "row_ceiling": single(search.window.row_ceiling),
+            "seed": search.seed,
+            "ORDER": search.selection.order,
             "DISTANCE": self.comparison.similarity.code,
             "DENSITY": density,
             "CUTOFF": cutoff,
@@ -85,61 +80,55 @@ def single(bound: Tensor | None) -> Tensor | None:
     return None if bound is None else bound.float().contiguous()
 
 
-def select(
-    comparison: Comparison,
-    selection: Selection,
-    among: Among,
-    window: Window,
-    seed: Tensor | None,
-    rows: bool,
-    columns: bool,
-    hardest: bool,
-) -> Selected:
+def select(comparison: Comparison, search: Search) -> Selected:
     """See ``reference.select``."""
-    ready = operands(comparison)
-    search = Search(comparison, selection, among, window, seed, ready, hardest)
-    of_rows, of_columns = best_keys(search, rows, columns)
-    if selection.k == 1:
+    prepared = PreparedSearch(comparison, search, operands(comparison))
+    of_rows, of_columns = best_keys(prepared)
+    if search.selection.k == 1:
         lists = tuple(None if keys is None else keys[0, :, None] for keys in (of_rows, of_columns))
     else:
         lists = (
-            top_keys(search, ROW_SALT) if rows else None,
-            top_keys(search.swapped(), COLUMN_SALT) if columns else None,
+            top_keys(prepared, ROW_SALT) if search.rows else None,
+            top_keys(prepared.swapped(), COLUMN_SALT) if search.columns else None,
         )
     (chosen, top), (of_candidates, their_top) = (
-        of_side(search, keys, best) for keys, best in zip(lists, (of_rows, of_columns), strict=True)
+        of_side(prepared, keys, best)
+        for keys, best in zip(lists, (of_rows, of_columns), strict=True)
     )
-    return chosen, of_candidates, top, their_top
+    return Selected(chosen, of_candidates, top, their_top)
 
 
-def of_side(search: Search, keys: Tensor | None, best: Tensor | None) -> tuple[Tensor, Tensor]:
+def of_side(
+    prepared: PreparedSearch, keys: Tensor | None, best: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The selected of one side, and its hardest (empty unless asked for)."""
-    selection, device = search.selection, search.ready.queries.device
+    selection, device = prepared.search.selection, prepared.ready.queries.device
     if keys is None:
         width = selection.k - selection.skip
         none = torch.empty(0, width, dtype=torch.int64, device=device)
         return none, none[:, :1]
     rescue = None
-    if search.rescues:
+    if prepared.rescues:
         assert best is not None
         rescue = best[1 if selection.fallback == "easiest" else 2]
-        if search.plain and selection.fallback == "hardest":
+        if prepared.plain and selection.fallback == "hardest":
             rescue = keys[:, 0].contiguous()
     chosen = settled(keys, rescue, selection.skip)
-    if not search.hardest:
+    if not prepared.search.hardest:
         return chosen, chosen[:0, :1]
-    top = keys[:, :1] if search.plain or best is None else best[2, :, None]
+    top = keys[:, :1] if prepared.plain or best is None else best[2, :, None]
     return chosen, settled(top)
 
 
-def best_keys(search: Search, rows: bool, columns: bool) -> tuple[Tensor | None, Tensor | None]:
+def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     """Keys (3 x n, 3 x m) of the selection where k = 1, of the easiest and of the hardest, from one pass."""
-    n, m, _ = search.ready.shape
-    device = search.ready.queries.device
-    single_one = search.selection.k == 1
-    easiest = search.rescues and search.selection.fallback == "easiest"
-    hardest = search.hardest or (search.rescues and search.selection.fallback == "hardest")
-    hardest = hardest and not search.plain
+    n, m, _ = prepared.ready.shape
+    device, search = prepared.ready.queries.device, prepared.search
+    rows, columns, selection = search.rows, search.columns, search.selection
+    single_one = selection.k == 1
+    easiest = prepared.rescues and selection.fallback == "easiest"
+    hardest = search.hardest or (prepared.rescues and selection.fallback == "hardest")
+    hardest = hardest and not prepared.plain
     if not (single_one or easiest or hardest):
         return None, None
     # one allocation and one fill; n rounded up so that the second half is aligned too
@@ -147,7 +136,7 @@ def best_keys(search: Search, rows: bool, columns: bool) -> tuple[Tensor | None,
     keys = no_keys(3 * (aligned + m), device=device)
     of_rows, of_columns = keys[: 3 * n].view(3, n), keys[3 * aligned :].view(3, m)
     told = {
-        **search.arguments(),
+        **prepared.arguments(),
         "column_floor": single(search.window.column_floor),
         "column_ceiling": single(search.window.column_ceiling),
         "row_keys": of_rows if rows else None,
@@ -161,41 +150,44 @@ def best_keys(search: Search, rows: bool, columns: bool) -> tuple[Tensor | None,
     }
     if not single_one:
         told["ORDER"] = "none"
-    kind = "best" if search.plain and single_one else "ranked"
-    chosen = configuration(kind, search.ready.source, architecture(device))
-    for panel in search.ready.panels():
+    kind = "best" if prepared.plain and single_one else "ranked"
+    chosen = configuration(kind, prepared.ready.source, architecture(device))
+    for panel in prepared.ready.panels():
         height, width = panel.shape
         grid = (triton.cdiv(height, chosen.rows) * triton.cdiv(width, chosen.columns),)
-        launch(best_kernel, grid, {**search.ready.arguments(panel), **told}, chosen)
+        launch(best_kernel, grid, {**prepared.ready.arguments(panel), **told}, chosen)
     return (of_rows if rows else None), (of_columns if columns else None)
 
 
-def top_keys(search: Search, salt: int) -> Tensor:
+def top_keys(prepared: PreparedSearch, salt: int) -> Tensor:
     """The k first keys of every row (n x k), highest first."""
-    chosen = configuration("top", search.ready.source, architecture(search.ready.queries.device))
-    told = {**search.arguments(), "ROW_SALT": salt}
+    ready = prepared.ready
+    chosen = configuration("top", ready.source, architecture(ready.queries.device))
+    told = {**prepared.arguments(), "ROW_SALT": salt}
     merged = []
-    for _, panels in itertools.groupby(search.ready.panels(), key=lambda panel: panel.rows):
-        parts = [lists_of(search, panel, told, chosen) for panel in panels]
+    for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel.rows):
+        parts = [lists_of(prepared, panel, told, chosen) for panel in panels]
         # no two keys are equal, so topk has no ties to order
         every = torch.cat(parts).transpose(0, 1).flatten(1)
-        merged.append(every.topk(search.selection.k, dim=1).values)
+        merged.append(every.topk(prepared.search.selection.k, dim=1).values)
     return torch.cat(merged) if len(merged) > 1 else merged[0]
 
 
-def lists_of(search: Search, panel: Panel, told: dict[str, Any], chosen: Configuration) -> Tensor:
+def lists_of(
+    prepared: PreparedSearch, panel: Panel, told: dict[str, Any], chosen: Configuration
+) -> Tensor:
     """The lists of every row of a panel, one a share of its columns: shares x rows x places."""
     height, width = panel.shape
-    device = search.ready.queries.device
+    device = prepared.ready.queries.device
     row_blocks = triton.cdiv(height, chosen.rows)
     column_blocks = triton.cdiv(width, chosen.columns)
     wanted = min(column_blocks, max(1, programs(device) // row_blocks))
     share = triton.cdiv(column_blocks, wanted) * chosen.columns
     shares = triton.cdiv(width, share)
-    places = triton.next_power_of_2(search.selection.k)
+    places = triton.next_power_of_2(prepared.search.selection.k)
     keys = torch.empty(shares, height, places, dtype=torch.int64, device=device)
     arguments = {
-        **search.ready.arguments(panel),
+        **prepared.ready.arguments(panel),
         **told,
         "keys": keys,
         "share": share,
