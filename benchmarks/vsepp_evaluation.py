@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
+from vsepp.memory import peak_memory_mib
 from vsepp.retrieval import retrieve
 
 IMAGES, CAPTIONS, WIDTH = 5_000, 25_000, 1_024
@@ -35,11 +35,6 @@ def embeddings(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return images, F.normalize(captions, dim=1), image_of
 
 
-def peak_mib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Print and append one row a measure."""
     reader = argparse.ArgumentParser(description=__doc__)
@@ -49,14 +44,14 @@ def main() -> None:
     )
     given = reader.parse_args()
     images, captions, image_of = embeddings(seed=0)
-    before, started = peak_mib(), time.perf_counter()
+    before, started = peak_memory_mib(), time.perf_counter()
     found = retrieve(images, captions, image_of, given.measure)
     row = {
         "date": time.strftime("%Y-%m-%d"),
         "case": f"evaluation of {IMAGES} x {CAPTIONS} x {WIDTH}, {given.measure}, both directions",
         "seconds": round(time.perf_counter() - started, 1),
-        "peak_memory_mib": round(peak_mib()),
-        "added_mib": round(peak_mib() - before),
+        "peak_memory_mib": round(peak_memory_mib()),
+        "added_mib": round(peak_memory_mib() - before),
         "rsum": round(found.rsum, 1),
         "device": f"cpu, {torch.get_num_threads()} thread(s)",
         "torch": torch.__version__,

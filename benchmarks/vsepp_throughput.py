@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -27,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 from vsepp.batches import ShuffledBatches
 from vsepp.data import Batch, Pairs, read_splits
 from vsepp.images import Features
+from vsepp.memory import peak_memory_mib
 from vsepp.model import build_model
 from vsepp.objective import NEGATIVES, build_loss
 from vsepp.settings import Data, Loss, Model
@@ -162,9 +162,7 @@ def main() -> None:
                         round(one, 1) for one in statistics.quantiles(times, n=4)[::2]
                     ],
                     "seconds_per_epoch": round(statistics.median(times) * per_epoch / 1e3, 1),
-                    "peak_memory_mib": round(
-                        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                    ),
+                    "peak_memory_mib": round(peak_memory_mib()),
                     "device": f"cpu, {torch.get_num_threads()} thread(s)",
                     "torch": torch.__version__,
                 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-CAPTIONS_EACH = 5
+from vsepp.splits import CAPTIONS_EACH
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Annotated:
     caption_keys: tuple[int, ...] = ()
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; says where it breaks."""
+def read_json(path: Path, where_from: str) -> Any:
+    """Parse a JSON file; says where it breaks, or where one can be had."""
     if not path.is_file():
-        raise FileNotFoundError(f"no annotation file at {path}")
+        raise FileNotFoundError(f"no annotation file at {path}: {where_from}")
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -46,7 +46,7 @@ def read_karpathy(path: Path, images: Path) -> dict[str, Annotated]:
 
     Of COCO's images with more than five captions the first five count, as in the released id files.
     """
-    content = read_json(path)
+    content = read_json(path, "put the file of that name from Karpathy's splits there")
     if not isinstance(content, dict) or not content.get("images"):
         raise ValueError(f"{path} has no list `images`: expected Karpathy's dataset_*.json")
     by_split: dict[str, list[dict[str, Any]]] = {}
@@ -98,7 +98,8 @@ def read_coco_ids(folder: Path) -> dict[str, Annotated]:
 
 def coco_captions(path: Path) -> dict[int, tuple[int, str, str]]:
     """From annotation id to (image id, file name, caption)."""
-    content = read_json(path)
+    karpathy = path.parents[1] / "dataset_coco.json"
+    content = read_json(path, f"take it from COCO 2014's annotations, or put {karpathy} there")
     try:
         names = {image["id"]: image["file_name"] for image in content["images"]}
         return {

@@ -27,7 +27,7 @@ class Train:
     out: Path = Path("runs")
     """Each run gets a folder in here, named after its recipe and seed; so does the report."""
     settings: Settings = field(default_factory=Settings)
-    options: Options = field(default_factory=Options)
+    run: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,19 @@ class Evaluate:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """The folder or file."""
     data: Path | None = None
-    """The folder of the data sets."""
+    """The folder of the data sets, as for training."""
     vocabulary: Path | None = None
     """Words of an authors' checkpoint, as JSON (see the `vocabulary` command)."""
     precomp: str | None = None
     """Another folder of precomputed features inside --data."""
     split: Literal["dev", "test"] = "test"
     """Which split to measure."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, and count them."""
     json: Path | None = None
     """Also write the numbers to this file."""
+    cpu: bool = False
+    """Stay on the CPU even if there is a GPU."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List the recipes: one for each row and loss of the paper's tables, with the numbers to
-    expect.
-    """
+    """List the recipes, one for each row and loss of the paper's tables, and what to expect."""
 
     only: str = ""
     """Show only recipes whose name contains this."""
@@ -102,7 +104,7 @@ class Words:
     """The pickle."""
     out: Path
     """The JSON file to write."""
-    tokenizer: Literal["auto", "nltk", "regex"] = "auto"
+    tokenizer: Literal["nltk", "regex"] = "nltk"
     """The tokenizer that the words came from; the released ones are nltk's."""
 
 

@@ -42,10 +42,21 @@ def load_authors_checkpoint(path: Path) -> Trained:
     return Trained(settings_of(content["opt"]), None, state, metrics, str(path))
 
 
+OLD_CLASSIFIER = {
+    "cnn.classifier.1.": "cnn.classifier.0.",
+    "cnn.classifier.4.": "cnn.classifier.3.",
+}
+"""Where VGG's linear layers stood in the first torchvision releases, and where they stand now."""
+
+
 def renamed(tower: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our names: the tower in front, DataParallel's ``module`` dropped."""
+    """Our names: the tower in front, DataParallel's ``module`` dropped, VGG's layers in place."""
+    names = {name: name for name in weights}
+    if "cnn.classifier.1.weight" in weights:
+        for old, new in OLD_CLASSIFIER.items():
+            names = {name: now.replace(old, new) for name, now in names.items()}
     return {
-        ".".join([tower, *(part for part in name.split(".") if part != "module")]): value
+        ".".join([tower, *(part for part in names[name].split(".") if part != "module")]): value
         for name, value in weights.items()
     }
 

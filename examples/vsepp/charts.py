@@ -28,7 +28,8 @@ def curves(runs: Sequence[Run]) -> str:
     colours, named = colour_of(runs), set()
     for run in runs:
         history = run.result["history"]
-        epochs = [row["epoch"] + 1 for row in history]
+        steps_per_epoch = history[-1]["step"] / (history[-1]["epoch"] + 1)
+        epochs = [row["step"] / steps_per_epoch for row in history]
         label = None if run.recipe in named else run.recipe
         named.add(run.recipe)
         style = {"color": colours[run.recipe], "label": label, "marker": "o", "markersize": 3}

@@ -139,14 +139,22 @@ def model_file(path: Path) -> Path:
         return path
     state = newest_state(path)
     if state is None:
-        raise FileNotFoundError(f"{path} holds no checkpoint: has its training begun?")
-    return path / load_progress(state).best_file
+        raise FileNotFoundError(
+            f"{path} holds no checkpoint: name a run's folder, as runs/<recipe>-seed<seed>, whose "
+            "training has begun"
+        )
+    best = load_progress(state).best_file
+    if not best:
+        raise FileNotFoundError(f"{path} holds no model yet: its first validation is still to come")
+    return path / best
 
 
 def read_tensors(path: Path) -> Any:
     """``torch.load`` with weights only, and messages for a missing, truncated or harmful file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: name a run's folder, a .pt file or the authors' .pth.tar"
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

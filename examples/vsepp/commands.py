@@ -27,7 +27,7 @@ DEFAULT_RECIPES = {
     "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),
 }
 T = TypeVar("T")
-REFUSALS = (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError)
+REFUSALS = (ValueError, OSError, ModuleNotFoundError)
 
 
 def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
@@ -35,8 +35,8 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"]):
         print(overview())
-    command = given.pop(0) if given and given[0] in COMMANDS else "train"
     try:
+        command = command_of(given)
         RUN[command](dataset, given)
     except REFUSALS as error:
         if os.environ.get("VSEPP_TRACEBACK"):
@@ -44,6 +44,16 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         print("(VSEPP_TRACEBACK=1 shows where this arose)", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def command_of(given: list[str]) -> str:
+    """The command, taken off the arguments; options alone mean training."""
+    if not given or given[0].startswith("-"):
+        return "train"
+    command = given.pop(0)
+    if command not in COMMANDS:
+        raise ValueError(f"unknown command {command!r}: choose one of {', '.join(COMMANDS)}")
+    return command
 
 
 def overview() -> str:
@@ -76,7 +86,7 @@ def run_train(dataset: str, given: list[str]) -> None:
     folders = []
     for name, arguments in asked:
         folder = arguments.out / f"{name}-seed{arguments.settings.schedule.seed}"
-        train(name, arguments.settings, arguments.data, folder, arguments.options)
+        train(name, arguments.settings, arguments.data, folder, arguments.run)
         folders.append(folder)
     if not PartialState().is_main_process:
         return
@@ -102,9 +112,9 @@ def train_arguments(name: str, names: tuple[str, ...], given: list[str]) -> Trai
     """The command line on top of a recipe's settings."""
     recipe = recipe_named(name)
     demo = recipe.settings.data.dataset == "scenes" and "--resume" not in given
-    default = Train(names, settings=recipe.settings, options=Options(overwrite=demo))
+    default = Train(names, settings=recipe.settings, run=Options(overwrite=demo))
     arguments = parsed(Train, "train", given, default)
-    if recipe.start_from and arguments.options.start_from is None and not arguments.options.resume:
+    if recipe.start_from and arguments.run.start_from is None and not arguments.run.resume:
         raise ValueError(
             f"{name} is a second stage: train {recipe.start_from} first, then pass "
             f"--start-from runs/{recipe.start_from}-seed{arguments.settings.schedule.seed}"
@@ -117,13 +127,15 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     arguments = parsed(Evaluate, "evaluate", given)
     from vsepp.assess import assess, load_any
     from vsepp.checkpoints import model_file
+    from vsepp.retrieval import from_record, line
 
     trained = load_any(model_file(arguments.checkpoint), arguments.vocabulary)
     data = trained.settings.data
+    data = replace(data, skip_corrupt=data.skip_corrupt or arguments.skip_corrupt)
     data = data if arguments.precomp is None else replace(data, precomp=arguments.precomp)
-    found = assess(trained, data, arguments.data, arguments.split)
-    for name, lines in found.items():
-        print(f"{name}: {json.dumps(lines)}")
+    found = assess(trained, data, arguments.data, arguments.split, arguments.cpu)
+    for name, values in found.items():
+        print(f"{name}: {line(from_record(values)) if 'rsum' in values else json.dumps(values)}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
@@ -153,6 +165,8 @@ def run_report(dataset: str, given: list[str]) -> None:
     from vsepp.finished import read_run
     from vsepp.report import text_table, write_report
 
+    if not arguments.runs:
+        raise ValueError("no run is named: pass the folders of finished runs, runs/* for example")
     runs = [read_run(folder) for folder in arguments.runs]
     write_report(runs, arguments.out)
     print(text_table(runs))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vsepp.annotations import Annotated, joined, read_coco_ids, read_karpathy
+from vsepp.checkpoints import Trained
 from vsepp.images import Photographs, View
 from vsepp.precomp import read_precomp
 from vsepp.scenes import draw_scenes
@@ -71,8 +72,8 @@ def read_annotations(dataset: str, folder: Path) -> dict[str, Annotated]:
     karpathy = folder / ANNOTATIONS[dataset]
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}: expected {folder}/images/ and {karpathy}, "
-            "or choose --layout precomp"
+            f"no folder {folder}: --data is the folder that holds {folder.name}/. Expected "
+            f"{folder}/images/ and {karpathy}; or choose --layout precomp"
         )
     if dataset == "coco" and not karpathy.is_file():
         return read_coco_ids(folder)
@@ -122,7 +123,7 @@ class Pairs(Dataset[Batch]):
     def __getitems__(self, picks: Sequence[int]) -> Batch:
         """A batch of these captions and their images."""
         rows = self.split.image_of[picks]
-        seeds = [view_seed(self.seed, self.epoch, pick) for pick in picks]
+        seeds = (view_seed(self.seed, self.epoch, pick) for pick in picks)
         images, kept = self.split.images.batch(rows, seeds)
         words, lengths = padded([self.words[picks[position]] for position in kept])
         ids = torch.from_numpy(np.ascontiguousarray(rows[kept]))
@@ -144,9 +145,13 @@ def padded(words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     ), lengths
 
 
-def vocabulary_of(data: Data, splits: Splits) -> Vocabulary:
-    """The vocabulary file that is asked for, or the words of the training captions."""
+def vocabulary_of(data: Data, splits: Splits, first_stage: Trained | None = None) -> Vocabulary:
+    """The vocabulary file that is asked for, the words of the model that a second stage starts
+    from (its word vectors mean nothing else), or those of the training captions.
+    """
     if data.vocabulary:
         return Vocabulary.load(Path(data.vocabulary))
+    if first_stage is not None:
+        return first_stage.vocabulary
     made_from = f"training captions of {data.dataset}, {data.layout}"
     return build_vocabulary(splits.train.captions, data.tokenizer, data.threshold, made_from)

@@ -6,19 +6,14 @@ ECCV 2022).
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from eccv_caption import Metrics
-from torch import Tensor
 
 from vsepp.evaluate import Embedded
-from vsepp.retrieval import similarity_of
+from vsepp.retrieval import nearest, similarity_of
 from vsepp.splits import Split
 
 DEPTH = 50
 """The longest list of relevant items in the package's annotations has 48."""
-CHUNK = 500
 WANTED = ("eccv_map_at_r", "eccv_rprecision", "eccv_r1", "cxc_recalls")
 
 
@@ -29,8 +24,8 @@ def extended_metrics(embedded: Embedded, split: Split, measure: str) -> dict[str
     if len(embedded.images) != len(images) or set(captions) != set(metrics.coco_ids.tolist()):
         return {}
     similarity = similarity_of(measure)
-    i2t = nearest(similarity, embedded.images, embedded.captions)
-    t2i = nearest(similarity.swapped(), embedded.captions, embedded.images)
+    i2t = nearest(similarity, embedded.images, embedded.captions, DEPTH).tolist()
+    t2i = nearest(similarity.swapped(), embedded.captions, embedded.images, DEPTH).tolist()
     found = metrics.compute_all_metrics(
         {image: [captions[j] for j in row] for image, row in zip(images, i2t, strict=True)},
         {caption: [images[i] for i in row] for caption, row in zip(captions, t2i, strict=True)},
@@ -51,12 +46,3 @@ def keys_of(split: Split, metrics: Metrics) -> tuple[list[int], list[int]]:
     captions = [int(key) for key in metrics.coco_ids]
     image_of = metrics.coco_gts["t2i"]
     return list(dict.fromkeys(image_of[caption][0] for caption in captions)), captions
-
-
-def nearest(similarity: Any, queries: Tensor, candidates: Tensor) -> list[list[int]]:
-    """The rows of the ``DEPTH`` best candidates of each query, best first."""
-    rows = [
-        similarity(queries[start : start + CHUNK], candidates).topk(DEPTH, dim=1).indices.numpy()
-        for start in range(0, len(queries), CHUNK)
-    ]
-    return np.concatenate(rows).tolist()

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from hardneg.encoders import ImageEncoder
 from vsepp.data import read_splits
+from vsepp.evaluate import encode_images
 from vsepp.files import write_file, write_text
 from vsepp.settings import Data
-from vsepp.splits import Split
+from vsepp.splits import CAPTIONS_EACH, Split
 
 BATCH = 64
 
@@ -42,36 +42,31 @@ def extract_split(
     """One split; returns how many images could be read. Features are L2-normalised, as the
     encoder uses them.
     """
-    parts, kept = [], []
-    for start in tqdm(range(0, len(split.images), BATCH), desc=name, leave=False):
-        rows = range(start, min(start + BATCH, len(split.images)))
-        images, read = split.images.batch(rows, seeds=None)
-        if read:
-            with torch.inference_mode():
-                parts.append(encoder.features(images.to(device)).float().cpu().numpy())
-            kept += [rows[position] for position in read]
-    captions = captions_of(split, kept)
-    write_file(out / f"{name}_ims.npy", lambda path: save_array(path, np.concatenate(parts)))
-    write_text(out / f"{name}_caps.txt", "".join(f"{one}\n" for one in captions))
+    captions = captions_by_image(split)
+    with torch.inference_mode():
+        features, kept = encode_images(encoder.features, split, device, BATCH, shown=name)
+    write_file(out / f"{name}_ims.npy", lambda path: save_array(path, features.numpy()))
+    write_text(
+        out / f"{name}_caps.txt", "".join(f"{one}\n" for row in kept for one in captions[row])
+    )
     write_text(
         out / f"{name}_names.txt", "".join(f"{split.images.paths[row].name}\n" for row in kept)
     )
     return len(kept)
 
 
-def captions_of(split: Split, kept: list[int]) -> list[str]:
-    """The captions of the kept images, five each: the layout has no room for another number."""
-    of_image: dict[int, list[str]] = {row: [] for row in kept}
+def captions_by_image(split: Split) -> list[list[str]]:
+    """The captions of every image, five each: the layout has no room for another number."""
+    by_image: list[list[str]] = [[] for _ in range(len(split.images))]
     for caption, row in zip(split.captions, split.image_of.tolist(), strict=True):
-        if row in of_image:
-            of_image[row].append(" ".join(caption.split()))
-    uneven = [row for row, captions in of_image.items() if len(captions) != 5]
-    if uneven:
-        raise ValueError(
-            f"{split.where}: image {uneven[0] + 1} has {len(of_image[uneven[0]])} captions: "
-            "the precomputed layout needs five of each image"
-        )
-    return [caption for row in kept for caption in of_image[row]]
+        by_image[row].append(" ".join(caption.split()))
+    for row, captions in enumerate(by_image):
+        if len(captions) != CAPTIONS_EACH:
+            raise ValueError(
+                f"{split.where}: image {row + 1} has {len(captions)} captions: "
+                f"the precomputed layout needs {CAPTIONS_EACH} of each image"
+            )
+    return by_image
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -29,7 +29,15 @@ def read_run(folder: Path) -> Run:
     """The result that a run left in its folder."""
     path = folder / "result.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}: the run has not finished; go on with it by --resume")
+        begun = (folder / "settings.json").is_file()
+        raise FileNotFoundError(
+            f"no {path}: "
+            + (
+                "the run has not finished; go on with it by --resume"
+                if begun
+                else "name a run's folder, as runs/<recipe>-seed<seed>"
+            )
+        )
     result = json.loads(path.read_text(encoding="utf-8"))
     gallery = folder / "gallery.json"
     shown = json.loads(gallery.read_text(encoding="utf-8")) if gallery.is_file() else {}

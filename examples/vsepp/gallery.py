@@ -7,12 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from vsepp.evaluate import Embedded
 from vsepp.files import write_text
-from vsepp.retrieval import similarity_of
+from vsepp.retrieval import nearest, similarity_of
 from vsepp.splits import Split
 
 QUERIES = 6
@@ -37,7 +34,8 @@ def gallery(embedded: Embedded, split: Split, measure: str) -> dict[str, Any]:
 def text_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dict[str, Any]]:
     """Captions, the image of each, and the five images that were found."""
     queries = spread(len(embedded.captions))
-    found = top(similarity, embedded.captions[queries], embedded.images)
+    count = min(SHOWN, len(embedded.images))
+    found = nearest(similarity, embedded.captions[queries], embedded.images, count).tolist()
     shown = []
     for query, rows in zip(queries, found, strict=True):
         answer = int(embedded.image_of[query])
@@ -53,7 +51,8 @@ def text_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dict
 def image_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dict[str, Any]]:
     """Images, and the five captions that were found."""
     queries = spread(len(embedded.images))
-    found = top(similarity, embedded.images[queries], embedded.captions)
+    count = min(SHOWN, len(embedded.captions))
+    found = nearest(similarity, embedded.images[queries], embedded.captions, count).tolist()
     shown = []
     for query, rows in zip(queries, found, strict=True):
         best = [
@@ -70,13 +69,6 @@ def image_queries(embedded: Embedded, split: Split, similarity: Any) -> list[dic
 def spread(count: int) -> list[int]:
     """Up to six rows, evenly spread and off the multiples of five, so that wordings vary."""
     return [count * (2 * number + 1) // (2 * QUERIES) for number in range(min(QUERIES, count))]
-
-
-def top(similarity: Any, queries: Tensor, candidates: Tensor) -> list[list[int]]:
-    """The rows of the five best candidates of each query."""
-    with torch.inference_mode():
-        scores = similarity(queries, candidates)
-        return scores.topk(min(SHOWN, len(candidates)), dim=1).indices.tolist()
 
 
 def caption_at(embedded: Embedded, split: Split, row: int) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vsepp.splits import ImageSource
+
 View = Callable[[Image.Image], Tensor]
 THUMBNAIL_SIDE = 128
+UNREADABLE = (OSError, SyntaxError)
+"""What Pillow raises for a missing, truncated or foreign file."""
 
 
 @dataclass(frozen=True)
 class Features:
     """Precomputed features, ``rows x width`` or ``rows x regions x width``, maybe memory-mapped.
 
-    ``names`` are files that show the same images, for the report's gallery.
+    ``pictures`` are files that show the same images, for the report's gallery.
     """
 
     array: np.ndarray
@@ -29,19 +34,23 @@ class Features:
     def __len__(self) -> int:
         return len(self.array)
 
-    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+    def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
         """The features of these rows as float32; there is no random view."""
-        return torch.from_numpy(self.array[np.asarray(rows)].astype(np.float32)), [
-            *range(len(rows))
-        ]
+        chosen = self.array[np.asarray(rows)].astype(np.float32)
+        return torch.from_numpy(chosen), [*range(len(rows))]
 
     def first(self, count: int) -> Features:
         """The first ``count`` rows."""
         return Features(self.array[:count], self.pictures[:count])
 
     def thumbnail(self, row: int) -> bytes | None:
-        """The picture behind the features, where its file is known."""
-        return shrunk(Image.open(self.pictures[row])) if self.pictures else None
+        """The picture behind the features, where its file is there and whole."""
+        if not self.pictures:
+            return None
+        try:
+            return shrunk(Image.open(self.pictures[row]))
+        except UNREADABLE:
+            return None
 
 
 @dataclass(frozen=True)
@@ -65,13 +74,14 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+    def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
         """Decode these rows; with ``skip_corrupt``, leave out what cannot be decoded."""
         views, kept = [], []
-        for position, row in enumerate(rows):
+        wanted = zip(rows, repeat(None) if seeds is None else seeds, strict=False)
+        for position, (row, seed) in enumerate(wanted):
             picture = self.decode(self.paths[row])
             if picture is not None:
-                views.append(self.view(picture, None if seeds is None else seeds[position]))
+                views.append(self.view(picture, seed))
                 kept.append(position)
         return (torch.stack(views) if views else torch.empty(0)), kept
 
@@ -90,7 +100,7 @@ class Photographs:
         try:
             with Image.open(path) as picture:
                 return picture.convert("RGB")
-        except (OSError, SyntaxError) as error:
+        except UNREADABLE as error:
             if self.skip_corrupt:
                 return None
             raise ValueError(
@@ -106,6 +116,11 @@ class Photographs:
         """The picture, small."""
         picture = self.decode(self.paths[row])
         return None if picture is None else shrunk(picture)
+
+
+def feature_width(source: ImageSource) -> int | None:
+    """The width of precomputed features; None for pictures."""
+    return source.array.shape[-1] if isinstance(source, Features) else None
 
 
 def shrunk(picture: Image.Image) -> bytes:

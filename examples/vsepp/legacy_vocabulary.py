@@ -41,7 +41,7 @@ class WordsOnly(pickle.Unpickler):
         )
 
 
-def convert_vocabulary(path: Path, tokenizer: str = "auto") -> Vocabulary:
+def convert_vocabulary(path: Path, tokenizer: str = "nltk") -> Vocabulary:
     """The words of an old ``*_vocab.pkl``, in their ids' order. Bytes of Python 2 become text."""
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary pickle at {path}")

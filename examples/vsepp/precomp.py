@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vsepp.images import Features
-from vsepp.splits import Split, Splits
+from vsepp.splits import CAPTIONS_EACH, Split, Splits
 
-CAPTIONS_EACH = 5
 DEV_CAPTIONS = 5_000
 ROWS_CHECKED_AT_ONCE = 4_096
 
@@ -20,8 +19,9 @@ def read_precomp(folder: Path, pictures: Path | None = None) -> Splits:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}: put {{train,dev,test}}_ims.npy and {{train,dev,test}}_caps.txt "
-            "there, make them from images with the `features` command, or choose --layout raw"
+            f"no folder {folder}: --data is the folder that holds {folder.name}/. Put "
+            "{train,dev,test}_ims.npy and {train,dev,test}_caps.txt there, make them from images "
+            "with the `features` command, or choose --layout raw"
         )
     dev = read_precomp_split(folder, "dev", pictures)
     return Splits(
@@ -48,7 +48,8 @@ def read_precomp_split(folder: Path, name: str, pictures: Path | None = None) ->
             f"{len(captions):,} captions: expected {CAPTIONS_EACH} captions a row, or a row for "
             "each caption; one of the two is incomplete"
         )
-    return Split(Features(array, named(folder, name, pictures)), captions, image_of, where)
+    shown = named(folder, name, pictures, len(array))
+    return Split(Features(array, shown), captions, image_of, where)
 
 
 def repeats_rows(array: np.ndarray) -> bool:
@@ -113,9 +114,15 @@ def read_features(path: Path) -> np.ndarray:
     return array
 
 
-def named(folder: Path, name: str, pictures: Path | None) -> tuple[Path, ...]:
+def named(folder: Path, name: str, pictures: Path | None, rows: int) -> tuple[Path, ...]:
     """The image files behind the rows, where ``*_names.txt`` and the images are there."""
     names = folder / f"{name}_names.txt"
     if pictures is None or not pictures.is_dir() or not names.is_file():
         return ()
-    return tuple(pictures / line for line in names.read_text(encoding="utf-8").split())
+    files = names.read_text(encoding="utf-8").splitlines()
+    if len(files) != rows:
+        raise ValueError(
+            f"{names} has {len(files):,} lines for {rows:,} images: expected a file name for each, "
+            "or no such file"
+        )
+    return tuple(pictures / file for file in files)

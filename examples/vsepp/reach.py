@@ -56,7 +56,7 @@ class InBatchAndQueue(nn.Module):
         self.captions = MemoryQueue(settings.queue, width, group=group)
         similarity = similarity_of(settings.measure)
         to_captions = build_loss(settings, similarity, "queries")
-        to_images = build_loss(settings, swapped(similarity), "queries")
+        to_images = build_loss(settings, similarity.swapped(), "queries")
         self.across = settings.across_ranks and ranks > 1
         self.to_captions = AcrossRanks(to_captions) if self.across else to_captions
         self.to_images = AcrossRanks(to_images) if self.across else to_images
@@ -93,11 +93,6 @@ class InBatchAndQueue(nn.Module):
         """Put the pairs of all processes into the queues, once a step."""
         self.images.update(images, ids)
         self.captions.update(captions, ids)
-
-
-def swapped(similarity: Any) -> Any:
-    """The similarity with images and captions exchanged; an inner product has no sides."""
-    return similarity.swapped() if hasattr(similarity, "swapped") else similarity
 
 
 def build_objective(settings: Loss, width: int, ranks: int) -> InBatch | InBatchAndQueue:

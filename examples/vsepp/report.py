@@ -59,13 +59,17 @@ NOTE = (
 
 def text_table(runs: Sequence[Run]) -> str:
     """The results as lines of text, for the end of a run."""
-    rows = [("run", "protocol", "image to text R@1/5/10", "text to image R@1/5/10", "rsum")]
+    ways_of = ("image to text R@1/5/10", "text to image R@1/5/10")
+    rows = [("run", "protocol", *ways_of, "rsum", "expected")]
     for run in runs:
         for protocol in run.result["results"]:
             found = run.retrieval(protocol)
             ways = (brief(found.image_to_text), brief(found.text_to_image))
-            rows.append((run.name, protocol, *ways, f"{found.rsum:.1f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+            expected = expected_of(run.recipe, protocol)
+            rows.append((run.name, protocol, *ways, f"{found.rsum:.1f}", expected))
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -119,8 +123,22 @@ def result_cells(recipe: str, protocol: str, runs: Sequence[Run]) -> list[str]:
         spread([one.rsum for one in found]),
         "; ".join(medians(one) for one in found),
         f"{seconds:.1f}",
-        str(RECIPES[recipe].expected.get(protocol, "")),
+        expected_of(recipe, protocol),
     ]
+
+
+def expected_of(recipe: str, protocol: str) -> str:
+    """The number to expect, as the recipe has it; nothing where there is none."""
+    known = RECIPES.get(recipe)
+    return str(known.expected.get(protocol, "")) if known else ""
+
+
+def changed_from(recipe: str, settings: Settings) -> str:
+    """What the command line changed of a recipe: the expected number may not hold for it."""
+    known = RECIPES.get(recipe)
+    differing = known.settings.differences(settings) if known else []
+    changes = [one for one in differing if not one.startswith("schedule.seed")]
+    return f"; changed (recipe, run): {'; '.join(changes)}" if changes else ""
 
 
 def settings_lines(runs: Sequence[Run]) -> str:
@@ -139,6 +157,7 @@ def settings_lines(runs: Sequence[Run]) -> str:
             f"{recipe}: negatives {loss.negatives}{warmup}, {loss.measure}, margin {loss.margin:g}"
             f"{parity}; embedding {settings.model.embed_dim}; {schedule.epochs} epochs, batch "
             f"{schedule.batch_size}, learning rate {schedule.learning_rate:g}; seeds {seeds}"
+            f"{changed_from(recipe, settings)}"
         )
     return "".join(f"<p class=note>{html.escape(line)}.</p>" for line in lines)
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from hardneg import Dot, Order
 from hardneg.metrics import DirectionMetrics, RetrievalMetrics, retrieval_metrics
 
+BLOCK = 2**24
+"""Numbers that are compared at once."""
+
 
 def similarity_of(measure: str) -> Dot | Order:
     """The similarity of a measure; images are its queries. The encoders normalise for cosine."""
@@ -24,6 +27,18 @@ def retrieve(images: Tensor, captions: Tensor, image_of: Tensor, measure: str) -
     """
     rows = torch.arange(len(images))
     return retrieval_metrics(images, captions, rows, image_of, similarity=similarity_of(measure))
+
+
+def nearest(similarity: Dot | Order, queries: Tensor, candidates: Tensor, count: int) -> Tensor:
+    """The rows of the best candidates of each query, best first, in blocks of bounded memory.
+
+    ``torch.topk(similarity(queries, candidates), count).indices``; the order score compares
+    coordinate by coordinate, so its blocks hold ``rows x m x d`` numbers.
+    """
+    row = candidates.numel() if isinstance(similarity, Order) else len(candidates)
+    blocks = queries.split(max(1, BLOCK // row))
+    best = [similarity(block, candidates).topk(count, dim=1).indices for block in blocks]
+    return torch.cat(best)
 
 
 def record(found: RetrievalMetrics) -> dict[str, Any]:

@@ -9,12 +9,17 @@ from pathlib import Path
 from vsepp.files import write_text
 from vsepp.settings import Options, Settings
 
+NOTED = "settings.json"
 
-def prepare_folder(folder: Path, settings: Settings, options: Options) -> None:
-    """Refuse to mix two runs in one folder; note the settings of this one."""
-    noted = folder / "settings.json"
+
+def check_folder(folder: Path, settings: Settings, options: Options) -> None:
+    """Refuse to mix two runs in one folder, before anything is built."""
+    noted = folder / NOTED
     remove_unfinished(folder)
-    if noted.is_file() and not options.overwrite:
+    if not noted.is_file():
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} holds other files: choose another --out")
+    elif not options.overwrite:
         if not options.resume:
             raise FileExistsError(
                 f"{folder} holds a run: pass --resume to go on with it, --overwrite to replace it, "
@@ -26,12 +31,14 @@ def prepare_folder(folder: Path, settings: Settings, options: Options) -> None:
                 f"{folder} was begun with other settings ({'; '.join(changed)}): "
                 "resume with the same ones, or start a run in another --out"
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        if not noted.is_file():
-            raise FileExistsError(f"{folder} holds other files: choose another --out")
+
+
+def begin_folder(folder: Path, settings: Settings, options: Options) -> None:
+    """Note the settings of a run that is about to begin: a mistake found earlier leaves no run."""
+    if folder.exists() and options.overwrite:
         shutil.rmtree(folder)
-    write_text(noted, json.dumps(settings.record(), indent=1))
+    if not (folder / NOTED).is_file():
+        write_text(folder / NOTED, json.dumps(settings.record(), indent=1))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -9,7 +9,7 @@ seed.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,7 +36,7 @@ class Drawings:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+    def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
         """These pictures, scaled to [-1, 1]; training sees them as they are."""
         chosen = self.pictures[torch.as_tensor(np.asarray(rows))]
         return chosen.float() / 127.5 - 1.0, [*range(len(rows))]

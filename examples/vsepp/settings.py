@@ -9,6 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 
+def at_least(least: int, **given: float) -> None:
+    """Refuse options below their least value."""
+    for name, value in given.items():
+        if value < least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected at least {least}")
+
+
 @dataclass(frozen=True)
 class Data:
     """What is read, and how images become tensors."""
@@ -41,6 +48,10 @@ class Data:
     """Scenes: how many training images to draw. Others: use only the first so many (0: all)."""
     scene_seed: int = 0
     """Scenes: the seed of the drawings, apart from the seed of the training."""
+
+    def __post_init__(self) -> None:
+        at_least(1, image_size=self.image_size, threshold=self.threshold)
+        at_least(0, train_images=self.train_images, scene_seed=self.scene_seed)
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,9 @@ class Model:
     absolute: bool = False
     """Absolute values of both embeddings (Order0)."""
 
+    def __post_init__(self) -> None:
+        at_least(1, embed_dim=self.embed_dim, word_dim=self.word_dim, text_layers=self.text_layers)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -102,6 +116,9 @@ class Loss:
     """Also look for negatives among this many earlier pairs, whose embeddings are remembered
     (65536, say; they age while the model learns). 0: in the batch only.
     """
+
+    def __post_init__(self) -> None:
+        at_least(0, margin=self.margin, warmup_epochs=self.warmup_epochs, queue=self.queue)
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,10 @@ class Schedule:
     """Seed of the weights, the order of the captions and the random crops."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
+
+    def __post_init__(self) -> None:
+        at_least(1, epochs=self.epochs, batch_size=self.batch_size, decay_after=self.decay_after)
+        at_least(0, chunk=self.chunk, validate_every=self.validate_every, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -192,3 +213,7 @@ class Options:
     """Stay on the CPU even if there is a GPU."""
     quiet: bool = False
     """No progress bar."""
+
+    def __post_init__(self) -> None:
+        at_least(1, checkpoint_every=self.checkpoint_every)
+        at_least(0, workers=self.workers)

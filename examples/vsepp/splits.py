@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
+
+CAPTIONS_EACH = 5
 
 
 class ImageSource(Protocol):
@@ -16,7 +18,7 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """How many images there are."""
 
-    def batch(self, rows: Sequence[int], seeds: Sequence[int] | None) -> tuple[Tensor, list[int]]:
+    def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
         """The images of these rows, stacked, and which of the rows (by position) could be read.
 
         ``seeds`` (one a row) ask for the training view, whose random crop depends on the seed

@@ -7,13 +7,11 @@ optimiser and of the random generators) is left to accelerate.
 from __future__ import annotations
 
 import json
-import math
-import resource
 import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from vsepp.batches import ShuffledBatches, training_loader
 from vsepp.checkpoints import (
     Progress,
+    Trained,
     load_model,
     load_progress,
     load_weights,
@@ -36,24 +35,18 @@ from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.gallery import write_gallery
 from vsepp.gradients import Gradients
-from vsepp.images import Features
+from vsepp.images import feature_width
+from vsepp.memory import peak_memory_mib
 from vsepp.model import build_model
-from vsepp.objective import CollapseWatch, negatives_by_step, warmup_steps
+from vsepp.objective import negatives_by_step
 from vsepp.retrieval import line, record, retrieve
-from vsepp.run_folder import prepare_folder
+from vsepp.run_folder import begin_folder, check_folder
 from vsepp.settings import Options, Settings
 from vsepp.splits import Splits
+from vsepp.watch import Losses, Seen
 
 DECAY = 0.1
 LOOK_EVERY = 20
-
-
-class Seen(NamedTuple):
-    """A step's loss, how many pairs it was taken over, and how many earlier ones they met."""
-
-    loss: torch.Tensor
-    pairs: int
-    queued: int
 
 
 class Trainer:
@@ -71,23 +64,22 @@ class Trainer:
             cpu=options.cpu,
         )
         if self.accelerator.is_main_process:
-            prepare_folder(folder, settings, options)
+            check_folder(folder, settings, options)
         self.accelerator.wait_for_everyone()
         set_seed(settings.schedule.seed)
-        self.vocabulary = vocabulary_of(settings.data, splits)
+        start = options.start_from
+        first_stage = None if start is None else load_model(model_file(start))
+        self.vocabulary = vocabulary_of(settings.data, splits, first_stage)
         self.progress = Progress()
-        self.watch = CollapseWatch(settings.loss)
-        self.recent: list[Seen] = []
-        self.build()
+        self.build(first_stage)
 
-    def build(self) -> None:
+    def build(self, first_stage: Trained | None) -> None:
         """The model, its optimiser and its data, placed where they will run."""
         settings = self.settings
-        images = self.splits.train.images
-        width = images.array.shape[-1] if isinstance(images, Features) else None
+        width = feature_width(self.splits.train.images)
         model = build_model(settings.model, len(self.vocabulary), width)
-        if self.options.start_from is not None:
-            load_weights(model, load_model(model_file(self.options.start_from)), own_cnn=True)
+        if first_stage is not None:
+            load_weights(model, first_stage, own_cnn=True)
         trained = [one for one in model.parameters() if one.requires_grad]
         optimiser = torch.optim.Adam(trained, settings.schedule.learning_rate, fused=True)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
@@ -98,6 +90,7 @@ class Trainer:
         self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *part)
         self.loader = training_loader(self.batches, self.options.workers, self.accelerator)
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
+        self.losses = Losses(settings.loss, len(self.loader))
         self.gradients = Gradients(self.accelerator, self.model, settings)
         if rank:
             # Each process hides words of its own; the weights are the first one's in all.
@@ -106,6 +99,9 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the end, then read the test split once with the best model."""
         self.introduce()
+        if self.accelerator.is_main_process:
+            begin_folder(self.folder, self.settings, self.options)
+        self.accelerator.wait_for_everyone()
         self.resume()
         if self.options.tensorboard:
             self.accelerator.init_trackers("tensorboard")
@@ -131,7 +127,7 @@ class Trainer:
         state = newest_state(self.folder) if self.options.resume else None
         if state is not None:
             self.progress = load_progress(state)
-            self.watch.streak = self.progress.collapse_streak
+            self.losses.watch.streak = self.progress.collapse_streak
             self.accelerator.load_state(str(state))
             self.say(f"resuming at epoch {self.progress.epoch}, step {self.progress.step}")
 
@@ -181,32 +177,17 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad()
         seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
-        self.recent.append(Seen(loss, seen, queued))
+        self.losses.waiting.append(Seen(self.progress.step, loss, seen, queued))
 
     def look(self) -> None:
-        """Read the losses since the last look (reading each at once would hold up a GPU)."""
-        progress, first = self.progress, self.progress.step - len(self.recent)
-        for number, seen in enumerate(self.recent):
-            value, step = float(seen.loss), first + number
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"the loss is {value} at step {step}: lower --learning-rate, or train with "
-                    "--precision bf16 or no; the last checkpoint is from before"
-                )
-            progress.loss_total += value
-            if self.watch.see(value, seen.pairs, self.warming_up(step), seen.queued):
-                progress.collapse_steps.append(step)
-                self.say(self.watch.advice(step))
-        progress.collapse_streak = self.watch.streak
-        if self.recent:
-            self.accelerator.log({"loss": float(self.recent[-1].loss)}, step=progress.step)
-        self.recent.clear()
+        """Read the losses since the last look, and stop the clock of training meanwhile."""
+        progress, waiting = self.progress, self.losses.waiting
+        if waiting:
+            self.accelerator.log({"loss": float(waiting[-1].loss)}, step=progress.step)
+        for advice in self.losses.read(progress):
+            self.say(advice)
         progress.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
-
-    def warming_up(self, step: int) -> bool:
-        """Whether all negatives still count, although others were chosen."""
-        return step < warmup_steps(self.settings.loss, len(self.loader))
 
     def validate(self) -> None:
         """Measure the dev split, note it, and keep the model if it is the best so far."""
@@ -224,9 +205,9 @@ class Trainer:
         }
         progress.history.append(row)
         self.accelerator.log({"dev/rsum": found.rsum, "epoch loss": row["loss"]}, progress.step)
-        self.say(
-            f"epoch {progress.epoch}: loss {row['loss']:.2f}, {row['seconds']:.1f} s, dev {line(found)}"
-        )
+        left_out = f", {progress.skipped:,} pairs left out so far" if progress.skipped else ""
+        trained = f"loss {row['loss']:.2f}, {row['seconds']:.1f} s{left_out}"
+        self.say(f"epoch {progress.epoch}: {trained}, dev {line(found)}")
         if found.rsum > progress.best_rsum:
             progress.best_rsum, progress.best_epoch = found.rsum, progress.epoch
             progress.best_file = f"best-{progress.step:09d}.pt"
@@ -262,7 +243,8 @@ class Trainer:
             "seconds_per_epoch": median(seconds.values()),
             "peak_memory_mib": peak_memory_mib(),
             "collapse_steps": progress.collapse_steps,
-            "skipped_images": progress.skipped + embedded.skipped,
+            "skipped_pairs": progress.skipped,
+            "skipped_test_images": embedded.skipped,
             "tokenizer": self.vocabulary.tokenizer,
             "vocabulary_size": len(self.vocabulary),
             "torch": torch.__version__,
@@ -284,11 +266,6 @@ class Trainer:
         """A line on the main process, clear of the progress bar."""
         if self.accelerator.is_main_process:
             tqdm.write(f"[{self.folder.name}] {message}", file=sys.stderr)
-
-
-def peak_memory_mib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def train(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hardneg.encoders.joint_space import finish, projection
 from hardneg.encoders.pooling import pooling_named
 
 if TYPE_CHECKING:
@@ -176,23 +179,9 @@ class ImageEncoder(nn.Module):
         self.train()
 
 
-def projection(feature_dim: int, embed_dim: int) -> nn.Linear:
-    """The linear layer, started as the paper's: Xavier-uniform weights, bias 0."""
-    layer = nn.Linear(feature_dim, embed_dim)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def finish(embedded: Tensor, normalize: bool, absolute: bool) -> Tensor:
-    """The end of both image towers: an optional L2 norm, then an optional absolute value."""
-    embedded = F.normalize(embedded, dim=-1) if normalize else embedded
-    return embedded.abs() if absolute else embedded
-
-
 def headless(name: str, weights: str | None) -> tuple[nn.Module, int]:
     """A torchvision network without its last linear layer, and the width of what comes out."""
-    network = torchvision_models().get_model(name, weights=weights)
+    network = torchvision_network(name, weights)
     linear = [(path, part) for path, part in network.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise ValueError(
@@ -203,6 +192,32 @@ def headless(name: str, weights: str | None) -> tuple[nn.Module, int]:
     parent, _, leaf = path.rpartition(".")
     setattr(network.get_submodule(parent), leaf, nn.Identity())
     return network, head.in_features
+
+
+def torchvision_network(name: str, weights: str | None) -> nn.Module:
+    """The network of that name; says which names, or which weights, there are."""
+    models = torchvision_models()
+    known = models.list_models()
+    if name.lower() not in known:
+        near = difflib.get_close_matches(name, known) or ["vgg19", "resnet152"]
+        raise ValueError(
+            f"torchvision knows no network {name!r}: choose {' or '.join(near)}, or another of "
+            "torchvision.models.list_models()"
+        )
+    named = models.get_model_weights(name).__members__
+    if weights is not None and weights.rpartition(".")[2] not in named:
+        raise ValueError(
+            f"torchvision's {name} has no weights {weights!r}: choose one of {', '.join(named)}, "
+            "or none for random ones"
+        )
+    try:
+        network: nn.Module = models.get_model(name, weights=weights)
+    except URLError as error:
+        raise ConnectionError(
+            f"the weights {weights} of {name} cannot be downloaded ({error.reason}): put the file "
+            "into torch.hub's folder (TORCH_HOME), or choose none for random weights"
+        ) from error
+    return network
 
 
 def torchvision_models() -> Any:

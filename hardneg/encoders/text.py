@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hardneg.encoders.joint_space import finish
 from hardneg.encoders.pooling import LastPool, pooling_named
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class TextEncoder(nn.Module):
             enforce_sorted=False,
         )
         states, final = self.rnn(packed)
-        pooled = F.normalize(self.pooled(states, final, lengths), dim=1)
-        return pooled.abs() if self.absolute else pooled
+        return finish(self.pooled(states, final, lengths), True, self.absolute)
 
     def pooled(
         self,

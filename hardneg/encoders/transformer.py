@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hardneg.encoders.image import projection
+from hardneg.encoders.joint_space import finish, projection
 from hardneg.encoders.pooling import pooling_named
 
 if TYPE_CHECKING:
@@ -53,8 +52,7 @@ class TransformerTextEncoder(nn.Module):
         steps = torch.arange(words.shape[1], device=words.device)
         valid = (steps < lengths.to(words.device).unsqueeze(1)).long()
         states = self.backbone(input_ids=words, attention_mask=valid).last_hidden_state
-        pooled = F.normalize(self.pool(self.fc(states), lengths), dim=1)
-        return pooled.abs() if self.absolute else pooled
+        return finish(self.pool(self.fc(states), lengths), True, self.absolute)
 
 
 def pretrained(name: str) -> nn.Module:

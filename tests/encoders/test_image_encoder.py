@@ -1,5 +1,7 @@
 """The image towers: formula, initialisation, frozen and fine-tuned networks, the three modes."""
 
+from urllib.error import URLError
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +130,23 @@ def test_refusals_say_what_to_do() -> None:
         FeatureEncoder(6, 4)(torch.rand(2, 5))
     with pytest.raises(ValueError, match=r"images are \(3, 9, 9\)"):
         tiny_encoder()(torch.rand(3, 9, 9))
+
+
+def test_unknown_networks_and_weights_are_refused_with_the_known_ones(monkeypatch) -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    with pytest.raises(ValueError, match=r"no network 'resnet125': choose .*resnet152"):
+        ImageEncoder("resnet125", weights=None)
+    with pytest.raises(ValueError, match="resnet18 has no weights 'V1': choose one of IMAGENET1K"):
+        ImageEncoder("resnet18", weights="V1")
+
+    def offline(*given, **options) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: "absent/folder")
+    monkeypatch.setattr("os.makedirs", lambda *given, **options: None)
+    with pytest.raises(ConnectionError, match="weights IMAGENET1K_V1 of resnet18 cannot be"):
+        ImageEncoder("resnet18")
 
 
 def test_a_network_without_a_linear_head_is_refused() -> None:

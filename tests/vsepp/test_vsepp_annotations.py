@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny_data import SPLITS, caption, karpathy_entry, write_flickr, write_picture
-from vsepp.annotations import read_json, read_karpathy
+from vsepp.annotations import read_karpathy
 from vsepp.data import read_splits
 from vsepp.settings import Data
 
@@ -111,7 +111,7 @@ def test_missing_pieces_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent: --data is"):
         read_splits(Data("flickr8k"), tmp_path / "absent")
     with pytest.raises(
-        FileNotFoundError, match=r"no folder .*f8k: expected .*dataset_flickr8k\.json"
+        FileNotFoundError, match=r"no folder .*f8k: --data is .*Expected .*dataset_flickr8k\.json"
     ):
         read_splits(Data("flickr8k", "raw"), tmp_path)
     write_coco(tmp_path, karpathy=False)
@@ -153,8 +153,15 @@ def test_broken_annotation_files(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             read_karpathy(path, tmp_path)
-    with pytest.raises(FileNotFoundError, match="no annotation file"):
-        read_json(tmp_path / "absent.json")
+    with pytest.raises(
+        FileNotFoundError, match=r"no annotation file at .*absent\.json: put .*there"
+    ):
+        read_karpathy(tmp_path / "absent.json", tmp_path)
+    (tmp_path / "coco").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"captions_train2014\.json: .*or put .*dataset_coco"
+    ):
+        read_splits(Data("coco", "raw"), tmp_path)
 
 
 def test_an_empty_sentence_is_refused(flickr_root: Path) -> None:

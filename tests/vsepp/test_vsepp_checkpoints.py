@@ -3,6 +3,7 @@
 import argparse
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from tiny_data import write_precomp
 from vsepp.assess import assess, load_any, rebuild
 from vsepp.authors import load_authors_checkpoint
-from vsepp.checkpoints import load_model, load_weights, save_model
+from vsepp.checkpoints import Progress, load_model, load_weights, model_file, save_model
 from vsepp.data import read_splits
 from vsepp.evaluate import embed
 from vsepp.files import write_file
@@ -193,6 +194,28 @@ def test_data_parallel_names_and_numpy_scores_of_raw_checkpoints(tmp_path: Path)
     load_weights(other, trained)
     for name, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), name
+
+
+def test_vggs_layers_of_the_first_releases_are_found(tmp_path: Path) -> None:
+    """The release keeps a branch for files in which dropout still stood before each layer."""
+    weights = {f"cnn.classifier.{number}.weight": torch.zeros(1) for number in (1, 4)}
+    content = {"model": [{**weights, "cnn.features.module.0.bias": torch.zeros(1)}, {}]}
+    torch.save({**content, "opt": argparse.Namespace()}, tmp_path / "old.pth.tar")
+    assert list(load_authors_checkpoint(tmp_path / "old.pth.tar").state) == [
+        "image.cnn.classifier.0.weight",
+        "image.cnn.classifier.3.weight",
+        "image.cnn.features.0.bias",
+    ]
+
+
+def test_a_run_before_its_first_validation_has_no_model_yet(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint: name a run's folder"):
+        model_file(tmp_path)
+    state = tmp_path / "state-000000500"
+    state.mkdir()
+    (state / "progress.json").write_text(json.dumps(asdict(Progress(step=500))))
+    with pytest.raises(FileNotFoundError, match="holds no model yet: its first validation"):
+        model_file(tmp_path)
 
 
 def test_settings_records_refuse_unknown_names() -> None:

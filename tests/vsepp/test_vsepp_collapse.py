@@ -2,8 +2,9 @@
 
 import pytest
 
-from vsepp.objective import CollapseWatch, negatives_by_step
+from vsepp.objective import negatives_by_step
 from vsepp.settings import Loss
+from vsepp.watch import CollapseWatch
 
 
 def test_a_plateau_is_told_once_after_a_whole_window() -> None:

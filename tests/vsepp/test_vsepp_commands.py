@@ -38,7 +38,9 @@ def test_help_explains_every_command(capsys) -> None:
     with pytest.raises(SystemExit):
         main("coco", ["--help"])
     shown = capsys.readouterr().out
-    assert all(command in shown for command in COMMANDS)
+    for command, kind in COMMANDS.items():
+        (said,) = re.findall(rf"^  {command} +(.*)$", shown, re.MULTILINE)
+        assert said.endswith("."), f"the help of {kind.__name__} is cut off"
     assert "--recipe" in shown
 
 
@@ -108,8 +110,16 @@ def test_the_official_settings() -> None:
             ["--recipe", "coco-vgg19-ft-rc-rv-vse++"],
             "second stage: train coco-vgg19-rc-rv-vse.. first",
         ),
-        ("coco", ["evaluate", "absent.pt"], "no checkpoint at absent.pt"),
-        ("coco", ["report", "absent"], "no absent/result.json: the run has not finished"),
+        ("coco", ["evaluate", "absent.pt"], "no checkpoint at absent.pt: name a run's folder"),
+        ("coco", ["report", "absent"], "no absent/result.json: name a run's folder"),
+        ("coco", ["report"], "no run is named: pass the folders of finished runs"),
+        ("coco", ["report", "--out", "/"], "no run is named"),
+        ("coco", ["trian"], "unknown command 'trian': choose one of train, evaluate"),
+        ("coco", ["--epochs", "0"], "--epochs is 0: expected at least 1"),
+        ("coco", ["--batch-size", "0"], "--batch-size is 0: expected at least 1"),
+        ("coco", ["--decay-after", "0"], "--decay-after is 0: expected at least 1"),
+        ("coco", ["--checkpoint-every", "0"], "--checkpoint-every is 0: expected at least 1"),
+        ("coco", ["--queue", "-3"], "--queue is -3: expected at least 0"),
         (
             "coco",
             ["vocabulary", "--from-pickle", "a.pkl", "--out", "b.json"],
@@ -132,8 +142,10 @@ def test_two_recipes_a_report_and_an_evaluation(precomp_root: Path, tmp_path: Pa
     main("flickr8k", ["--data", str(precomp_root), "--out", str(out), "--recipe", *recipes, *QUICK])
     table = capsys.readouterr().out
     assert all(f"{recipe}-seed0" in table for recipe in recipes)
+    assert "19.9/48.5/62.3 | 13.2/36.0/49.6 (reference run)" in table
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "19.9/48.5/62.3 | 13.2/36.0/49.6 (reference run)" in page
+    assert "changed (recipe, run): data.threshold: 4, 1; model.embed_dim: 256, 16;" in page
     assert page.count("<svg") == 2
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert page.count("class=query") == 12
@@ -142,6 +154,8 @@ def test_two_recipes_a_report_and_an_evaluation(precomp_root: Path, tmp_path: Pa
         *["evaluate", str(out / f"{recipes[1]}-seed0"), "--data", str(precomp_root)],
         *["--json", str(tmp_path / "found.json")],
     ])  # fmt: skip
+    shown = capsys.readouterr().out
+    assert shown.startswith("test: i2t ")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["test"] == stored["results"]["test"]
     main(

@@ -80,7 +80,9 @@ def test_features_with_nan_name_the_row(tmp_path: Path, value: float) -> None:
 
 
 def test_missing_truncated_and_misshapen_arrays(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*x_precomp: put .*features"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder .*x_precomp: --data is .* Put .*features"
+    ):
         read_precomp(tmp_path / "x_precomp")
     folder = write_precomp(tmp_path / "y_precomp")
     path = folder / "train_ims.npy"
@@ -95,6 +97,15 @@ def test_missing_truncated_and_misshapen_arrays(tmp_path: Path) -> None:
         read_features(path)
     with pytest.raises(FileNotFoundError, match=r"no captions at .*absent\.txt"):
         read_captions(folder / "absent.txt")
+
+
+def test_names_that_do_not_match_the_rows_are_told(tmp_path: Path) -> None:
+    folder = write_precomp(tmp_path / "x_precomp")
+    (folder / "test_names.txt").write_text("a b.jpg\n" * 12)
+    assert read_precomp(folder, tmp_path).test.images.pictures == (tmp_path / "a b.jpg",) * 12
+    (folder / "test_names.txt").write_text("a b.jpg\n" * 11)
+    with pytest.raises(ValueError, match=r"test_names\.txt has 11 lines for 12 images"):
+        read_precomp(folder, tmp_path)
 
 
 def test_real_flickr8k_is_complete(real_data: Path) -> None:

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from vsepp.evaluate import Embedded, protocols
-from vsepp.retrieval import brief, from_record, line, recalls, record, retrieve
+from vsepp.retrieval import (
+    brief,
+    from_record,
+    line,
+    nearest,
+    recalls,
+    record,
+    retrieve,
+    similarity_of,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vsepp_ranks.npz"
 
@@ -60,6 +69,31 @@ def test_coco_counts_in_folds_of_a_thousand_and_whole() -> None:
     assert found["1k"].rsum == pytest.approx(np.mean([part.rsum for part in parts]))
     assert found["1k"].rsum > found["5k"].rsum
     assert set(protocols(embedded, "cosine", "flickr30k")) == {"test"}
+
+
+@pytest.mark.parametrize("measure", ["cosine", "order"])
+def test_nearest_in_blocks_is_nearest_at_once(measure: str, monkeypatch) -> None:
+    similarity, sizes = similarity_of(measure), []
+    queries, candidates = torch.randn(7, 4), torch.randn(9, 4)
+    expected = similarity(queries, candidates).topk(3, dim=1).indices
+    monkeypatch.setattr("vsepp.retrieval.BLOCK", 80)  # two rows of the order score, eight of cosine
+    plain = type(similarity).__call__
+
+    def watched(self, q, c):
+        sizes.append(len(q))
+        return plain(self, q, c)
+
+    monkeypatch.setattr(type(similarity), "__call__", watched)
+    assert torch.equal(nearest(similarity, queries, candidates, 3), expected)
+    assert sizes == {"cosine": [7], "order": [2, 2, 2, 1]}[measure]
+
+
+def test_a_part_is_named_in_its_result() -> None:
+    rows = np.arange(50)
+    embedded = Embedded(
+        torch.randn(10, 4), torch.randn(50, 4), torch.from_numpy(rows // 5), rows, rows
+    )
+    assert set(protocols(embedded, "cosine", "coco", "dev")) == {"dev"}
 
 
 def test_records_and_lines_keep_the_numbers() -> None:

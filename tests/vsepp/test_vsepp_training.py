@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tiny_data import SPLITS, write_precomp
+from vsepp.checkpoints import load_model, model_file
 from vsepp.data import Batch, Pairs, read_splits
 from vsepp.model import build_model
 from vsepp.objective import build_loss
@@ -57,7 +59,7 @@ def test_captions_of_one_image_are_negatives_only_under_strict_parity(
     trainer = tiny_trainer(precomp_root, tmp_path / "run", settings)
     batch = Pairs(trainer.splits.train, trainer.vocabulary, 0).__getitems__([0, 1, 2, 3, 4])
     trainer.step(batch)
-    (seen,) = trainer.recent
+    (seen,) = trainer.losses.waiting
     assert (seen.pairs, seen.queued) == (5, 0)
     assert (seen.loss.item() > 0) is strict
 
@@ -100,7 +102,7 @@ def test_an_all_corrupt_batch_is_passed_over(precomp_root: Path, tmp_path: Path)
     nothing = torch.empty(0, dtype=torch.int64)
     trainer.step(Batch(torch.empty(0), nothing.reshape(0, 0), nothing, nothing, skipped=4))
     assert trainer.progress.skipped == 4
-    assert trainer.recent == []
+    assert trainer.losses.waiting == []
 
 
 def test_collapse_is_noted_where_it_happens(precomp_root: Path, tmp_path: Path, capsys) -> None:
@@ -175,6 +177,45 @@ def test_fine_tuning_starts_from_the_best_model_with_a_fresh_optimiser(
         assert torch.equal(value, stored[name])
     assert not second.optimiser.state
     assert second.progress.step == 0
+
+
+def test_a_second_stage_keeps_the_words_of_the_first(precomp_root: Path, tmp_path: Path) -> None:
+    """Other captions in another order would number as many words differently."""
+    short = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
+    train("tiny", short, precomp_root, tmp_path / "first", ALONE)
+    lines = (precomp_root / "f8k_precomp" / "train_caps.txt").read_text().splitlines()
+    (precomp_root / "f8k_precomp" / "train_caps.txt").write_text("\n".join(reversed(lines)))
+    options = replace(ALONE, start_from=tmp_path / "first")
+    second = tiny_trainer(precomp_root, tmp_path / "second", TINY, options)
+    words = second.vocabulary.words
+    assert words == load_model(model_file(tmp_path / "first")).vocabulary.words
+    assert words != tiny_trainer(precomp_root, tmp_path / "third").vocabulary.words
+
+
+def test_a_mistake_before_the_first_step_leaves_no_run_behind(
+    precomp_root: Path, tmp_path: Path
+) -> None:
+    options = replace(ALONE, start_from=tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent: name a run's folder"):
+        tiny_trainer(precomp_root, tmp_path / "run", TINY, options)
+    short = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
+    train("tiny", short, precomp_root, tmp_path / "run", ALONE)
+
+
+def test_a_missing_picture_leaves_a_gap_in_the_gallery_only(
+    flickr_root: Path, tmp_path: Path
+) -> None:
+    folder = write_precomp(flickr_root / "f8k_precomp")
+    first = {"train": 0, "dev": 40, "test": 52}
+    for name, count in SPLITS.items():
+        files = [f"{first[name] + row:04d}.jpg\n" for row in range(count)]
+        (folder / f"{name}_names.txt").write_text("".join(files))
+    (flickr_root / "f8k" / "images" / "0053.jpg").unlink()
+    (flickr_root / "f8k" / "images" / "0055.jpg").write_text("no picture")
+    short = replace(TINY, schedule=replace(TINY.schedule, epochs=1))
+    train("tiny", short, flickr_root, tmp_path / "run", ALONE)
+    asked = json.loads((tmp_path / "run" / "gallery.json").read_text())["image"]
+    assert [bool(one["picture"]) for one in asked] == [False, False, True, True, True, True]
 
 
 @pytest.mark.parametrize("backbone", ["resnet152", "vgg19"])
