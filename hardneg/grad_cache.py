@@ -114,10 +114,9 @@ class GradCache:
             for module in {m for encoder in self.encoders for m in synchronising(encoder)}:
                 stack.enter_context(module.no_sync())
             for side, some in enumerate(chunks):
-                found = []
+                found, devices = [], devices_of(self.encoders[side], some[0])
                 for chunk in some:
-                    state = RandomState.now(devices_of(self.encoders[side], chunk))
-                    calls.append(Call(side, chunk, state))
+                    calls.append(Call(side, chunk, RandomState.now(devices)))
                     found.append(self.encode(calls[-1]))
                 embeddings.append([leaf(torch.cat(parts)) for parts in zip(*found, strict=True)])
         return calls, embeddings

@@ -37,7 +37,9 @@ class MemoryQueue(nn.Module):
         value = loss(embeddings, labels, *queue.extend(embeddings, labels), same_set=True)
         queue.update(embeddings, labels)
 
-    All of the state is in ``state_dict``, so a run that is resumed goes on exactly.
+    All of the state is in ``state_dict``, so a run that is resumed goes on exactly. Keep the queue outside
+    of what ``DistributedDataParallel`` wraps, which would send the first rank's entries to all before
+    every forward pass.
 
     Args:
         size: how many entries it holds; the oldest leave first.

@@ -199,7 +199,7 @@ ALONE = {
     "metrics": {"ops", "checks"} | VALUES,
     "schedules": {"negatives", "checks"},
     "encoders": {"checks"},
-    "rows_of_ranks": set(),
+    "rows_of_ranks": {"distributed"},
     "memory_queue": {"checks", "rows_of_ranks"},
     "chunks": set(),
     "replay": set(),

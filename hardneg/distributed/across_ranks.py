@@ -59,7 +59,8 @@ class AcrossRanks(nn.Module):
     Raises:
         RuntimeError: when called without a process group.
         ValueError, TypeError: on every rank, for what the loss raises, and where ranks disagree about
-            loss, options, width or type.
+            loss, options, width, type or whether gradients are wanted.
+        NotImplementedError: on every rank, for what a ring cannot do.
 
     Example:
         >>> loss = AcrossRanks(ContrastiveLoss())
@@ -90,7 +91,7 @@ class AcrossRanks(nn.Module):
         given = Given.of(dict(self.signature.bind(*args, **options).arguments))
         everyone = agree(self.loss, given, ranks)
         layouts = self.layouts(given, everyone)
-        whole: dict[str, Any] = dict(given.options)
+        whole: dict[str, Any] = {**given.options, **given.ids}
         for name, x in given.embeddings.items():
             whole[name] = ShardedRows(held(x, ranks), layouts[name], ranks)
             if IDS[name] in given.ids:

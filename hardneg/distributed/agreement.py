@@ -26,9 +26,10 @@ IDS = {
 }
 """Arguments of the losses that are embeddings, and the argument with their ids."""
 
+REQUIRED = ("queries", "candidates", "embeddings")
 MASKS = ("positives", "ignore")
-MUST_AGREE = ("width", "dtype", "gradient")
-WORDS = {"width": "width", "dtype": "type", "gradient": "requires_grad"}
+MUST_AGREE = {"width": "width", "dtype": "type", "gradient": "requires_grad"}
+"""Facts that must be the same on every rank, and what they are called in a message."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,7 +49,7 @@ class Given:
     @classmethod
     def of(cls, arguments: dict[str, Any]) -> Given:
         """Sorted by name."""
-        given = {name: x for name, x in arguments.items() if x is not None}
+        given = {name: x for name, x in arguments.items() if x is not None or name in REQUIRED}
         embeddings, ids, masks = (
             {n: given.pop(n) for n in names if n in given} for names in (IDS, IDS.values(), MASKS)
         )
@@ -78,10 +79,15 @@ class Given:
             facts[f"rows of {name}"] = x.shape[0]
             facts[f"width of {name}"] = x.shape[1]
             facts[f"dtype of {name}"] = FLOATING.index(x.dtype)
-            facts[f"gradient of {name}"] = int(x.requires_grad and torch.is_grad_enabled())
+            facts[f"gradient of {name}"] = learns(x)
         for name, mask in self.masks.items():
             facts[f"rows of {name}"], facts[f"columns of {name}"] = mask.shape
         return facts
+
+
+def learns(*tensors: Tensor) -> int:
+    """Whether the backward reaches any of them: if so it sends, so it must on all ranks."""
+    return int(torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
 
 
 def agree(loss: nn.Module, given: Given, ranks: Ranks) -> dict[str, list[int]]:
@@ -93,7 +99,7 @@ def agree(loss: nn.Module, given: Given, ranks: Ranks) -> dict[str, list[int]]:
     error: Exception | None = None
     try:
         given.check()
-        facts = given.facts()
+        facts = {**given.facts(), "gradient of the loss's parameters": learns(*loss.parameters())}
     except (TypeError, ValueError) as found:
         error, facts = found, {}
     told = [int(error is None), digest(loss, given), *facts.values()]
@@ -156,6 +162,6 @@ def check_same_kind(everyone: dict[str, list[int]]) -> None:
             for v in (values[0], values[other])
         )
         raise ValueError(
-            f"AcrossRanks: {name} have {WORDS[kind]} {first} on rank 0 but {second} on rank {other}: expected "
+            f"AcrossRanks: {name} have {MUST_AGREE[kind]} {first} on rank 0 but {second} on rank {other}: expected "
             "the same on every rank"
         )

@@ -61,13 +61,9 @@ class Part:
         floor, ceiling = self.of_rows(window.row_floor), self.of_rows(window.row_ceiling)
         return Window(floor, ceiling, window.column_floor, window.column_ceiling)
 
-    def placed(self, own: Tensor, fill: float = 0) -> Tensor:
-        """A tensor over all rows that is ``fill`` outside the own ones."""
-        return placed(own[: self.count], self.start, self.rows.total, fill)
-
     def all_rows(self, own: Tensor) -> Tensor:
         """The entries of all rows, on every rank, from those that each rank computed."""
-        return leaving(self.placed(own), self.ranks)
+        return leaving(placed(own[: self.count], self.start, self.rows.total), self.ranks)
 
     def listed(self, own: Tensor) -> Tensor:
         """One list on every rank: the ranks' lists, of any length, one after the other."""
@@ -77,10 +73,10 @@ class Part:
         return leaving(placed(own, start, sum(lengths)), self.ranks)
 
 
-def placed(own: Tensor, start: int, total: int, fill: float = 0) -> Tensor:
-    """``own`` as the entries from ``start`` on of a tensor with ``total`` entries."""
-    before = own.new_full((start, *own.shape[1:]), fill)
-    behind = own.new_full((total - start - own.shape[0], *own.shape[1:]), fill)
+def placed(own: Tensor, start: int, total: int) -> Tensor:
+    """``own`` as the entries from ``start`` on of a tensor with ``total`` entries, the others 0."""
+    before = own.new_zeros(start, *own.shape[1:])
+    behind = own.new_zeros(total - start - own.shape[0], *own.shape[1:])
     return torch.cat([before, own, behind])
 
 

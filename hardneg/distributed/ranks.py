@@ -40,7 +40,7 @@ class Ranks:
 
     def stacked(self, x: Tensor) -> Tensor:
         """Every rank's tensor, all of one shape, in a new first dimension."""
-        out = x.new_empty(self.size * max(1, x.shape[0]), *x.shape[1:])
+        out = x.new_empty(self.size * x.shape[0], *x.shape[1:])
         dist.all_gather_into_tensor(out, x.detach().contiguous(), group=self.group)
         return out.view(self.size, *x.shape)
 
@@ -89,7 +89,8 @@ def resolve_ranks(group: dist.ProcessGroup | None) -> Ranks:
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     if rank < 0:
         raise RuntimeError(
-            f"process {dist.get_rank()} is not in the group of this AcrossRanks: call it in its members only"
+            f"process {dist.get_rank()} is not in the group: use AcrossRanks, or a queue that ranks share, in the "
+            "group's members only"
         )
     on_cpu = dist.get_backend(group) in ("gloo", "mpi") or not torch.cuda.is_available()
     device = torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())

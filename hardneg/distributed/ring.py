@@ -175,7 +175,8 @@ class Travelled(torch.autograd.Function):
         for owner, held in shards(candidates, trip.layout, ranks, trip.stops):
             for run in trip.runs(owner):
                 add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
-            travelling = travelling if trip.stops == 1 else passed_on(travelling, ranks)
+            if trip.stops > 1 and ctx.needs_input_grad[2]:
+                travelling = passed_on(travelling, ranks)
         to_candidates = travelling[: len(candidates)].to(candidates.dtype)
         kinds = [queries.dtype, *(None if v is None else v.dtype for v in vectors)]
         back = [None if s is None else s.to(k) for s, k in zip(sums, kinds, strict=True)]
@@ -192,7 +193,7 @@ def passed_on(gradient: Tensor, ranks: Ranks) -> Tensor:
 
 def add_share(
     trip: Trip,
-    run: Any,
+    run: Run,
     held: Tensor,
     leaves: list[Any],
     rows: Tensor,

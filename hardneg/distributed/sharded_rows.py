@@ -71,6 +71,10 @@ class ShardedRows(Tensor):
             return ShardedRows(func(x.local, *rest, **named), x.rows, x.ranks, x.turned)
         if func in COLLECTIVE:
             return COLLECTIVE[func](x, *rest, **named)
+        # in inference mode operators arrive before they are taken apart: a square is a power, T a permutation
+        parts = func.decompose(*args, **named)
+        if parts is not NotImplemented:
+            return parts
         raise NotImplementedError(
             f"{func} of rows that are spread over ranks: a loss reads them through its executor only"
         )
@@ -114,9 +118,8 @@ def extremes(x: ShardedRows) -> tuple[Tensor, Tensor]:
     return -both[0], both[1]
 
 
-def largest(x: ShardedRows, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+def largest(x: ShardedRows) -> Tensor:
     """Largest entry."""
-    assert not dim
     return extremes(x)[1].to(x.dtype)
 
 
@@ -125,21 +128,22 @@ def mean(x: ShardedRows) -> Tensor:
     return x.ranks.sum(x.local.sum()) / x.numel()
 
 
-def variance(x: ShardedRows, dim: Sequence[int], *, correction: int, **_: Any) -> Tensor:
+def variance(x: ShardedRows, dim: Sequence[int], *, correction: int) -> Tensor:
     """Variance of every coordinate over the rows, in two steps as for rows in one place."""
     assert list(dim) == [0]
     centre = x.ranks.sum(x.local.sum(0)) / x.shape[0]
     return x.ranks.sum((x.local - centre).square().sum(0)) / (x.shape[0] - correction)
 
 
-def row_sums(x: ShardedRows, dim: Sequence[int], **named: Any) -> ShardedRows:
+def row_sums(x: ShardedRows, dim: Sequence[int]) -> ShardedRows:
     """Sums of the rows."""
     assert list(dim) == [1]
     return ShardedRows(x.local.sum(1), x.rows, x.ranks)
 
 
-def transposed(x: ShardedRows, *_: Any) -> ShardedRows:
+def transposed(x: ShardedRows, dims: Sequence[int]) -> ShardedRows:
     """The transposed matrix, this rank's rows being columns now."""
+    assert list(dims) == [1, 0]
     return ShardedRows(x.local, x.rows, x.ranks, not x.turned)
 
 
@@ -159,7 +163,5 @@ COLLECTIVE: dict[Any, Callable[..., Any]] = {
     aten.var.correction: variance,
     aten.sum.dim_IntList: row_sums,
     aten.permute.default: transposed,
-    aten.t.default: transposed,
-    aten.transpose.int: transposed,
     aten.diagonal.default: diagonal,
 }

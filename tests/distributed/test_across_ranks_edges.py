@@ -221,13 +221,14 @@ def test_no_collective_carries_scores(groups: ProcessGroups, ring: bool) -> None
 
 
 def sends(rank: int, size: int) -> list[int]:
-    """How often a rank sends a shard in a step of a ring."""
-    x, y = numbers(6, 2, rank).requires_grad_(), numbers(6, 2, 10 + rank).requires_grad_()
+    """How often a rank sends a shard in a step of a ring, with frozen candidates and without."""
+    x, y = numbers(6, 2, rank).requires_grad_(), numbers(6, 2, 10 + rank)
     found = []
-    for loss in (hardneg.InfoNCELoss(), hardneg.ContrastiveLoss()):
-        with Counted() as sent:
-            AcrossRanks(loss, ring=True)(x, y).backward()
-        found.append(len(sent["pass_on"]))
+    for candidates in (y, y.clone().requires_grad_()):
+        for loss in (hardneg.InfoNCELoss(), hardneg.ContrastiveLoss()):
+            with Counted() as sent:
+                AcrossRanks(loss, ring=True)(x, candidates).backward()
+            found.append(len(sent["pass_on"]))
     return found
 
 
@@ -235,4 +236,6 @@ def test_a_ring_sends_no_more_than_it_must(groups: ProcessGroups) -> None:
     """There and back with the gradient; once more to search; nothing for the positives of paired rows."""
     size = 4
     around, with_gradient = size - 1, size - 1 + size
-    assert groups(size)(sends)[0] == [around + with_gradient, 2 * around + with_gradient]
+    frozen = [2 * around, 3 * around]
+    learnt = [around + with_gradient, 2 * around + with_gradient]
+    assert groups(size)(sends)[0] == frozen + learnt

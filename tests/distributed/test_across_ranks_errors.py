@@ -25,9 +25,9 @@ def test_without_a_process_group() -> None:
 
 def test_something_that_is_no_loss() -> None:
     with pytest.raises(TypeError, match="expected a loss module of hardneg"):
-        AcrossRanks(torch.nn.CrossEntropyLoss())  # type: ignore[arg-type]
+        AcrossRanks(torch.nn.CrossEntropyLoss())
     with pytest.raises(TypeError, match="expected a loss module of hardneg"):
-        AcrossRanks(hardneg.ContrastiveLoss)  # type: ignore[arg-type]
+        AcrossRanks(hardneg.ContrastiveLoss)
 
 
 def test_a_similarity_that_is_trained() -> None:
@@ -85,6 +85,21 @@ def other_gradients(rank: int) -> Any:
     return AcrossRanks(hardneg.ContrastiveLoss())(X.clone().requires_grad_(rank == 0), X)
 
 
+def other_parameters(rank: int) -> Any:
+    """A temperature that is frozen on one rank, which the others' backward would wait for."""
+    loss = hardneg.InfoNCELoss(learnable_temperature=True)
+    return AcrossRanks(loss.requires_grad_(rank == 0))(X, X)
+
+
+def no_embeddings(rank: int) -> Any:
+    mask = torch.zeros(3, 6, dtype=torch.bool)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X if rank else None, ignore=mask)
+
+
+def labels_of_nothing(rank: int) -> Any:
+    return AcrossRanks(hardneg.TripletLoss())(X, LABELS, reference_labels=LABELS)
+
+
 def wrong_input(rank: int) -> Any:
     return AcrossRanks(hardneg.ContrastiveLoss())(X if rank else X[0], X)
 
@@ -136,6 +151,9 @@ MISTAKES: list[tuple[Callable[[int], Any], str]] = [
     (other_type, "type torch.float32 on rank 0 but torch.float64 on rank 1"),
     (other_width, "width 2 on rank 0 but 3 on rank 1"),
     (other_gradients, "requires_grad True on rank 0 but False on rank 1"),
+    (other_parameters, "parameters have requires_grad True on rank 0 but False on rank 1"),
+    (no_embeddings, "candidates is a NoneType|rank 0 was given wrong input"),
+    (labels_of_nothing, "reference_labels are given without reference"),
     (wrong_input, "shape|rank 0 was given wrong input"),
     (wrong_ids, "one id a row|rank 1 was given wrong input"),
     (wrong_mask, r"ignore has shape \(3, 3\) on rank 1: expected \(3, 6\), that rank's rows"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from process_groups import ProcessGroups
-from shards import SIZES, labelled_batch, numbers, paired_batch
+from shards import SIZES, flat, labelled_batch, numbers, paired_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
@@ -224,18 +225,41 @@ def test_a_group_of_some_ranks(groups: ProcessGroups, ring: bool) -> None:
     assert groups(3)(some_of_the_ranks, ring) == ["outside", "inside", "inside"]
 
 
-def without_gradients(rank: int, size: int, ring: bool) -> None:
+def without_gradients(rank: int, size: int, mode: Callable[[], Any], ring: bool) -> None:
     batch = paired_batch(size)
     whole = [torch.cat([s[n] for s in batch.shards]) for n in ("queries", "candidates")]
     for loss in (LOSSES[name]().double() for name in LOSSES):
-        with torch.no_grad():
-            value = AcrossRanks(loss, ring=ring)(**batch.shards[rank])
-            torch.testing.assert_close(value, loss(*whole), rtol=1e-9, atol=1e-9)
+        with mode():
+            found = AcrossRanks(loss, ring=ring)(**batch.shards[rank], return_stats=True)
+            expected = loss(*whole, return_stats=True)
+        for a, b in zip(flat(found), flat(expected), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @RING
-def test_evaluation_without_gradients(groups: ProcessGroups, ring: bool) -> None:
-    groups(2)(without_gradients, ring)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_evaluation_without_gradients(
+    groups: ProcessGroups, mode: Callable[[], Any], ring: bool
+) -> None:
+    groups(2)(without_gradients, mode, ring)
+
+
+def masked_without_gradients(rank: int, size: int) -> None:
+    """Anchors of the second side see a transposed mask."""
+    shards = labelled_batch(size, reference=True).shards
+    for shard in shards:
+        mask = torch.zeros(len(shard["labels"]), sum(len(s["reference"]) for s in shards))
+        mask[:, 1::3] = 1
+        shard["ignore"] = mask.bool()
+    loss = hardneg.TripletLoss(positives="hardest", negatives="all", directions="both")
+    with torch.inference_mode():
+        expected = loss(**{n: torch.cat([s[n] for s in shards]) for n in shards[0]})
+        found = AcrossRanks(loss)(**shards[rank])
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_masks_in_inference_mode(groups: ProcessGroups) -> None:
+    groups(2)(masked_without_gradients)
 
 
 def one_side(rank: int, size: int, ring: bool) -> None:
