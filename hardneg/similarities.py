@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from hardneg.checks import resolve_name
+from hardneg.checks import check_scores, resolve_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,6 +28,19 @@ __all__ = [
 def working(x: Tensor) -> Tensor:
     """The embeddings in the precision in which scores are computed: float64 stays, the rest is float32."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def scores_of(
+    similarity: Callable[[Tensor, Tensor], Tensor], queries: Tensor, candidates: Tensor
+) -> Float[Tensor, "n m"]:
+    """``similarity(queries, candidates)``, checked, in the type of the embeddings even under autocast.
+
+    Raises:
+        TypeError, ValueError: for what is no n x m floating-point tensor.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        found = similarity(queries, candidates)
+    return check_scores(found, queries.shape[0], candidates.shape[0])
 
 
 def unit(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

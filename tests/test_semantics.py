@@ -454,6 +454,21 @@ def test_autocast_changes_nothing(which: Case, backend: object) -> None:
         assert_same((value.detach(), gradients), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@backends
+def test_autocast_leaves_a_callable_similarity_alone(backend: object, negatives: str) -> None:
+    torch.manual_seed(0)
+    leaves = [torch.randn(9, 16, requires_grad=True) for _ in range(2)]
+    options = {"similarity": lambda q, c: q @ c.T, "negatives": negatives, "backend": backend}
+    for loss in (contrastive_loss, info_nce_loss):
+        expected = loss(*leaves, **options)
+        right = torch.autograd.grad(expected, leaves)
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(*leaves, **options)
+        gradients = torch.autograd.grad(value, leaves)
+        assert_same((value, list(gradients)), (expected, list(right)), rtol=1e-6, atol=1e-7)
+
+
 # Shapes and layouts
 
 

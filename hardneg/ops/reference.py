@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
-from hardneg.checks import check_scores
 from hardneg.ops.description import Among, Comparison, admitted
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
-from hardneg.similarities import working
+from hardneg.similarities import scores_of, working
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -40,9 +39,7 @@ def scores(comparison: Comparison) -> Float[Tensor, "n m"]:
     if comparison.scores is not None:
         return comparison.scores
     queries, candidates = working(comparison.queries), working(comparison.candidates)
-    with torch.autocast(queries.device.type, enabled=False):
-        found = comparison.similarity(queries, candidates)
-    return check_scores(found, queries.shape[0], candidates.shape[0])
+    return scores_of(comparison.similarity, queries, candidates)
 
 
 def mask(comparison: Comparison, among: Among) -> Bool[Tensor, "n m"]:

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_scores
 from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.scores import project_out_length, unit_rows
-from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, working
+from hardneg.similarities import (
+    Cosine,
+    Dot,
+    Order,
+    SquaredEuclidean,
+    is_closed,
+    scores_of,
+    working,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -111,7 +118,7 @@ def score_rows(
     """Row i of one against row i of the other; ``out`` is scratch."""
     if not is_closed(similarity):
         with torch.no_grad():
-            return check_scores(similarity(q, c), len(q), len(c)).diagonal()
+            return scores_of(similarity, q, c).diagonal()
     if isinstance(similarity, Dot):
         return torch.mul(q, c, out=out).sum(1)
     distance = torch.linalg.vector_norm(separation(similarity, q, c, out), dim=1)
@@ -235,7 +242,7 @@ def differentiate(
     """A callable's gradients of the rows, by autograd."""
     with torch.enable_grad():
         q, c = q.detach().clone().requires_grad_(), c.detach().clone().requires_grad_()
-        to_q, to_c = torch.autograd.grad(similarity(q, c).diagonal(), (q, c), gradient)
+        to_q, to_c = torch.autograd.grad(scores_of(similarity, q, c).diagonal(), (q, c), gradient)
     return to_q, to_c
 
 

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_scores
 from hardneg.ops.description import Comparison
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
-from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, working
+from hardneg.similarities import (
+    Cosine,
+    Dot,
+    Euclidean,
+    Order,
+    SquaredEuclidean,
+    scores_of,
+    working,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -222,8 +229,7 @@ class CallableTiles:
     def scores(self, tile: Tile) -> Float[Tensor, "r c"]:
         """The callable on the two blocks."""
         with torch.no_grad():
-            found = self.similarity(self.q[tile.rows], self.c[tile.columns])
-        check_scores(found, *tile.shape)
+            found = scores_of(self.similarity, self.q[tile.rows], self.c[tile.columns])
         return self.buffers.get("scores", tile).copy_(found)
 
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
@@ -231,7 +237,7 @@ class CallableTiles:
         with torch.enable_grad():
             q = self.q[tile.rows].detach().requires_grad_()
             c = self.c[tile.columns].detach().requires_grad_()
-            dq, dc = torch.autograd.grad(self.similarity(q, c), (q, c), weights)
+            dq, dc = torch.autograd.grad(scores_of(self.similarity, q, c), (q, c), weights)
         self.dq[tile.rows] += dq
         self.dc[tile.columns] += dc
 
