@@ -66,8 +66,6 @@ def test_rows_and_their_table(monkeypatch) -> None:
     block = table.table(older + rows)
     assert "| hardest (96 x 96 x 32) |" in block
     assert "7.78 s" not in block
-    text = f"a\n{table.START}\nold\n{table.END}\nz\n"
-    assert table.replaced(text, block) == f"a\n{table.START}\n{block}\n{table.END}\nz\n"
 
 
 def test_targets_are_judged_in_their_own_unit() -> None:

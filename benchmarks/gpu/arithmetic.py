@@ -91,8 +91,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
-        return self.error <= self.allowed
+        """False for NaN too, and where anything would be allowed."""
+        return self.error <= self.allowed < float("inf")
 
     def with_terms_of(self, size: float) -> Verdict:
         """The same for a sum of terms whose magnitudes sum to ``size``."""
