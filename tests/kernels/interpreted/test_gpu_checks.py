@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.cases import OURS
+from benchmarks.gpu import configurations, measurements
 from benchmarks.gpu.cases import cases
 from benchmarks.gpu.configurations import LOSS_OF
 from benchmarks.gpu.jobs import checks
@@ -47,3 +50,17 @@ def test_what_is_tuned_is_launched(kernel: str, monkeypatch: pytest.MonkeyPatch)
     contender = case.contender(OURS)
     Runner(contender, contender.make(), case.at(case.small).on("cpu")).run()
     assert (kernel, "product16") in asked
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_only_another_configuration_may_fail(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One beside the table's may be too large for the device; the table's own may not."""
+    key, tiles = ("best", "product16", "interpreter"), tuning.INTERPRETER
+    chosen = [(key, replace(tiles, rows=48) if i == bad else tiles) for i in range(2)]
+    monkeypatch.setattr(configurations, "alternatives", lambda *_: chosen)
+    found = measurements.tried("best", PLACE)
+    if bad == 0:  # no power of two
+        with pytest.raises(Exception, match="power of 2"):
+            list(found)
+    else:
+        assert ["note" in row for row in found] == [False, True]
