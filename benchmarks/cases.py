@@ -128,7 +128,7 @@ def product_into() -> Callable[..., Tensor]:
         shape = (len(queries), len(candidates))
         if shape not in kept:
             kept.clear()
-            kept[shape] = torch.empty(shape)
+            kept[shape] = queries.new_empty(shape)
         return torch.mm(queries.detach(), candidates.detach().t(), out=kept[shape])
 
     return step

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from benchmarks.cases import CASES, OURS, PLAIN, PRODUCT, Case, Contender, Target
-from benchmarks.machine import free_gib, setting
+from benchmarks.machine import RESULTS, free_gib, setting
 from benchmarks.memory import in_own_process
 from benchmarks.peers import Missing
 from benchmarks.timing import Runner, interleave, ratio
 
 Row = dict[str, Any]
 REFERENCES = (PRODUCT, PLAIN, OURS)
-RESULTS = Path("benchmarks") / "results" / "core.jsonl"
+ROWS = RESULTS / "core.jsonl"
 
 
 def hindrance(contender: Contender) -> str:
@@ -70,6 +70,11 @@ def add_times(rows: list[Row], runners: list[Runner]) -> None:
         )
 
 
+def memory(case: Case, contender: str, threads: int) -> Row:
+    """Seconds and memory of a single pass in a process of its own."""
+    return in_own_process("benchmarks.memory", case.name, contender, "--threads", str(threads))
+
+
 def once(case: Case, threads: int) -> list[Row]:
     """A single pass of each contender that can, timed where its memory is measured."""
     rows = []
@@ -79,7 +84,7 @@ def once(case: Case, threads: int) -> list[Row]:
         if note:
             rows.append({**row, "note": note})
             continue
-        found = in_own_process(case.name, contender.name, threads)
+        found = memory(case, contender.name, threads)
         ms = 1e3 * found.pop("seconds")
         rows.append({**row, "median_ms": ms, "min_ms": ms, "max_ms": ms, "rounds": 1, **found})
     return rows
@@ -90,7 +95,7 @@ def add_memory(rows: list[Row], case: Case, threads: int) -> None:
     for row in rows:
         if "median_ms" not in row or row["contender"].startswith(PRODUCT):
             continue
-        found = in_own_process(case.name, row["contender"], threads)
+        found = memory(case, row["contender"], threads)
         found.pop("seconds")
         row.update(found)
 
@@ -168,7 +173,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of rounds a case")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[c.name for c in CASES])
     parser.add_argument("--huge", action="store_true", help="the longest cases too")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=ROWS)
     return parser.parse_args()
 
 

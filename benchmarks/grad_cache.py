@@ -12,22 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import ROOT, setting
-from benchmarks.memory import MIB, forget_peak, peak, resident
+from benchmarks.machine import RESULTS, setting
+from benchmarks.memory import MIB, forget_peak, in_own_process, peak, resident
 from hardneg import GradCache, InfoNCELoss
 
-RESULTS = ROOT / "benchmarks" / "results" / "grad_cache.jsonl"
+ROWS = RESULTS / "grad_cache.jsonl"
 PAIRS, WIDTH, HIDDEN, LAYERS = 4096, 256, 1024, 4
 CONTENDERS = ("plain", "1024", "256", "64", "loss alone")
 
@@ -104,18 +101,12 @@ def main() -> None:
         print(json.dumps(measure(given.contender, given.threads)))
         return
     for contender in CONTENDERS:
-        row = {**in_own_process(contender, given.threads), **setting(given.threads)}
-        with RESULTS.open("a", encoding="utf-8") as out:
+        words = "--contender", contender, "--threads", str(given.threads)
+        found = in_own_process("benchmarks.grad_cache", *words)
+        row = {**setting(given.threads), **found}
+        with ROWS.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         print(f"{contender}: {row['peak_mib']:.0f} MiB, {row['seconds']:.1f} s", flush=True)
-
-
-def in_own_process(contender: str, threads: int) -> dict[str, Any]:
-    words = [sys.executable, "-m", "benchmarks.grad_cache", "--contender", contender]
-    words += ["--threads", str(threads)]
-    where = Path(__file__).resolve().parent.parent
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=where)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.document import write
 from benchmarks.launches import BRIEF, OPERATORS, Sample, samples
-from benchmarks.machine import commit
+from benchmarks.machine import ROOT, commit
 from hardneg.similarities import BY_NAME
 
-DOCUMENT = Path("docs") / "kernels.md"
-START, END = "<!-- kernels -->", "<!-- /kernels -->"
+DOCUMENT = ROOT / "docs" / "kernels.md"
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
 """Bytes of shared memory that a block may have (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0)."""
 INSTRUCTION = {80: "mma.sync", 90: "wgmma"}
@@ -148,15 +148,6 @@ def report(found: list[Fact]) -> int:
     return faulty
 
 
-def write(file: Path, block: str) -> None:
-    """Put the table between its markers."""
-    text = file.read_text(encoding="utf-8")
-    if START not in text or END not in text:
-        raise SystemExit(f"no {START} ... {END} in {file}: put the two lines where the table goes")
-    before, rest = text.split(START, 1)
-    file.write_text(f"{before}{START}\n{block}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
-
-
 def origin(given: argparse.Namespace, count: int) -> str:
     """What was compiled, and with what."""
     which = ", ".join(
@@ -184,7 +175,7 @@ def main() -> None:
     found = of_all(list(samples(operators, similarities)), given.gpu, given.workers)
     block = f"{origin(given, len(found))}\n\n{table(found)}"
     if given.write:
-        write(given.write, block)
+        write(given.write, "kernels", block)
     else:
         print(block)
     sys.exit(1 if report(found) else 0)

@@ -13,7 +13,8 @@ import torch
 import hardneg
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = ("pytorch-metric-learning", "open_clip_torch")
+RESULTS = ROOT / "benchmarks" / "results"
+PEERS = ("pytorch-metric-learning", "open_clip_torch", "inf-cl")
 
 
 def processor() -> str:
@@ -37,14 +38,16 @@ def commit() -> str:
     return head + "+" if head and git("status", "--porcelain", "hardneg") else head
 
 
+def installed(package: str) -> str:
+    """Its version; empty where it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
 def peer_versions() -> dict[str, str]:
-    found = {}
-    for name in PEERS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in PEERS if (found := installed(name))}
 
 
 def setting(threads: int) -> dict[str, object]:

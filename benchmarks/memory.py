@@ -24,6 +24,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -94,18 +95,13 @@ def measure(case_name: str, contender_name: str, threads: int) -> dict[str, floa
     }
 
 
-def in_own_process(case: str, contender: str, threads: int) -> dict[str, float | str]:
-    """``measure`` in a fresh Python."""
-    words = [sys.executable, "-m", "benchmarks.memory", case, contender]
-    done = subprocess.run(
-        [*words, "--threads", str(threads)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parent.parent,
-    )
+def in_own_process(module: str, *words: str) -> dict[str, Any]:
+    """The line of JSON that a module of the benchmarks prints last, run in a fresh Python."""
+    command = [sys.executable, "-m", module, *words]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     if done.returncode:
-        raise RuntimeError(f"{contender} failed on {case!r}: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(f"{module} {' '.join(words)} failed: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

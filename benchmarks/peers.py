@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +18,26 @@ class Missing(Exception):
     """A peer that this Python does not have; the message says which."""
 
 
+@contextmanager
+def needing(package: str) -> Iterator[None]:
+    """A module that is not there makes the peer ``Missing``; a name that it lacks is an error."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Missing(f"{package} is not installed ({error})") from error
+
+
 def metric_learning_batch_all() -> Step:
     """All triplets of pytorch-metric-learning, averaged over those above zero (its default)."""
-    try:
+    with needing("pytorch-metric-learning"):
         from pytorch_metric_learning import distances, losses
-    except ImportError as missing:
-        raise Missing("pytorch-metric-learning is not installed") from missing
     return losses.TripletMarginLoss(margin=MARGIN, distance=distances.CosineSimilarity())
 
 
 def metric_learning_hardest() -> Step:
     """Its batch-hard miner and triplet loss, once a direction."""
-    try:
+    with needing("pytorch-metric-learning"):
         from pytorch_metric_learning import distances, losses, miners, reducers
-    except ImportError as missing:
-        raise Missing("pytorch-metric-learning is not installed") from missing
     miner = miners.BatchHardMiner(distance=distances.CosineSimilarity())
     loss = losses.TripletMarginLoss(
         margin=MARGIN, distance=distances.CosineSimilarity(), reducer=reducers.MeanReducer()
@@ -51,10 +57,8 @@ def metric_learning_hardest() -> Step:
 
 def open_clip() -> Step:
     """open_clip's ClipLoss, which takes normalised features."""
-    try:
+    with needing("open_clip_torch"):
         from open_clip.loss import ClipLoss
-    except ImportError as missing:
-        raise Missing("open_clip_torch is not installed") from missing
     loss = ClipLoss()
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -93,10 +97,8 @@ def linear_cross_entropy() -> Step:
 
 def inf_cl() -> Step:
     """Inf-CL's fused log-sum-exp (a GPU only), once a direction; it takes normalised features."""
-    try:
+    with needing("inf-cl"):
         from inf_cl import cal_flash_loss
-    except ImportError as missing:
-        raise Missing("inf-cl is not installed") from missing
 
     def step(queries: Tensor, candidates: Tensor) -> Tensor:
         a, b = F.normalize(queries), F.normalize(candidates)

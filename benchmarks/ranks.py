@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -26,12 +27,13 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 from torch import Tensor
 
-from benchmarks.machine import setting
+from benchmarks.document import write
+from benchmarks.machine import RESULTS, ROOT, setting
 from benchmarks.memory import MIB, forget_peak, peak, resident
 from hardneg import ContrastiveLoss, InfoNCELoss
 from hardneg.distributed import AcrossRanks
 
-RESULTS = Path(__file__).resolve().parent / "results" / "ranks.jsonl"
+ROWS, DOCUMENT = RESULTS / "ranks.jsonl", ROOT / "docs" / "scaling.md"
 SMALL = 64
 
 
@@ -166,7 +168,7 @@ def measure(rank: int, size: int, port: int, told: dict[str, Any], answers: Any)
 
 
 def run(told: dict[str, Any]) -> dict[str, Any]:
-    """One contender on fresh processes: the largest figures of any rank."""
+    """One contender on fresh processes: the largest figures of any rank, and the mean of their values."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -178,13 +180,13 @@ def run(told: dict[str, Any]) -> dict[str, Any]:
     keys = ("sent_mib", "peak_mib", "seconds", "collectives")
     row = {key: max(x[key] for x in found) for key in keys}
     widest = max(found, key=lambda x: x["sent_mib"])
-    return {**row, "sent_by_mib": widest["sent_by_mib"], "value": found[0]["value"]}
+    return {**row, "sent_by_mib": widest["sent_by_mib"], "value": mean(x["value"] for x in found)}
 
 
 def table() -> str:
     """The latest row of each case as Markdown."""
     latest = {}
-    for line in RESULTS.read_text().splitlines():
+    for line in ROWS.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         latest[row["loss"], row["ranks"], row["contender"]] = row
     lines = ["| loss | W | way | MiB sent | peak MiB | collectives |", "|---|---|---|---|---|---|"]
@@ -198,12 +200,14 @@ def table() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--rows", type=int, default=2048, help="rows of each rank")
+    parser.add_argument("--rows", type=int, default=1024, help="rows of each rank")
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--table", action="store_true", help="print what was measured as Markdown")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=DOCUMENT, metavar="FILE", help="the table, no runs"
+    )
     given = parser.parse_args()
-    if given.table:
-        print(table())
+    if given.write:
+        write(given.write, "ranks", table())
         return
     for ranks in given.ranks:
         for loss in LOSSES:
@@ -211,7 +215,7 @@ def main() -> None:
                 told = {"loss": loss, "contender": contender, "ranks": ranks}
                 told |= {"rows": given.rows, "width": given.width}
                 row = {**setting(1), **told, **run(told)}
-                with RESULTS.open("a") as out:
+                with ROWS.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(row) + "\n")
                 print(
                     json.dumps({**told, **{k: row[k] for k in ("sent_mib", "peak_mib", "seconds")}})

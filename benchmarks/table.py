@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cases import CASES, OURS, PLAIN, PRODUCT
+from benchmarks.core import ROWS, Row
+from benchmarks.document import write
 
-Row = dict[str, Any]
-START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-RESULTS = Path("benchmarks") / "results" / "core.jsonl"
 HEADER = (
     "| case (queries x candidates x width) | hardneg | beside one `torch.mm` | the plain formula takes "
     "| peers take | peak memory: hardneg, plain |\n|---|---|---|---|---|---|"
@@ -101,29 +99,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join([HEADER, *lines, "", LEGEND, measured_on(shown)])
 
 
-def replaced(text: str, block: str) -> str:
-    """The text with the block between its markers."""
-    if START not in text or END not in text:
-        raise SystemExit(
-            f"no {START} ... {END} in the file: put the two lines where the table goes"
-        )
-    before, rest = text.split(START, 1)
-    after = rest.split(END, 1)[1]
-    return f"{before}{START}\n{block}\n{END}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("file", type=Path, nargs="?", help="left out: print the table")
-    parser.add_argument("--rows", type=Path, default=RESULTS)
+    parser.add_argument("--rows", type=Path, default=ROWS)
     given = parser.parse_args()
     rows = [json.loads(x) for x in given.rows.read_text(encoding="utf-8").splitlines() if x]
     block = table(rows)
     if given.file is None:
         print(block)
         return
-    text = replaced(given.file.read_text(encoding="utf-8"), block)
-    given.file.write_text(text, encoding="utf-8")
+    write(given.file, "benchmarks", block)
 
 
 if __name__ == "__main__":

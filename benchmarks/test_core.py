@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import core, memory, table
 from benchmarks.cases import CASES, OURS, PRODUCT, Case, Contender, Target
-from benchmarks.peers import Missing
+from benchmarks.peers import Missing, needing
 from benchmarks.timing import run_once
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,8 +66,6 @@ def test_rows_and_their_table(monkeypatch) -> None:
     block = table.table(older + rows)
     assert "| hardest (96 x 96 x 32) |" in block
     assert "7.78 s" not in block
-    text = f"a\n{table.START}\nold\n{table.END}\nz\n"
-    assert table.replaced(text, block) == f"a\n{table.START}\n{block}\n{table.END}\nz\n"
 
 
 def test_targets_are_judged_in_their_own_unit() -> None:
@@ -80,6 +78,13 @@ def test_targets_are_judged_in_their_own_unit() -> None:
     assert Target("a", 1.5, times=3).judged(6.0)["value"] == 2.0
     assert not Target("a", 1.5, times=3).judged(6.0)["met"]
     assert Target("a", 1.5).judged(None)["met"] is None
+
+
+def test_a_peer_that_lacks_a_name_is_not_missing() -> None:
+    with pytest.raises(Missing, match="x is not installed"), needing("x"):
+        import no_such_module  # noqa: F401
+    with pytest.raises(ImportError, match="no_such_name"), needing("x"):
+        from math import no_such_name  # noqa: F401
 
 
 def test_a_peak_is_seen() -> None:

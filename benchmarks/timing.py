@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
+import torch
 from torch import Tensor
 
 from benchmarks.cases import Contender
@@ -25,6 +26,20 @@ def run_once(contender: Contender, step: Callable[..., Tensor], inputs: tuple[Te
         value.backward()
 
 
+def elapsed(work: Callable[[], None], device: str) -> float:
+    """Seconds of ``work`` by the clock; on a GPU between two CUDA events."""
+    if device != "cuda":
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop) / 1e3
+
+
 @dataclass
 class Runner:
     """A contender that is ready to run, and its seconds a call, one entry a round."""
@@ -32,13 +47,13 @@ class Runner:
     contender: Contender
     step: Callable[..., Tensor]
     inputs: tuple[Tensor, ...]
-    calls: int
-    seconds: list[float]
+    calls: int = 1
+    seconds: list[float] = field(default_factory=list)
 
     @classmethod
     def warmed_up(cls, contender: Contender, inputs: tuple[Tensor, ...]) -> Runner:
         """Twice, unless once is long; enough calls a sample that the clock does not matter."""
-        ready = cls(contender, contender.make(), inputs, 1, [])
+        ready = cls(contender, contender.make(), inputs)
         ready.sample()
         if ready.seconds[0] < 1:
             ready.sample()
@@ -46,11 +61,20 @@ class Runner:
         ready.seconds.clear()
         return ready
 
-    def sample(self) -> None:
-        started = time.perf_counter()
+    @property
+    def device(self) -> str:
+        return self.inputs[0].device.type
+
+    def run(self) -> None:
         for _ in range(self.calls):
             run_once(self.contender, self.step, self.inputs)
-        self.seconds.append((time.perf_counter() - started) / self.calls)
+
+    def sample(self) -> None:
+        self.seconds.append(elapsed(self.run, self.device) / self.calls)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the gradients."""
         for x in self.inputs:
             x.grad = None
 

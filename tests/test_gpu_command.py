@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu import plot, report, selections, sums
-from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, judged
+from benchmarks.cases import OURS, PLAIN, Contender
+from benchmarks.gpu import measurements, plot, report, selections, sums
+from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, Verdict, judged
+from benchmarks.gpu.behaviour import closely
+from benchmarks.gpu.cases import DeviceCase
 from benchmarks.gpu.jobs import Job, checks
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import RAGGED, SITUATIONS, Problem
@@ -75,10 +78,18 @@ def test_missing_results_are_no_match() -> None:
     assert not judged("x", torch.ones(2), one, one, torch.float32).passed
     assert not judged("x", one * torch.inf, one, one, torch.float32).passed
     assert judged("x", one, one, one, torch.float32).passed
+    assert not closely("x", (one, one * torch.nan), (one, one)).passed
+    assert closely("x", (one,), (one,)).passed
+
+
+def test_an_unbounded_allowance_is_no_pass() -> None:
+    one = torch.ones(3)
+    assert not judged("x", one, one * torch.inf, one, torch.float32).passed
+    assert not Verdict("x", 0.0, torch.inf, torch.inf).passed
 
 
 def test_names_of_jobs_are_unique() -> None:
-    jobs = checks(PLACE)
+    jobs = checks(Place())
     assert len(jobs) > 80
     assert {job.stage for job in jobs.values()} > {"correct", "beyond", "graph", "opcheck"}
 
@@ -95,6 +106,31 @@ def test_an_error_is_a_row_and_the_next_job_runs(capsys: pytest.CaptureFixture[s
     assert [row.get("what") for row in rows] == ["first", None, "second"]
     assert rows[1]["error"] == "ValueError: no such kernel"
     assert report.failed(rows[1])
+
+
+def test_a_check_that_checks_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    work(["a: 1"], {"a: 1": Job("a: 1", lambda: iter([]))}, PLACE)
+    rows = [json.loads(text).get("row") for text in capsys.readouterr().out.splitlines()]
+    assert [report.failed(row) for row in rows if row] == [True]
+
+
+def out_of_memory(*_: torch.Tensor) -> torch.Tensor:
+    raise torch.OutOfMemoryError("too large")
+
+
+@pytest.mark.parametrize("who", [OURS, PLAIN])
+def test_only_a_rival_may_run_out_of_memory(who: str) -> None:
+    def contender(name: str) -> Contender:
+        step = out_of_memory if name == who else lambda a, b: (a * b).sum()
+        return Contender(name, lambda: step)
+
+    case = DeviceCase("x", (8, 8, 4), (8, 8, 4), (contender(OURS), contender(PLAIN)), (), None)
+    found = measurements.measured(case, PLACE)
+    if who == OURS:
+        with pytest.raises(torch.OutOfMemoryError):
+            list(found)
+    else:
+        assert [row.get("note") for row in found] == [None, "out of memory"]
 
 
 class Scripted(Supervisor):
@@ -117,6 +153,10 @@ for name in sys.argv[1:]:
         os._exit(7)
     if name == "t: hangs":
         import time; time.sleep(60)
+    if name == "t: killed":
+        sys.stdout.write('{"row": {"job": "t: killed", "val')
+        sys.stdout.flush()
+        os.kill(os.getpid(), 9)
     print(json.dumps({"row": {"job": name, "stage": "t", "value": 1}}), flush=True)
     print(json.dumps({"end": name}), flush=True)
 """
@@ -126,13 +166,14 @@ def test_workers_that_die_or_hang_cost_one_job_each() -> None:
     rows: list[dict[str, Any]] = []
     supervisor = Scripted(PLACE, rows.append)
     supervisor.script = DIES
-    supervisor.run(["t: 1", "t: dies", "t: 2", "t: hangs", "t: 3"], 1, Budget(60))
+    supervisor.run(["t: 1", "t: dies", "t: 2", "t: hangs", "t: 3", "t: killed"], 1, Budget(60))
     by_name = {row["job"]: row for row in rows}
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert all(by_name[name]["value"] == 1 for name in ("t: 1", "t: 2", "t: 3"))
     assert "status 7" in by_name["t: dies"]["error"]
     assert "out of bounds" in by_name["t: dies"]["error"]
     assert by_name["t: hangs"]["error"] == "stopped: it took too long"
+    assert "status -9" in by_name["t: killed"]["error"]  # by the system, for want of memory say
 
 
 def test_without_time_jobs_are_told() -> None:
@@ -153,6 +194,9 @@ def test_plot_of_rows(tmp_path: Path) -> None:
     assert plot.draw(rows, image) == f"plot: {image}"
     assert image.stat().st_size > 1000
     assert plot.draw(rows[:1], image) == "no plot: no case ran at two sizes"
+    short = [{"case": "n = 32", "shape": [32, 32, 1024], "contender": "x", "note": "out of memory"}]
+    assert plot.label("x", short) == "x; out of memory at 32"
+    assert plot.curves([{**row, "peak_mib": 0.0} for row in rows], "peak_mib") == {}
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -169,6 +213,12 @@ def test_without_a_gpu_the_command_says_so() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("no CUDA device")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_name_that_no_job_has_is_no_success() -> None:
+    done = command("--small", "--only", "corect")
+    assert done.returncode == 2
+    assert done.stderr == "no job's name contains corect: --list names them\n"
 
 
 def test_the_whole_command_in_small(tmp_path: Path) -> None:

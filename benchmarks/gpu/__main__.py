@@ -2,7 +2,8 @@
 
 Order: correctness, behaviour (same bits twice, compile, CUDA graphs, autocast, opcheck, sizes beyond 2^31),
 times and memory, configurations. Every row is appended to the results as it comes. The exit status is 1 where a
-check failed, something broke or a check had no time, 2 where there is no GPU; a missed target is told, no failure.
+check failed, something broke or a check had no time, 2 where there is no GPU or no such job; a missed target is
+told, no failure.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from benchmarks.gpu import plot, report
 from benchmarks.gpu.place import Place, gpu_setting, without_gpu
 from benchmarks.gpu.supervisor import Budget, Supervisor
 from benchmarks.gpu.worker import every_job
+from benchmarks.machine import RESULTS
 
-RESULTS = Path("benchmarks") / "results" / "gpu.jsonl"
+ROWS = RESULTS / "gpu.jsonl"
 MEASURED = ("time", "tune")
 CHECK_SHARE = 0.5
 """Of the time budget at most, so that a slow compiler leaves something for the measurements."""
@@ -29,7 +31,7 @@ class Rows:
     """Appends rows to the file as they come, prints those that say something, and keeps them."""
 
     def __init__(self, file: Path, about: dict[str, object]) -> None:
-        self.file, self.about = file, {**about, "run": about["date"]}
+        self.file, self.about = file, about
         self.kept: list[dict[str, Any]] = []
         file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -59,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), help="processes for the checks"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=ROWS)
     parser.add_argument(
         "--small",
         action="store_true",
@@ -78,6 +80,8 @@ def main() -> None:
         print("\n".join(checks + measured))
         return
     hindrance = "" if given.small else without_gpu()
+    if not checks + measured:
+        hindrance = f"no job's name contains {' or '.join(given.only)}: --list names them"
     if hindrance:
         print(hindrance, file=sys.stderr)
         sys.exit(2)

@@ -62,17 +62,17 @@ class OwnPrecision:
     def __call__(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Scores in that type."""
         q, c = queries.to(self.dtype), candidates.to(self.dtype)
-        name = type(self.similarity).__name__
-        if name == "Dot":
+        code = self.similarity.code
+        if code == "dot":
             return q @ c.T
-        if name == "Cosine":
+        if code == "cosine":
             return torch.nn.functional.normalize(q) @ torch.nn.functional.normalize(c).T
-        if name == "Order":
+        if code.startswith("order"):
             sign = 1 if self.similarity.general == "candidates" else -1
             excess = (sign * (c[None] - q[:, None])).clamp(min=0)
             return -root(excess.square().sum(-1))
         squared = (q * q).sum(1)[:, None] + (c * c).sum(1)[None] - 2 * (q @ c.T)
-        return -squared.clamp(min=0) if name == "SquaredEuclidean" else -root(squared)
+        return -squared.clamp(min=0) if code == "squared_euclidean" else -root(squared)
 
 
 def root(x: Tensor) -> Tensor:
@@ -91,8 +91,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
-        return self.error <= self.allowed
+        """False for NaN too, and where anything would be allowed."""
+        return self.error <= self.allowed < float("inf")
 
     def with_terms_of(self, size: float) -> Verdict:
         """The same for a sum of terms whose magnitudes sum to ``size``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks import formulas, peers
-from benchmarks.cases import METRIC_LEARNING, OURS, PLAIN, PRODUCT, Case, Contender, Target
+from benchmarks.cases import METRIC_LEARNING, MM_OUT, OURS, PLAIN, PRODUCT, Case, Contender, Target
 from benchmarks.gpu.losses import LOSSES, drawn
 from benchmarks.gpu.place import Place
 
@@ -44,19 +44,8 @@ class DeviceCase(Case):
         return drawn(self.loss, (n, d), self.dtype, device)
 
 
-def product_into() -> Callable[..., Tensor]:
-    """The bare product into memory that is already there."""
-    kept: list[Tensor] = []
-
-    def step(queries: Tensor, candidates: Tensor) -> Tensor:
-        if not kept:
-            kept.append(queries.new_empty(len(queries), len(candidates)))
-        return torch.mm(queries.detach(), candidates.detach().t(), out=kept[0])
-
-    return step
-
-
-MM = Contender(PRODUCT, product_into, same_value=False, gradient=False)
+MM = replace(MM_OUT, name=PRODUCT)
+"""Into memory that is there already, as on a GPU torch's cache of freed memory has it anyway."""
 
 
 def fused(place: Place, name: str) -> Contender:
@@ -182,13 +171,9 @@ def small_cases(place: Place) -> list[DeviceCase]:
     """Launch-bound: every loss at 1,024 x 512, beside its plain formula or, without one, the dense definition."""
     found = []
     for name in LOSSES:
-        formula = FORMULAS.get(name)
-        other = Contender(DENSE, partial(LOSSES[name], "dense"))
-        rivals = (
-            plain(formula) if formula is not None and not name.startswith("order") else (other,)
-        )
-        if formula is not None and name.startswith("order"):
-            rivals = (Contender(PLAIN, lambda formula=formula: formula),)
+        rivals = (Contender(DENSE, partial(LOSSES[name], "dense")),)
+        if name in FORMULAS:
+            rivals = plain(FORMULAS[name])
         found.append(
             DeviceCase(
                 f"1,024 x 512, {name}",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from benchmarks.gpu.place import Place
 
-LOSS_OF = {"best": "hardest", "dense": "all (hinge)"}
-"""The case whose time is that of a kernel with 16-bit embeddings."""
+LOSS_OF = {"best": "hardest", "dense": "InfoNCE", "weigh": "all (hinge)"}
+"""A case that launches this entry of the table, with 16-bit embeddings (InfoNCE launches ``"weigh"`` too)."""
 
 SIZES = (
+    (64, 64, 64, 4, 3),
+    (128, 64, 64, 8, 3),
     (128, 128, 64, 8, 3),
     (128, 128, 64, 8, 4),
     (128, 128, 64, 4, 4),
@@ -24,8 +28,6 @@ SIZES = (
 
 def alternatives(kernel: str, place: Place) -> Iterator[tuple[tuple[str, str, str], object]]:
     """Keys of the table with configurations to try, the table's own first."""
-    import torch
-
     from hardneg.ops.triton.launch import architecture
     from hardneg.ops.triton.tuning import Configuration, configuration
 

@@ -76,6 +76,8 @@ def behaviours(place: Place) -> Iterator[Job]:
     for name, (make, check) in beyond.CHECKS.items():
         yield Job(f"beyond: {name}", lambda make=make, check=check: rows(check(place, make(place))))
     for kind, (check_loss, losses) in behaviour.CHECKS.items():
+        if kind == "graph" and place.device != "cuda":
+            continue
         for loss in losses:
             yield Job(
                 f"{kind}: {loss}", lambda check=check_loss, loss=loss: rows(check(place, loss))

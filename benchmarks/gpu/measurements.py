@@ -20,6 +20,7 @@ from benchmarks.gpu.timing import DeviceRunner
 from benchmarks.peers import Missing
 from benchmarks.timing import interleave
 
+OUT_OF_MEMORY = "out of memory"
 CASE_SECONDS = 3.0
 """Of rounds; a case that is longer does two rounds."""
 
@@ -35,22 +36,23 @@ def prepared(case: DeviceCase, place: Place) -> tuple[list[Row], list[DeviceRunn
         rows.append(row)
         try:
             runner = DeviceRunner.warmed_up(contender, case.on(place.device))
-        except Missing as missing:
-            row["note"] = str(missing)
-            continue
-        except torch.OutOfMemoryError:
-            row["note"] = "out of memory"
-            torch.cuda.empty_cache()
-            continue
-        except Exception as error:  # a peer's failure is its row, ours fails the job
-            if contender.name == OURS:
+        except Exception as error:
+            if contender.name == OURS:  # a peer's failure is told in its row, ours fails the job
                 raise
-            row["note"] = f"{type(error).__name__}: {error}"[:300]
+            row["note"] = told(error)
+            torch.cuda.empty_cache()
             continue
         if runner.peak_mib is not None:
             row.update(peak_mib=runner.peak_mib, total_mib=runner.total_mib)
         runners.append(runner)
     return rows, runners
+
+
+def told(error: Exception) -> str:
+    """Why there is no time."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return OUT_OF_MEMORY
+    return str(error) if isinstance(error, Missing) else f"{type(error).__name__}: {error}"[:300]
 
 
 def measured(case: DeviceCase, place: Place) -> Iterator[Row]:
@@ -96,8 +98,8 @@ def tried(kernel: str, place: Place) -> Iterator[Row]:
     case = next(c for c in cases(place) if c.name == LOSS_OF[kernel])
     n = 32_768
     case = case.at(case.small) if place.small else case.at((n, n, case.shape[2]))
-    ours = next(c for c in case.contenders if c.name == OURS)
-    for key, configuration in alternatives(kernel, place):
+    ours = case.contender(OURS)
+    for number, (key, configuration) in enumerate(alternatives(kernel, place)):
         row: Row = {"kernel": kernel, "key": list(key), "configuration": asdict(configuration)}
         try:
             with using({key: configuration}):
@@ -106,7 +108,9 @@ def tried(kernel: str, place: Place) -> Iterator[Row]:
                     runner.sample()
             row["median_ms"] = 1e3 * sorted(runner.seconds)[1]
         except Exception as error:
-            row["note"] = f"{type(error).__name__}: {error}"[:300]
+            if number == 0:  # the table's own; another one may be too large for the device
+                raise
+            row["note"] = told(error)
         yield row
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from benchmarks.machine import setting
+from benchmarks.machine import installed, setting
 from hardneg.ops.executor import Executor
 
 
@@ -54,14 +53,6 @@ def without_gpu() -> str:
     if not installed("triton"):
         return "Triton is not installed: pip install triton"
     return ""
-
-
-def installed(package: str) -> str:
-    """Its version; empty where it is missing."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def driver() -> str:

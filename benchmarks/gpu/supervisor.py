@@ -45,6 +45,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self.lock = threading.Lock()
+        self.stopped: set[int] = set()
 
     def run(self, names: Sequence[str], workers: int, budget: Budget) -> None:
         """All jobs, divided among so many processes; what there was no time for becomes a row too."""
@@ -88,7 +89,7 @@ class Supervisor:
         watch = self.watched(process, min(STARTUP_SECONDS, budget.left))
         assert process.stdout is not None
         for text in process.stdout:
-            if not text.startswith("{"):  # a library that prints
+            if not (text.startswith("{") and text.endswith("\n")):  # a library's, or cut by a death
                 continue
             line = json.loads(text)
             if "row" in line:
@@ -109,7 +110,12 @@ class Supervisor:
 
     def watched(self, process: subprocess.Popen[str], seconds: float) -> threading.Timer:
         """Stop this worker, and only it, after so many seconds."""
-        timer = threading.Timer(seconds, process.kill)
+
+        def stop() -> None:
+            self.stopped.add(process.pid)
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
         timer.daemon = True
         timer.start()
         return timer
@@ -124,7 +130,7 @@ class Supervisor:
 
     def cause(self, process: subprocess.Popen[str], budget: Budget) -> str:
         """Why a worker is gone."""
-        if process.returncode == -9:
+        if process.pid in self.stopped:
             return "stopped: no time left" if budget.left == 0 else "stopped: it took too long"
         said = " | ".join(getattr(process, "last_errors", []))
         return f"worker ended with status {process.returncode}: {said}"[:900]

@@ -46,10 +46,14 @@ def work(names: Iterable[str], jobs: Mapping[str, Job], place: Place) -> int:
         job = jobs[name]
         say(begin=name, seconds=job.seconds)
         started = time.perf_counter()
+        silent = True
         try:
             for row in job.run():
                 say(row={"job": name, "stage": job.stage, **row})
+                silent = False
             place.synchronize()
+            if silent:
+                raise RuntimeError("the job said nothing, so nothing was checked")
         except Exception as error:
             where = traceback.format_exc().strip().splitlines()[-6:]
             row = {"error": f"{type(error).__name__}: {error}"[:600], "where": where}

@@ -10,7 +10,8 @@ import pytest
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from benchmarks.kernels import END, START, Fact, facts, table, write
+from benchmarks.document import write
+from benchmarks.kernels import Fact, facts, table
 from benchmarks.launches import BRIEF, FORMATS, Sample
 from hardneg.ops.triton.tuning import Configuration, using
 
@@ -58,8 +59,8 @@ def test_products_without_tensor_cores_are_found_out() -> None:
 def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
     found = facts(Sample("pair_scores", "bfloat16", "cosine"), 90)
     file = tmp_path / "page.md"
-    file.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    write(file, table(found))
+    file.write_text("before\n<!-- kernels -->\nold\n<!-- /kernels -->\nafter\n")
+    write(file, "kernels", table(found))
     text = file.read_text()
     assert "| pairs | - | bfloat16 | sm_90 |" in text
     assert "old" not in text

@@ -1,0 +1,123 @@
+"""What the documents say can be done can be done: their code runs, and what they name is there."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+from torch import nn
+from torch.optim import SGD
+
+import hardneg
+from benchmarks import core, ranks, table
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+OURS = [
+    path
+    for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
+    for path in (ROOT / top).rglob("*")
+]
+FILES = {str(path.relative_to(ROOT)) + "/" * path.is_dir() for path in [*DOCUMENTS, *OURS]}
+
+
+def name_of(document: Path) -> str:
+    return document.name
+
+
+def blocks(document: Path) -> list[str]:
+    """Its Python."""
+    return re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+
+
+class TextEncoder(nn.Linear):
+    """Takes words and their lengths."""
+
+    def forward(self, words: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return super().forward(words) / lengths[:, None]
+
+
+class Encoders(nn.Linear):
+    """An image and a caption from one row."""
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return super().forward(batch).chunk(2, 1)
+
+
+def given() -> dict[str, object]:
+    """What a reader of the code has already: data, encoders, an optimiser."""
+    n, ids = 128, torch.arange(128) // 5
+    image_encoder = nn.Linear(256, 256)
+    of_width = ("images", "captions", "embeddings", "words", "batch")
+    return {
+        **{name: torch.randn(n, 256) for name in of_width},
+        **dict.fromkeys(("ids", "image_ids", "caption_ids", "labels"), ids),
+        "reference": torch.randn(50, 256),
+        "reference_labels": ids[:50],
+        "lengths": torch.ones(n),
+        "functools": functools,
+        "image_encoder": image_encoder,
+        "text_encoder": TextEncoder(256, 256),
+        "encoders": Encoders(256, 512),
+        "optimiser": SGD(image_encoder.parameters()),
+        "DistributedDataParallel": nn.parallel.DistributedDataParallel,
+    }
+
+
+@pytest.fixture
+def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``init_process_group`` as under torchrun with one process, whatever the backend."""
+    start, where = torch.distributed.init_process_group, f"file://{tmp_path / 'store'}"
+    told = {"init_method": where, "rank": 0, "world_size": 1}
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _: start("gloo", **told))
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_one_rank")
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=name_of)
+def test_its_code_runs(document: Path) -> None:
+    """One block after the other, as they are read."""
+    torch.manual_seed(0)
+    names: dict[str, object] = {}
+    if document.name != "README.md":  # which shows what to import
+        names |= {name: getattr(hardneg, name) for name in hardneg.__all__} | {"torch": torch}
+    for block in blocks(document):
+        names |= given()
+        exec(compile(block, document.name, "exec"), names)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_files_that_it_names_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    quoted = re.findall(r"`(?:python )?([\w/.]+(?:\.py|\.md|/))`", text)
+    run = re.findall(r"^python ([\w/.]+\.py)", text, re.MULTILINE)
+    linked = [
+        str(document.parent.relative_to(ROOT) / link)
+        for link in re.findall(r"\]\(([\w/.]+)\)", text)
+    ]
+    missing = {
+        n for n in quoted + run + linked if not any(("/" + f).endswith("/" + n) for f in FILES)
+    }
+    assert missing == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_commands_that_it_names_are_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"(?:`|^)make ([\w-]+)", text, re.MULTILINE)) <= set(targets)
+    modules = {name.replace(".", "/") for name in re.findall(r"python -m (benchmarks[\w.]*)", text)}
+    assert {m for m in modules if not {m + ".py", m + "/__main__.py"} & FILES} == set()
+
+
+def test_tables_are_those_of_the_results() -> None:
+    rows = [json.loads(line) for line in core.ROWS.read_text(encoding="utf-8").splitlines()]
+    assert f"\n{table.table(rows)}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n{ranks.table()}\n" in ranks.DOCUMENT.read_text(encoding="utf-8")
