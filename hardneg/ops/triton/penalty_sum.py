@@ -87,7 +87,7 @@ def penalty_pass(
         side_of(sweep, row_thresholds, *row_bounds, row_weights, 0),
         side_of(sweep, column_thresholds, *column_bounds, column_weights, 1),
     )
-    gain = gain_of(comparison, sweep.ready, penalty, sides, scale) if weighted else None
+    gain = gain_of(sweep.ready, penalty, sides, scale) if weighted else None
     gradients = Gradients(comparison, sweep, gain) if weighted else None
     told = admission_arguments(comparison.relation, among) | told_of(penalty, sign, scale, sides)
     slope_of_scale = walk(sweep, told, sides, gradients)
@@ -133,7 +133,6 @@ def side_of(
 
 
 def gain_of(
-    comparison: Comparison,
     ready: Operands,
     penalty: Penalty,
     sides: tuple[Side | None, Side | None],
@@ -142,7 +141,7 @@ def gain_of(
     """The gain of float16 weights."""
     if not needs_gain(ready):
         return None
-    score = largest_score(comparison, ready)
+    score = largest_score(ready)
     bounds = [
         penalty_slope_bound(penalty, scale, side.thresholds, score) * side.weights.abs().amax()
         for side in sides
