@@ -15,7 +15,6 @@ import triton
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
-from hardneg.ops.tiled.grid import grid
 from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, Panel, operands
@@ -107,22 +106,12 @@ class Sweep:
         return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
 
     def panels(self) -> Iterator[Panel]:
-        """All panels, rows outermost; products that torch computes are in one buffer, which may be overwritten."""
-        n, m, _ = self.ready.shape
-        q, c = self.ready.queries, self.ready.candidates
-        buffer = q.new_empty(self.size) if self.ready.source == "given" else None
-        for tile in grid(n, m, self.size):
-            height, width = tile.shape
-            scores = None if buffer is None else buffer[:height, :width]
-            if scores is not None:
-                torch.mm(q[tile.rows], c[tile.columns].T, out=scores)
-            yield Panel(tile.rows, tile.columns, scores)
+        """All panels, rows outermost."""
+        return self.ready.panels(self.size)
 
     def launch(self, panel: Panel, told: dict[str, Any]) -> None:
         """The kernel on the tiles of a panel."""
         arguments = {**self.ready.arguments(panel), **told}
-        if panel.scores is not None:
-            arguments["panel_stride"] = panel.scores.stride(0)
         launch(dense_kernel, (self.programs(panel),), arguments, self.tiles)
 
 
