@@ -13,13 +13,13 @@ from hardneg import energies
 from hardneg.energies import Energy
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_exponentials
 from hardneg.ops.triton.gain import energy_slope_bound, gain_for, largest_score, needs_gain
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.operands import Operands
-from hardneg.ops.triton.sweep import Partials, Sweep, vector
+from hardneg.ops.triton.operands import Operands, vector
+from hardneg.ops.triton.sweep import Partials, Sweep
 from hardneg.ops.triton.tuning import configuration
-from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
 
 __all__ = ["logsumexp", "logsumexp_backward"]
 

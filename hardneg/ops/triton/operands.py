@@ -15,7 +15,7 @@ from hardneg.ops.tiled.scores import coarse_mean
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
 
-__all__ = ["Operands", "Panel", "operands"]
+__all__ = ["Operands", "Panel", "operands", "vector", "with_rows"]
 
 # 128 MiB of float32 at most; in the interpreter small, so that small inputs have several panels
 PANEL = (40, 72) if INTERPRETED else (4096, 8192)
@@ -165,3 +165,8 @@ def float32_products() -> str:
 def with_rows(x: Tensor) -> Tensor:
     """Embeddings whose coordinates stand next to each other; rows may be apart."""
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+
+
+def vector(x: Tensor | None) -> Tensor | None:
+    """One float32 an anchor, next to each other."""
+    return None if x is None else x.float().contiguous()

@@ -12,13 +12,13 @@ from torch import Tensor
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, PenaltySums
 from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_penalties
 from hardneg.ops.triton.gain import gain_for, largest_score, needs_gain, penalty_slope_bound
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.operands import Operands
-from hardneg.ops.triton.sweep import Partials, Sweep, vector
+from hardneg.ops.triton.operands import Operands, vector
+from hardneg.ops.triton.sweep import Partials, Sweep
 from hardneg.ops.triton.tuning import configuration
-from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
 from hardneg.penalties import Penalty
 
 __all__ = ["penalty_pass"]

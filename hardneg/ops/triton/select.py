@@ -15,7 +15,7 @@ from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.keys import no_keys
 from hardneg.ops.triton.launch import architecture, launch, programs
-from hardneg.ops.triton.operands import Operands, Panel, operands
+from hardneg.ops.triton.operands import Operands, Panel, operands, vector
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
@@ -69,8 +69,8 @@ class Search:
         density, cutoff, farthest = self.selection.parameters or (0.0, 0.0, 0.0)
         return {
             **admission_arguments(self.comparison.relation, self.among),
-            "row_floor": single(self.window.row_floor),
-            "row_ceiling": single(self.window.row_ceiling),
+            "row_floor": vector(self.window.row_floor),
+            "row_ceiling": vector(self.window.row_ceiling),
             "seed": self.seed,
             "ORDER": self.selection.order,
             "DISTANCE": self.comparison.similarity.code,
@@ -78,11 +78,6 @@ class Search:
             "CUTOFF": cutoff,
             "FARTHEST": farthest,
         }
-
-
-def single(bound: Tensor | None) -> Tensor | None:
-    """A bound as contiguous float32."""
-    return None if bound is None else bound.float().contiguous()
 
 
 def select(
@@ -148,8 +143,8 @@ def best_keys(search: Search, rows: bool, columns: bool) -> tuple[Tensor | None,
     of_rows, of_columns = keys[: 3 * n].view(3, n), keys[3 * aligned :].view(3, m)
     told = {
         **search.arguments(),
-        "column_floor": single(search.window.column_floor),
-        "column_ceiling": single(search.window.column_ceiling),
+        "column_floor": vector(search.window.column_floor),
+        "column_ceiling": vector(search.window.column_ceiling),
         "row_keys": of_rows if rows else None,
         "row_count": n,
         "column_keys": of_columns if columns else None,
@@ -177,7 +172,7 @@ def top_keys(search: Search, salt: int) -> Tensor:
     merged = []
     for _, panels in itertools.groupby(search.ready.panels(), key=lambda panel: panel.rows):
         parts = [lists_of(search, panel, told, chosen) for panel in panels]
-        # no two keys are equal, so topk has no ties to order
+        # no two candidates have one key, so topk has no ties to order
         every = torch.cat(parts).transpose(0, 1).flatten(1)
         merged.append(every.topk(search.selection.k, dim=1).values)
     return torch.cat(merged) if len(merged) > 1 else merged[0]

@@ -20,17 +20,12 @@ from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, Panel, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
 
-__all__ = ["Partials", "Sweep", "vector"]
+__all__ = ["Partials", "Sweep"]
 
 # in the interpreter small, so that small inputs have several panels
 SUMS = (48, 80) if INTERPRETED else (8192, 16384)
 WEIGHTS = (40, 72) if INTERPRETED else (8192, 4096)
 ALIGNED = 8 if INTERPRETED else 128
-
-
-def vector(x: Tensor | None) -> Tensor | None:
-    """One float32 an anchor, next to each other."""
-    return None if x is None else x.float().contiguous()
 
 
 @dataclass(frozen=True, eq=False)
