@@ -256,3 +256,14 @@ def test_a_sum_over_many_positives_is_right(backend: object) -> None:
     expected = terms[kin & ~torch.eye(24, dtype=torch.bool)].mean()
     found = nt_xent_loss(x, labels, temperature=0.5, backend=backend)
     torch.testing.assert_close(found, expected)
+
+
+@backends
+def test_the_factor_of_a_loss_scaler_is_beyond_float16(backend: object) -> None:
+    """torch.amp.GradScaler begins with 65,536; float16 ends below it, the scaled gradient may not."""
+    q, c = (x.half().requires_grad_() for x in (numbers(40, 64, 0), numbers(40, 64, 1)))
+    value = contrastive_loss(q, c, negatives="all", reduction="mean", backend=backend)
+    (plain,) = torch.autograd.grad(value, q, retain_graph=True)
+    (scaled,) = torch.autograd.grad(65536 * value, q)
+    assert 1e-3 < plain.abs().amax() < 0.9
+    torch.testing.assert_close(scaled.float() / 65536, plain.float(), rtol=1e-3, atol=1e-6)

@@ -64,9 +64,8 @@ class Arguments:
         """Keep the arguments and the results for the backward."""
         outputs = output if isinstance(output, tuple) else (output,)
         ctx.mark_non_differentiable(*outputs[cls.differentiable_results :])
-        ctx.set_materialize_grads(
-            False
-        )  # no zeros the size of the embeddings for what has no gradient
+        # no zeros the size of the embeddings for what has no gradient
+        ctx.set_materialize_grads(False)
         is_tensor = ["Tensor" in kind for kind in cls.types.values()]
         tensors = [x for x, yes in zip(inputs, is_tensor, strict=True) if yes]
         ctx.save_for_backward(*tensors, *outputs)
@@ -214,8 +213,9 @@ class Scaled(Arguments):
 
 @operator("scaled", Scaled, 1, lambda a: torch.empty_like(a.gradient))
 def scaled(a: Scaled) -> Tensor:
-    """The product."""
-    return a.gradient * a.upstream.to(a.gradient.dtype)
+    """The product, rounded once: the upstream number of a loss scaler is beyond float16."""
+    upstream = a.upstream.reshape((1,) * a.gradient.dim())
+    return torch.mul(a.gradient, upstream, out=torch.empty_like(a.gradient))
 
 
 torch.library.register_autograd("hardneg::scaled", no_second_derivative, lib=LIBRARY)

@@ -24,7 +24,7 @@ from triton.runtime import driver
 __all__ = ["Compiled", "Recorder", "active_recorder", "compiling_for"]
 
 WARP = 32
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 120: 99 * 1024}
 """Bytes of shared memory that one block may have (CUDA C++ Programming Guide, compute capabilities)."""
 
 
@@ -34,7 +34,7 @@ class Compiled:
 
     Attributes:
         kernel: its name.
-        capability: 80 or 90.
+        capability: 80, 90 or 120.
         types: type of every argument that is not a compile-time constant, ``"*bf16"`` or ``"i32"``.
         constants: compile-time constants by name.
         warps, stages: of the configuration.
@@ -126,15 +126,14 @@ def active_recorder() -> Recorder | None:
 
 @contextmanager
 def compiling_for(capability: int) -> Iterator[Recorder]:
-    """Compile instead of launching, for a GPU of this compute capability (80 or 90).
+    """Compile instead of launching, for a GPU of this compute capability, 80, 90 or 120.
 
     Raises:
         ValueError: for another capability.
     """
     if capability not in SHARED_LIMIT:
         raise ValueError(
-            f"capability is {capability}: expected one of {', '.join(map(str, SHARED_LIMIT))}, those "
-            "that have a table of configurations"
+            f"capability is {capability}: expected one of {', '.join(map(str, SHARED_LIMIT))}"
         )
     recorder = Recorder(capability)
     token = ACTIVE.set(recorder)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hardneg.ops.triton.best_tile import reduce_tile
 from hardneg.ops.triton.blocks import block_of, quarters
 from hardneg.ops.triton.scores import raw_tile
-from hardneg.ops.triton.sides import reduce_tile
 
 __all__ = ["best_kernel"]
 

@@ -10,7 +10,7 @@ from hardneg.ops.triton.blocks import block_of, quarters
 from hardneg.ops.triton.exponential_part import exponential_part
 from hardneg.ops.triton.penalty_part import penalty_part
 from hardneg.ops.triton.scores import score_tile
-from hardneg.ops.triton.weigh import store_weights
+from hardneg.ops.triton.weight_part import store_weights
 
 __all__ = ["PARTS", "dense_kernel"]
 

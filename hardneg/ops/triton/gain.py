@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from hardneg.energies import CircleNegative, CirclePositive, Energy
-from hardneg.ops.description import Comparison
 from hardneg.ops.triton.lengths import squared_lengths
 from hardneg.ops.triton.operands import Operands
 from hardneg.penalties import Penalty, SquaredHinge
@@ -24,13 +23,11 @@ def needs_gain(ready: Operands) -> bool:
     return ready.source == "product16" and ready.queries.dtype == torch.float16
 
 
-def largest_score(comparison: Comparison, ready: Operands) -> Tensor:
+def largest_score(ready: Operands) -> Tensor:
     """A bound on the magnitude of scores."""
     if ready.inverse is not None:
-        return torch.ones((), device=comparison.queries.device)
-    longest = [
-        squared_lengths(x).amax().sqrt() for x in (comparison.queries, comparison.candidates)
-    ]
+        return torch.ones((), device=ready.queries.device)
+    longest = [squared_lengths(x).amax().sqrt() for x in (ready.queries, ready.candidates)]
     if ready.similarity == "dot":
         return longest[0] * longest[1]
     distance = longest[0] + longest[1]

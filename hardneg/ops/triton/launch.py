@@ -17,6 +17,9 @@ __all__ = ["INTERPRETED", "architecture", "launch", "programs"]
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter; settled when they were decorated, so for the whole process."""
 
+ROOMY = (9, 10)
+"""Major capabilities with 227 KiB of shared memory a block; the tiles of sm_80 fit 99 KiB too (8.6, 8.9, 12.0)."""
+
 BUSY = 2 * 132
 """Programs that keep a GPU busy: two for each multiprocessor of an H100."""
 
@@ -25,10 +28,12 @@ def architecture(device: torch.device) -> str:
     """The rows of the table of configurations: ``"sm_80"``, ``"sm_90"`` or ``"interpreter"``."""
     recorder = active_recorder()
     if recorder is not None:
-        return "sm_90" if recorder.capability >= 90 else "sm_80"
-    if INTERPRETED:
+        major = recorder.capability // 10
+    elif INTERPRETED:
         return "interpreter"
-    return "sm_90" if torch.cuda.get_device_capability(device) >= (9, 0) else "sm_80"
+    else:
+        major, _ = torch.cuda.get_device_capability(device)
+    return "sm_90" if major in ROOMY else "sm_80"
 
 
 def programs(device: torch.device) -> int:

@@ -14,12 +14,13 @@ from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import LogSumExp
 from hardneg.ops.requests import ExponentialTerms
 from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_exponentials
 from hardneg.ops.triton.gain import energy_slope_bound, gain_for, largest_score, needs_gain
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.sweep import Partials, Sweep, vector
+from hardneg.ops.triton.operands import Operands, vector
+from hardneg.ops.triton.sweep import Partials, Sweep
 from hardneg.ops.triton.tuning import configuration
-from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
 
 __all__ = ["logsumexp", "logsumexp_backward"]
 
@@ -73,7 +74,7 @@ def running(sweep: Sweep, axis: int, on: bool) -> Running:
     """A side with room for what its tiles report and for its results; empty results where it is not asked for."""
     length = sweep.ready.shape[axis] if on else 0
     results = torch.empty(length, dtype=torch.float32, device=sweep.device)
-    return Running(results, torch.empty_like(results), sweep.partials(2, axis))
+    return Running(results, torch.empty_like(results), sweep.partials(2 if on else 0, axis))
 
 
 def logsumexp_backward(
@@ -89,7 +90,7 @@ def logsumexp_backward(
     for axis, name in enumerate(SIDES):
         ends = vector(results[axis]), vector(upstream[axis]), None, 0
         told[name] = (*bounds[axis], *ends) if given[axis] else None
-    gradients = Gradients(comparison, sweep, gain_of(comparison, sweep, terms, upstream))
+    gradients = Gradients(comparison, sweep, gain_of(sweep.ready, terms, upstream))
     slope_of_scale = sweep.zero()
     for panel in sweep.panels():
         shares = None if terms.scale is None else sweep.shares(panel)
@@ -125,15 +126,14 @@ def bounds_of(window: Window) -> tuple[Bounds, Bounds]:
 
 
 def gain_of(
-    comparison: Comparison,
-    sweep: Sweep,
+    ready: Operands,
     terms: ExponentialTerms,
     upstream: tuple[Tensor | None, Tensor | None],
 ) -> Tensor | None:
     """The gain of float16 weights: a softmax is at most 1."""
-    if not needs_gain(sweep.ready):
+    if not needs_gain(ready):
         return None
-    score = largest_score(comparison, sweep.ready)
+    score = largest_score(ready)
     slope = energy_slope_bound(terms.energy, score)
     bounds = [slope * gradient.abs().amax() for gradient in upstream if gradient is not None]
-    return gain_for(sweep.ready, bounds, terms.scale, score)
+    return gain_for(ready, bounds, terms.scale, score)

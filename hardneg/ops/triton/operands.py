@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
-from hardneg.ops.tiled.grid import chunks
+from hardneg.ops.tiled.grid import grid
 from hardneg.ops.tiled.scores import coarse_mean
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
 
-__all__ = ["Operands", "Panel", "operands"]
+__all__ = ["Operands", "Panel", "operands", "vector", "with_rows"]
 
 # 128 MiB of float32 at most; in the interpreter small, so that small inputs have several panels
 PANEL = (40, 72) if INTERPRETED else (4096, 8192)
 
-PRECISIONS = {"high": "tf32x3", "medium": "tf32"}
+# 2**31 - 1 programs are a grid, and one scores 64 x 64 pairs at the least
+LAUNCH = PANEL if INTERPRETED else (1 << 21, 1 << 21)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +64,23 @@ class Operands:
     precision: str
     shape: tuple[int, int, int]
 
-    def panels(self) -> Iterator[Panel]:
-        """All rows and columns at once, or panels of products, rows outermost, in one buffer."""
+    def panels(self, size: tuple[int, int] | None = None) -> Iterator[Panel]:
+        """All rows and columns, rows outermost, in panels of ``size``; by default as many as one launch takes.
+
+        Products that torch computes are in one buffer, which may be overwritten.
+        """
         n, m, _ = self.shape
-        if self.source != "given":
-            yield Panel(slice(0, n), slice(0, m), None)
-            return
-        height, width = min(PANEL[0], n), min(PANEL[1], m)
-        buffer = self.queries.new_empty(height * width)
-        for rows in chunks(n, height):
-            for columns in chunks(m, width):
-                shape = rows.stop - rows.start, columns.stop - columns.start
-                out = buffer[: shape[0] * shape[1]].view(shape)
-                torch.mm(self.queries[rows], self.candidates[columns].T, out=out)
-                yield Panel(rows, columns, out)
+        given = self.source == "given"
+        if size is None:
+            limits = PANEL if given else LAUNCH
+            size = min(limits[0], n), min(limits[1], m)
+        buffer = self.queries.new_empty(size) if given else None
+        for tile in grid(n, m, size):
+            height, width = tile.shape
+            scores = None if buffer is None else buffer[:height, :width]
+            if scores is not None:
+                torch.mm(self.queries[tile.rows], self.candidates[tile.columns].T, out=scores)
+            yield Panel(tile.rows, tile.columns, scores)
 
     def swapped(self) -> Operands:
         """Candidates against queries."""
@@ -103,7 +107,7 @@ class Operands:
             "row_terms": self.row_terms,
             "column_terms": self.column_terms,
             "panel": panel.scores,
-            "panel_stride": panel.shape[1],
+            "panel_stride": 0 if panel.scores is None else panel.scores.stride(0),
             "row_start": panel.rows.start,
             "row_stop": panel.rows.stop,
             "column_start": panel.columns.start,
@@ -119,8 +123,8 @@ class Operands:
 def operands(comparison: Comparison) -> Operands:
     """Make both sides ready. 16-bit embeddings are multiplied as they are, with no copy.
 
-    float32 follows ``torch.get_float32_matmul_precision()``: ``"highest"`` leaves the products to torch,
-    panel by panel; ``"high"`` and ``"medium"`` multiply in the kernel.
+    float32 follows torch's own setting: exact products are left to torch, panel by panel; tf32 is
+    multiplied in the kernel.
     """
     q, c = with_rows(comparison.queries), with_rows(comparison.candidates)
     code = comparison.similarity.code
@@ -131,7 +135,7 @@ def operands(comparison: Comparison) -> Operands:
     terms: tuple[Tensor | None, Tensor | None] = (None, None)
     inverse, source, precision = None, "product16", "ieee"
     if q.dtype == torch.float32:
-        precision = PRECISIONS.get(torch.get_float32_matmul_precision(), "ieee")
+        precision = float32_products()
         source = "given" if precision == "ieee" else "product32"
         if code == "cosine":
             code, (q, of_q), (c, of_c) = "dot", unit_rows(q), unit_rows(c)
@@ -147,6 +151,22 @@ def operands(comparison: Comparison) -> Operands:
     return Operands(q, c, *terms, inverse, code, source, precision, shape)
 
 
+def float32_products() -> str:
+    """``"ieee"``, ``"tf32"``, or ``"tf32x3"`` where ``torch.set_float32_matmul_precision("high")`` asked for it."""
+    if torch.backends.cuda.matmul.fp32_precision != "tf32":
+        return "ieee"
+    try:
+        asked = torch.get_float32_matmul_precision()
+    except RuntimeError:  # tf32 was set by ``fp32_precision``, and the older name refuses to answer
+        return "tf32"
+    return "tf32x3" if asked == "high" else "tf32"
+
+
 def with_rows(x: Tensor) -> Tensor:
     """Embeddings whose coordinates stand next to each other; rows may be apart."""
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+
+
+def vector(x: Tensor | None) -> Tensor | None:
+    """One float32 an anchor, next to each other."""
+    return None if x is None else x.float().contiguous()

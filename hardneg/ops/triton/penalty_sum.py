@@ -14,13 +14,13 @@ from hardneg.ops.executor import Sums
 from hardneg.ops.requests import PenaltyTerms
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights
 from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_penalties
 from hardneg.ops.triton.gain import gain_for, largest_score, needs_gain, penalty_slope_bound
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.operands import Operands
-from hardneg.ops.triton.sweep import Partials, Sweep, vector
+from hardneg.ops.triton.operands import Operands, vector
+from hardneg.ops.triton.sweep import Partials, Sweep
 from hardneg.ops.triton.tuning import configuration
-from hardneg.ops.triton.weights import NO_WEIGHTS, Gradients
 
 __all__ = ["penalty_pass"]
 
@@ -79,7 +79,7 @@ def penalty_pass(
         side_of(sweep, terms.row_thresholds, *row_bounds, weights[0], 0),
         side_of(sweep, terms.column_thresholds, *column_bounds, weights[1], 1),
     )
-    gain = gain_of(comparison, sweep.ready, terms, sides) if weighted else None
+    gain = gain_of(sweep.ready, terms, sides) if weighted else None
     gradients = Gradients(comparison, sweep, gain) if weighted else None
     told = admission_arguments(comparison.relation, terms.among) | told_of(terms, sides)
     slope_of_scale = walk(sweep, told, sides, gradients)
@@ -123,7 +123,6 @@ def side_of(
 
 
 def gain_of(
-    comparison: Comparison,
     ready: Operands,
     terms: PenaltyTerms,
     sides: tuple[Side | None, Side | None],
@@ -131,7 +130,7 @@ def gain_of(
     """The gain of float16 weights."""
     if not needs_gain(ready):
         return None
-    score, scale = largest_score(comparison, ready), terms.scale
+    score, scale = largest_score(ready), terms.scale
     bounds = [
         penalty_slope_bound(terms.penalty, scale, side.thresholds, score)
         * side.weights.abs().amax()

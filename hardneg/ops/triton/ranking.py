@@ -47,7 +47,7 @@ def log_weights(
     else:
         distance = tl.sqrt_rn(-scores)
     bounded = tl.maximum(distance, CUTOFF)
-    rest = tl.maximum(1.0 - bounded * bounded / 4.0, 1e-8)
+    rest = tl.maximum(1.0 - bounded * bounded * 0.25, 1e-8)
     weights = (2.0 - DENSITY) * tl.log(bounded) - (DENSITY - 3.0) / 2.0 * tl.log(rest)
     return tl.where(distance < FARTHEST, weights, float("-inf"))
 
@@ -74,7 +74,8 @@ def ranked(
     else:
         values = pair_bits(tl.load(seed), anchors, others, AXIS, SALT)
         if ORDER == "distance_weighted":
-            gumbel = -tl.log(-tl.log((values + 0.5) / 8388608.0))
+            # times 2**-23: a GPU may divide by an approximate reciprocal, and log(1) would win every draw
+            gumbel = -tl.log(-tl.log((values + 0.5) * 1.1920928955078125e-07))
             values = log_weights(scores, DISTANCE, DENSITY, CUTOFF, FARTHEST) + gumbel
     return values
 

@@ -17,7 +17,7 @@ from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.keys import no_keys
 from hardneg.ops.triton.launch import architecture, launch, programs
-from hardneg.ops.triton.operands import Operands, Panel, operands
+from hardneg.ops.triton.operands import Operands, Panel, operands, vector
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
@@ -64,8 +64,8 @@ class PreparedSearch:
         density, cutoff, farthest = search.selection.parameters or (0.0, 0.0, 0.0)
         return {
             **admission_arguments(self.comparison.relation, search.among),
-            "row_floor": single(search.window.row_floor),
-            "row_ceiling": single(search.window.row_ceiling),
+            "row_floor": vector(search.window.row_floor),
+            "row_ceiling": vector(search.window.row_ceiling),
             "seed": search.seed,
             "ORDER": search.selection.order,
             "DISTANCE": self.comparison.similarity.code,
@@ -73,11 +73,6 @@ class PreparedSearch:
             "CUTOFF": cutoff,
             "FARTHEST": farthest,
         }
-
-
-def single(bound: Tensor | None) -> Tensor | None:
-    """A bound as contiguous float32."""
-    return None if bound is None else bound.float().contiguous()
 
 
 def select(comparison: Comparison, search: Search) -> Selected:
@@ -137,8 +132,8 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     of_rows, of_columns = keys[: 3 * n].view(3, n), keys[3 * aligned :].view(3, m)
     told = {
         **prepared.arguments(),
-        "column_floor": single(search.window.column_floor),
-        "column_ceiling": single(search.window.column_ceiling),
+        "column_floor": vector(search.window.column_floor),
+        "column_ceiling": vector(search.window.column_ceiling),
         "row_keys": of_rows if rows else None,
         "row_count": n,
         "column_keys": of_columns if columns else None,
@@ -167,7 +162,7 @@ def top_keys(prepared: PreparedSearch, salt: int) -> Tensor:
     merged = []
     for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel.rows):
         parts = [lists_of(prepared, panel, told, chosen) for panel in panels]
-        # no two keys are equal, so topk has no ties to order
+        # no two candidates have one key, so topk has no ties to order
         every = torch.cat(parts).transpose(0, 1).flatten(1)
         merged.append(every.topk(prepared.search.selection.k, dim=1).values)
     return torch.cat(merged) if len(merged) > 1 else merged[0]

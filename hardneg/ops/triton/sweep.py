@@ -15,23 +15,17 @@ import triton
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
-from hardneg.ops.tiled.grid import grid
 from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, Panel, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
 
-__all__ = ["Partials", "Sweep", "vector"]
+__all__ = ["Partials", "Sweep"]
 
 # in the interpreter small, so that small inputs have several panels
 SUMS = (48, 80) if INTERPRETED else (8192, 16384)
 WEIGHTS = (40, 72) if INTERPRETED else (8192, 4096)
 ALIGNED = 8 if INTERPRETED else 128
-
-
-def vector(x: Tensor | None) -> Tensor | None:
-    """One float32 an anchor, next to each other."""
-    return None if x is None else x.float().contiguous()
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,22 +101,12 @@ class Sweep:
         return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
 
     def panels(self) -> Iterator[Panel]:
-        """All panels, rows outermost; products that torch computes are in one buffer, which may be overwritten."""
-        n, m, _ = self.ready.shape
-        q, c = self.ready.queries, self.ready.candidates
-        buffer = q.new_empty(self.size) if self.ready.source == "given" else None
-        for tile in grid(n, m, self.size):
-            height, width = tile.shape
-            scores = None if buffer is None else buffer[:height, :width]
-            if scores is not None:
-                torch.mm(q[tile.rows], c[tile.columns].T, out=scores)
-            yield Panel(tile.rows, tile.columns, scores)
+        """All panels, rows outermost."""
+        return self.ready.panels(self.size)
 
     def launch(self, panel: Panel, told: dict[str, Any]) -> None:
         """The kernel on the tiles of a panel."""
         arguments = {**self.ready.arguments(panel), **told}
-        if panel.scores is not None:
-            arguments["panel_stride"] = panel.scores.stride(0)
         launch(dense_kernel, (self.programs(panel),), arguments, self.tiles)
 
 

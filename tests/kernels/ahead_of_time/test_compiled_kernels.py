@@ -13,6 +13,8 @@ if importlib.util.find_spec("triton") is None:
 from benchmarks.document import write
 from benchmarks.kernels import Fact, facts, table
 from benchmarks.launches import BRIEF, FORMATS, Sample
+from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT, compiling_for
+from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.tuning import Configuration, using
 
 OTHERS = ("dot", "euclidean", "squared_euclidean", "order")
@@ -36,6 +38,13 @@ def test_every_kernel_in_every_format(operator: str, arithmetic: str) -> None:
 @pytest.mark.parametrize("operator", ["select, hardest", "penalty_total, hinge"])
 def test_every_similarity(operator: str, similarity: str) -> None:
     assert faulty(facts(Sample(operator, "bfloat16", similarity), 90)) == []
+
+
+def test_gpus_with_little_shared_memory() -> None:
+    """Capability 12.0 has less shared memory than 9.0, so it takes the tiles of 8.0."""
+    with compiling_for(120) as recorder:
+        Sample("select, hardest", "bfloat16", "cosine").run(Fused())
+    assert all(made.shared <= SHARED_LIMIT[120] for made in recorder.compiled)
 
 
 def test_a_tile_too_large_is_found_out() -> None:

@@ -136,6 +136,22 @@ def test_half_weights_stay_in_range(length: float, share: float) -> None:
     assert (half - full).abs().max() <= 1e-3 * full.abs().max() + 6e-8  # the last digit of float16
 
 
+def test_half_weights_of_rows_that_are_not_contiguous() -> None:
+    """The bound that keeps weights in range is that of the embeddings, however they lie in memory."""
+    q, c = torch.randn(64, 5), torch.randn(64, 5)
+    for x in (q, c):
+        x[:, 3:] *= 100  # far above what lies first in a transposed copy
+
+    def gradient(x: Tensor, y: Tensor) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        comparison = Comparison(leaf, y, Dot(), Relation())
+        sums = Fused().penalty_sum(comparison, SquaredHinge(), torch.zeros(64), None)
+        return torch.autograd.grad(sums.rows, leaf, torch.full((64,), 1e-6))[0]
+
+    q, c = q.half(), c.half()
+    assert torch.equal(gradient(q.T.contiguous().T, c.T.contiguous().T), gradient(q, c))
+
+
 def test_the_same_bits_twice() -> None:
     one = case(17, similarity=Cosine(), dtype=torch.bfloat16, shape=(41, 73, 21))
     n, m = one.shape

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.operands import operands
 from hardneg.ops.triton.tuning import Configuration, using
 from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Dot, Euclidean, SquaredEuclidean
@@ -154,12 +157,35 @@ def test_distances_far_from_the_origin() -> None:
     assert torch.equal(found.columns, expected.columns)
 
 
-def test_precision_follows_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside ``"highest"`` the kernel multiplies float32 itself."""
+@pytest.mark.parametrize(
+    ("older", "newer", "precision"),
+    [
+        ("high", None, "tf32x3"),
+        ("medium", None, "tf32"),
+        ("highest", "tf32", "tf32"),
+        ("high", "ieee", "ieee"),
+    ],
+)
+def test_precision_follows_torch(older: str, newer: str | None, precision: str) -> None:
+    """By the older setting and by ``fp32_precision``; with tf32 the kernel multiplies float32 itself."""
     one = case(3, Dot(), torch.float32)
     expected = Fused().select(one.comparison, Selection("highest", 1))
-    for precision in ("high", "medium"):
-        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda p=precision: p)
+    torch.set_float32_matmul_precision(older)
+    try:
+        if newer is not None:
+            torch.backends.cuda.matmul.fp32_precision = newer
+        assert operands(one.comparison).precision == precision
         found = Fused().select(one.comparison, Selection("highest", 1))
-        assert torch.equal(found.rows, expected.rows)
-        assert torch.equal(found.columns, expected.columns)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert torch.equal(found.rows, expected.rows)
+    assert torch.equal(found.columns, expected.columns)
+
+
+def test_no_launch_has_more_programs_than_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten million rows of 64 x 64 tiles are more than 2**31 - 1 programs, so they take several launches."""
+    one = operands(case(3, Dot(), torch.bfloat16).comparison)
+    monkeypatch.setattr("hardneg.ops.triton.operands.LAUNCH", (1 << 21, 1 << 21))
+    panels = list(replace(one, shape=(10**7, 10**7, 3)).panels())
+    assert sum(math.prod(panel.shape) for panel in panels) == 10**14
+    assert all(math.prod(panel.shape) < 2**31 * 64 * 64 for panel in panels)
