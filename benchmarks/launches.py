@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from hardneg.energies import CircleNegative, CirclePositive, Linear
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.description import OPEN, Comparison, Relation, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import BY_NAME
 from hardneg.selection import Selection
 from hardneg.similarities import BY_CODE
@@ -63,8 +64,8 @@ def select(selection: Selection, windowed: bool = False) -> Callable[[Executor, 
     """The indices of both sides."""
 
     def call(by: Executor, x: Comparison) -> None:
-        window = bounds(x) if windowed else None
-        by.select(x, selection, window=window, seed=torch.tensor(5), hardest=windowed)
+        window = bounds(x) if windowed else OPEN
+        by.select(x, Search(selection, window=window, seed=torch.tensor(5), hardest=windowed))
 
     return call
 
@@ -76,7 +77,9 @@ def sums(penalty: str) -> Callable[[Executor, Comparison], None]:
         row, column = torch.zeros(len(x.queries)), torch.zeros(len(x.candidates))
         row.requires_grad_()
         scale = torch.tensor(2.0, requires_grad=True)
-        found = by.penalty_sum(x, BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
+        found = by.penalty_sum(
+            x, PenaltyTerms(BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
+        )
         (found.rows.sum() + found.columns.sum()).backward()
 
     return call
@@ -85,7 +88,7 @@ def sums(penalty: str) -> Callable[[Executor, Comparison], None]:
 def total(by: Executor, x: Comparison) -> None:
     """The weighted total with its gradients."""
     row, column = torch.ones(len(x.queries)), torch.ones(len(x.candidates))
-    by.penalty_total(x, BY_NAME["hinge"], row, column, row, column).value.backward()
+    by.penalty_total(x, PenaltyTerms(BY_NAME["hinge"], row, column), row, column).value.backward()
 
 
 def exponentials(energy: object) -> Callable[[Executor, Comparison], None]:
@@ -93,7 +96,7 @@ def exponentials(energy: object) -> Callable[[Executor, Comparison], None]:
 
     def call(by: Executor, x: Comparison) -> None:
         scale = torch.tensor(2.0, requires_grad=True)
-        found = by.logsumexp(x, energy, scale=scale)
+        found = by.logsumexp(x, ExponentialTerms(energy, scale=scale))
         (found.rows.sum() + found.columns.sum()).backward()
 
     return call

@@ -31,16 +31,16 @@ ROOT = Path(__file__).resolve().parent.parent
 class Broken(Tiled):
     """Wrong in the ways that kernels are: another index, a sum without a tile, a gradient that is off."""
 
-    def select(self, *args: Any, **options: Any) -> Any:
-        found = super().select(*args, **options)
+    def select(self, *args: Any) -> Any:
+        found = super().select(*args)
         return found._replace(rows=found.rows.flip(0))
 
-    def penalty_sum(self, *args: Any, **options: Any) -> Any:
-        found = super().penalty_sum(*args, **options)
+    def penalty_sum(self, *args: Any) -> Any:
+        found = super().penalty_sum(*args)
         return found._replace(rows=found.rows * 1.001, row_counts=found.row_counts + 1)
 
-    def logsumexp(self, *args: Any, **options: Any) -> Any:
-        found = super().logsumexp(*args, **options)
+    def logsumexp(self, *args: Any) -> Any:
+        found = super().logsumexp(*args)
         return found._replace(columns=found.columns.detach() + 0 * found.columns)
 
 

@@ -13,6 +13,7 @@ from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import Problem
 from hardneg.ops import reference
 from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.requests import Search
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import BY_CODE
 
@@ -37,7 +38,7 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     x = problem.comparison
     with problem.arithmetic.chosen():
         found = problem.place.executor().select(
-            x, selection, window=window, seed=seed, hardest=not windowed
+            x, Search(selection, window=window, seed=seed, hardest=not windowed)
         )
     exact = problem.exactly()
     sides = (
@@ -48,7 +49,7 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
             found.columns,
             found.hardest_columns,
             COLUMN_SALT,
-            turned(window),
+            window.swapped(),
         ),
     )
     for side, comparison, chosen, hardest, salt, bounds in sides:
@@ -58,11 +59,6 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
             yield shortfall(
                 f"hardest of {side}", hardest, comparison, best, Window(), salt, problem.band
             )
-
-
-def turned(window: Window) -> Window:
-    """The bounds with rows and columns exchanged."""
-    return Window(window.column_floor, window.column_ceiling, window.row_floor, window.row_ceiling)
 
 
 def shortfall(
@@ -131,7 +127,7 @@ def ties(place: Place, arithmetic: Arithmetic) -> Iterator[Verdict]:
             if selection.order not in ("highest", "lowest"):
                 continue
             with arithmetic.chosen():
-                found = place.executor().select(mine, selection, hardest=True)
-            right = reference.select(exact, selection, hardest=True)
+                found = place.executor().select(mine, Search(selection, hardest=True))
+            right = reference.select(exact, Search(selection, hardest=True))
             wrong = sum(int((a != b).sum()) for a, b in zip(found, right, strict=True))
             yield Verdict(f"ties, {code}, {name}", float(wrong), 0.0, 0.0)

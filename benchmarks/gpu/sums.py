@@ -14,8 +14,9 @@ from benchmarks.gpu.arithmetic import Verdict, judged
 from benchmarks.gpu.problems import Problem, between
 from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
 from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Window
+from hardneg.ops.description import OPEN, Comparison, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
 from hardneg.penalties import BY_NAME, Penalty
 
 
@@ -84,13 +85,15 @@ def penalty_sum(
 ) -> tuple[dict[str, Tensor], Tensor]:
     found = by.penalty_sum(
         x,
-        penalty,
-        a.row_thresholds,
-        a.column_thresholds,
-        among=among,
-        sign=sign,
-        scale=a.scale,
-        window=a.window if windowed else None,
+        PenaltyTerms(
+            penalty,
+            a.row_thresholds,
+            a.column_thresholds,
+            among=among,
+            sign=sign,
+            scale=a.scale,
+            window=a.window if windowed else OPEN,
+        ),
     )
     return found._asdict(), weighted(found.rows, found.columns, a)
 
@@ -100,14 +103,11 @@ def penalty_total(
 ) -> tuple[dict[str, Tensor], Tensor]:
     found = by.penalty_total(
         x,
-        penalty,
-        a.row_thresholds,
-        a.column_thresholds,
+        PenaltyTerms(
+            penalty, a.row_thresholds, a.column_thresholds, among=among, sign=sign, scale=a.scale
+        ),
         a.row_weights,
         a.column_weights,
-        among=among,
-        sign=sign,
-        scale=a.scale,
     )
     return found._asdict(), found.value
 
@@ -115,8 +115,8 @@ def penalty_total(
 def logsumexp(
     energy: Energy, among: str, windowed: bool, by: Executor, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], Tensor]:
-    window = a.window if windowed else None
-    found = by.logsumexp(x, energy, among=among, scale=a.scale, window=window)
+    window = a.window if windowed else OPEN
+    found = by.logsumexp(x, ExponentialTerms(energy, among=among, scale=a.scale, window=window))
     return found._asdict(), weighted(found.rows, found.columns, a)
 
 

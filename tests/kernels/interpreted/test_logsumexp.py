@@ -10,6 +10,7 @@ from torch import Tensor
 from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms
 from hardneg.ops.triton.executor import Fused
 from hardneg.similarities import Cosine, Dot
 
@@ -27,7 +28,7 @@ def check(one: Case, energy: Energy, **fixed: str) -> None:
 
     def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
         scaled = None if scale is None else leaves[0]
-        found = executor.logsumexp(comparison, energy, scale=scaled, **told)
+        found = executor.logsumexp(comparison, ExponentialTerms(energy, scale=scaled, **told))
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -62,7 +63,9 @@ def test_large_exponents_do_not_overflow() -> None:
     one = case(4, similarity=Cosine(), dtype=torch.float32, shape=(41, 73, 21))
 
     def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
-        found = executor.logsumexp(comparison, Linear(), among="others", scale=leaves[0])
+        found = executor.logsumexp(
+            comparison, ExponentialTerms(Linear(), among="others", scale=leaves[0])
+        )
         finite = [torch.where(x.isfinite(), x, 0.0).sum() for x in found[:2]]
         return finite[0] + finite[1], list(found), []
 
@@ -72,7 +75,7 @@ def test_large_exponents_do_not_overflow() -> None:
 def test_of_nothing() -> None:
     """The only candidate is the anchor's own: -inf, and no gradient."""
     q = torch.randn(1, 3, requires_grad=True)
-    found = Fused().logsumexp(Comparison(q, q, Dot(), Relation()), Linear())
+    found = Fused().logsumexp(Comparison(q, q, Dot(), Relation()), ExponentialTerms(Linear()))
     assert [x.tolist() for x in found] == [[-torch.inf]] * 4
     gradient = torch.autograd.grad(found.rows.sum() + found.columns.sum(), q)[0]
     assert torch.equal(gradient, torch.zeros(1, 3))
@@ -86,7 +89,7 @@ def test_half_weights_stay_in_range() -> None:
     def gradient(kind: torch.dtype) -> Tensor:
         leaf = q.to(kind).requires_grad_()
         comparison = Comparison(leaf, c.to(kind), Dot(), Relation())
-        rows = Fused().logsumexp(comparison, Linear(), columns=False).rows
+        rows = Fused().logsumexp(comparison, ExponentialTerms(Linear(), columns=False)).rows
         return torch.autograd.grad(rows, leaf, torch.full((26,), 1e-4))[0].float()
 
     half, full = gradient(torch.float16), gradient(torch.float32)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.requests import Search
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.operands import operands
@@ -51,9 +52,10 @@ def assert_same_choice(found: Tensor, expected: Tensor, scores: Tensor, exact: b
 def check(one: Case, selection: Selection, among: str) -> None:
     """Rows, columns, and the hardest of both; a seed beyond 32 bits."""
     window = one.window() if one.rng.random() < 0.7 else Window()
-    told = (selection, among, window, torch.tensor(one.rng.randrange(1 << 40)))
-    expected = Dense().select(one.double, *told, hardest=True)
-    found = Fused().select(one.comparison, *told, hardest=True)
+    seed = torch.tensor(one.rng.randrange(1 << 40))
+    search = Search(selection, among, window, seed, hardest=True)
+    expected = Dense().select(one.double, search)
+    found = Fused().select(one.comparison, search)
     drawn = selection.order in ("random", "distance_weighted")
     for x, y, s in zip(found, expected, (one.scores, one.scores.T) * 2, strict=True):
         assert_same_choice(x, y, s, one.exact or (drawn and x.shape[1] == selection.k))
@@ -80,8 +82,8 @@ def test_equal_scores_go_to_the_smallest_index(k: int) -> None:
     for same in (torch.float32, torch.bfloat16):
         for sign in (1.0, 0.0, -1.0):
             comparison = Comparison(sign * q.to(same), c.to(same), Dot(), Relation())
-            found = Fused().select(comparison, Selection("highest", k), "others")
-            expected = Dense().select(comparison, Selection("highest", k), "others")
+            found = Fused().select(comparison, Search(Selection("highest", k), "others"))
+            expected = Dense().select(comparison, Search(Selection("highest", k), "others"))
             assert torch.equal(found.rows, expected.rows)
             assert torch.equal(found.columns, expected.columns)
 
@@ -89,9 +91,9 @@ def test_equal_scores_go_to_the_smallest_index(k: int) -> None:
 def test_one_side_alone() -> None:
     one = case(7, Cosine(), torch.float16)
     for k in (1, 3):
-        both = Fused().select(one.comparison, Selection("highest", k))
-        rows = Fused().select(one.comparison, Selection("highest", k), columns=False)
-        columns = Fused().select(one.comparison, Selection("highest", k), rows=False)
+        both = Fused().select(one.comparison, Search(Selection("highest", k)))
+        rows = Fused().select(one.comparison, Search(Selection("highest", k), columns=False))
+        columns = Fused().select(one.comparison, Search(Selection("highest", k), rows=False))
         assert torch.equal(rows.rows, both.rows)
         assert rows.columns.shape == (0, k)
         assert torch.equal(columns.columns, both.columns)
@@ -109,7 +111,7 @@ def test_no_candidates_at_all(selection: Selection) -> None:
         Comparison(x, x, Dot(), Relation(ids, ids)),
         Comparison(x, x, Dot(), Relation(ignore=torch.ones(40, 40, dtype=torch.bool))),
     ):
-        for found in Fused().select(comparison, selection, hardest=True):
+        for found in Fused().select(comparison, Search(selection, hardest=True)):
             assert found.numel() > 0
             assert (found == -1).all()
 
@@ -120,9 +122,9 @@ def test_wide_tiles_are_reduced_in_quarters() -> None:
     q, c = torch.randn(40, 6), torch.randn(300, 6)
     ids = torch.randint(0, 9, (40,)), torch.randint(0, 9, (300,))
     comparison = Comparison(q.half(), c.half(), Cosine(), Relation(*ids))
-    narrow = Fused().select(comparison, Selection("highest", 1))
+    narrow = Fused().select(comparison, Search(Selection("highest", 1)))
     with using({("best", "product16", "interpreter"): wide}):
-        found = Fused().select(comparison, Selection("highest", 1))
+        found = Fused().select(comparison, Search(Selection("highest", 1)))
     assert torch.equal(found.rows, narrow.rows)
     assert torch.equal(found.columns, narrow.columns)
 
@@ -138,8 +140,8 @@ def test_draws_are_those_of_the_tiled_implementation() -> None:
         Selection("distance_weighted", 1, parameters=(7.0, 0.5, 1.4)),
     ):
         seed = torch.tensor(2**31 - 2)
-        found = Fused().select(comparison, selection, seed=seed)
-        expected = Tiled().select(comparison, selection, seed=seed)
+        found = Fused().select(comparison, Search(selection, seed=seed))
+        expected = Tiled().select(comparison, Search(selection, seed=seed))
         assert torch.equal(found.rows, expected.rows)
         assert torch.equal(found.columns, expected.columns)
 
@@ -151,7 +153,8 @@ def test_distances_far_from_the_origin() -> None:
     comparison = Comparison(x, y, Euclidean(), Relation())
     double = Comparison(x.double(), y.double(), Euclidean(), Relation())
     found, expected = (
-        e.select(c, Selection("highest", 1)) for e, c in ((Fused(), comparison), (Dense(), double))
+        e.select(c, Search(Selection("highest", 1)))
+        for e, c in ((Fused(), comparison), (Dense(), double))
     )
     assert torch.equal(found.rows, expected.rows)
     assert torch.equal(found.columns, expected.columns)
@@ -169,13 +172,13 @@ def test_distances_far_from_the_origin() -> None:
 def test_precision_follows_torch(older: str, newer: str | None, precision: str) -> None:
     """By the older setting and by ``fp32_precision``; with tf32 the kernel multiplies float32 itself."""
     one = case(3, Dot(), torch.float32)
-    expected = Fused().select(one.comparison, Selection("highest", 1))
+    expected = Fused().select(one.comparison, Search(Selection("highest", 1)))
     torch.set_float32_matmul_precision(older)
     try:
         if newer is not None:
             torch.backends.cuda.matmul.fp32_precision = newer
         assert operands(one.comparison).precision == precision
-        found = Fused().select(one.comparison, Selection("highest", 1))
+        found = Fused().select(one.comparison, Search(Selection("highest", 1)))
     finally:
         torch.set_float32_matmul_precision("highest")
     assert torch.equal(found.rows, expected.rows)
