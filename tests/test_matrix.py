@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import oracle
 import pytest
 import torch
+from every_loss import squashed
 from torch import Tensor
 
 from hardneg import (
@@ -41,11 +42,6 @@ from hardneg import (
 )
 
 Row = dict[str, object]
-
-
-def squashed(q: Tensor, c: Tensor) -> Tensor:
-    """A callable similarity, not symmetric."""
-    return (q @ c.T - 0.1 * c.sum(1)).tanh()
 
 
 NEGATIVES = {

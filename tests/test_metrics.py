@@ -327,7 +327,7 @@ def test_scores_that_differ_by_rounding_tie(similarity, dtype):
 
 def test_distances_are_told_apart_far_from_the_origin():
     generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randint(-12, 13, (40, 64), generator=generator) / 4 for _ in "xy")
+    x, y = (torch.randint(-12, 13, (200, 64), generator=generator) / 4 for _ in "xy")
     expected = ranks(x, y, similarity="euclidean")
     assert torch.equal(ranks(x + 2**18, y + 2**18, similarity="euclidean"), expected)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from every_loss import squashed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -38,11 +39,6 @@ OPERATORS = torch.ops.hardneg
 def name_of(value: object) -> str:
     """A test's name that is the same in every process."""
     return getattr(value, "__name__", None) or str(value)
-
-
-def squashed(q: Tensor, c: Tensor) -> Tensor:
-    """A callable similarity, not symmetric."""
-    return (q @ c.T - 0.1 * c.sum(1)).tanh()
 
 
 SIMILARITIES = [
@@ -461,6 +457,25 @@ def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> 
 
     for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("tile", [None, (1, 2), "all", "dense"], ids=str)
+def test_a_window_is_strict_on_both_sides(tile: object) -> None:
+    x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    base = Comparison(x[:1], x, Dot(), Relation(torch.tensor([9]), torch.arange(3)))
+    low, high = x[:1, 0], x[2:, 0]
+    for comparison, window in (
+        (base, Window(row_floor=low, row_ceiling=high)),
+        (base.swapped(), Window(column_floor=low, column_ceiling=high)),
+    ):
+        side = "rows" if comparison is base else "columns"
+        executor = Dense() if tile == "dense" else tiled(comparison, tile)
+        told = {"among": "negatives", "window": window}
+        found = executor.select(comparison, Selection("highest", 3), **told)
+        assert getattr(found, side).tolist() == [[1, -1, -1]]
+        zeros = [x.new_zeros(len(s)) for s in (comparison.queries, comparison.candidates)]
+        assert getattr(executor.penalty_sum(comparison, Hinge(), *zeros, **told), side) == 2
+        assert getattr(executor.logsumexp(comparison, Linear(), **told), side) == 2
 
 
 # --- random negatives
