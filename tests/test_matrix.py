@@ -183,7 +183,7 @@ def factors(name: str) -> dict[str, list[object]]:
 
 
 def clash(loss: str, row: Row) -> bool:
-    """Whether two of the choices exclude each other (``test_what_is_refused`` holds that they raise)."""
+    """Whether two of the choices exclude each other (the tests of refusals hold that they raise)."""
     get = row.get
     negatives, layout, directions = get("negatives"), str(get("layout")), get("directions")
     one_set = layout.startswith("one set")

@@ -25,6 +25,7 @@ from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
 from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.tiled import best
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
@@ -443,6 +444,33 @@ def test_ties_go_to_the_smallest_index_whatever_the_tiles(
         mine = [j for j in plain[i].tolist() if j >= 0]
         assert mine == sorted(mine, key=lambda j: (-scores[i, j].item(), j))
         assert not any(base.relation.row_ids[i] == base.relation.column_ids[j] for j in mine)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(299, 331), (331, 299), (256, 320)])
+def test_the_first_of_equals_is_found_among_groups(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Large tiles are searched group by group; the last rows and columns here fill no group."""
+    keys = torch.randint(-9, 4, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    keys[::7, -1], keys[-1, ::5] = 4, 4
+    for search, argmax, x in (
+        (best.row_top_k, best.row_argmax, keys),
+        (best.column_top_k, best.column_argmax, keys.T),
+    ):
+        expected = x.sort(dim=1, descending=True, stable=True)
+        for k in (2, 5):
+            values, indices = search(keys, k)
+            assert torch.equal(values, expected.values[:, :k])
+            assert torch.equal(indices, expected.indices[:, :k])
+        value, index = argmax(keys)
+        assert torch.equal(value, expected.values[:, 0])
+        assert torch.equal(index, expected.indices[:, 0])
+
+
+def test_zeros_of_both_signs_are_equal() -> None:
+    values = torch.tensor([[-1.0, -0.0, 0.0, -0.0]])
+    assert best.first_k(values, torch.arange(4)[None], 3)[1].tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("tile", [(1, 1), (2, 3), (5, 7), (13, 4), (3, 19)])
