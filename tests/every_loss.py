@@ -39,6 +39,10 @@ class Case:
         return dict(self.options).get("similarity", DEFAULTS.get(self.name, "cosine"))
 
     @property
+    def positives(self) -> str:
+        return dict(self.options).get("positives", "")
+
+    @property
     def random(self) -> bool:
         negatives = dict(self.options).get("negatives", "")
         return isinstance(negatives, RandomK) or negatives == "distance_weighted"
@@ -120,6 +124,12 @@ RANDOM = (
 )
 FIXED = PAIRED + LABELLED
 EVERY = FIXED + RANDOM
+ONE_OF_EACH = tuple({which.name: which for which in FIXED}.values())
+
+
+def squashed(queries: Tensor, candidates: Tensor) -> Tensor:
+    """A callable similarity, not symmetric."""
+    return (queries @ candidates.T - 0.1 * candidates.sum(1)).tanh()
 
 
 def numbers(rows: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:

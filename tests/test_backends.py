@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from every_loss import LABELLED, PAIRED, Case, numbers
-from torch import Tensor
+from every_loss import ONE_OF_EACH, Case, numbers, squashed
 
 import hardneg
 from hardneg import Cosine, Tiled
@@ -21,7 +20,6 @@ from hardneg.ops.triton.executor import Fused
 
 X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
 IDS = torch.tensor([0, 0, 1, 1])
-ONE_OF_EACH = tuple({which.name: which for which in PAIRED + LABELLED}.values())
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -58,11 +56,6 @@ def test_kernels_for_other_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refusal(lambda: hardneg.ContrastiveLoss(**own))
     assert "no kernel for the callable similarity" in message
     assert "squashed" in message
-
-
-def squashed(queries: Tensor, candidates: Tensor) -> Tensor:
-    """A callable similarity."""
-    return (queries @ candidates.T).tanh()
 
 
 def test_modules_say_early_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from every_loss import LABELLED, PAIRED, Case, numbers
+from every_loss import ONE_OF_EACH, Case, numbers
 
 import hardneg
 from hardneg import (
@@ -47,7 +47,6 @@ X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
 IDS = torch.tensor([0, 0, 1, 1])
 EYE = torch.eye(4, dtype=torch.bool)
 BACKENDS = ("dense", "tiled")
-ONE_OF_EACH = tuple({which.name: which for which in PAIRED + LABELLED}.values())
 one_of_each = pytest.mark.parametrize("which", ONE_OF_EACH, ids=lambda which: which.name)
 of_pairs = pytest.mark.parametrize(
     "which", [w for w in ONE_OF_EACH if w.kind == "paired"], ids=lambda which: which.name

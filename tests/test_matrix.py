@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import oracle
 import pytest
 import torch
+from every_loss import squashed
 from torch import Tensor
 
 from hardneg import (
@@ -41,11 +42,6 @@ from hardneg import (
 )
 
 Row = dict[str, object]
-
-
-def squashed(q: Tensor, c: Tensor) -> Tensor:
-    """A callable similarity, not symmetric."""
-    return (q @ c.T - 0.1 * c.sum(1)).tanh()
 
 
 NEGATIVES = {
@@ -187,7 +183,7 @@ def factors(name: str) -> dict[str, list[object]]:
 
 
 def clash(loss: str, row: Row) -> bool:
-    """Whether two of the choices exclude each other (``test_what_is_refused`` holds that they raise)."""
+    """Whether two of the choices exclude each other (the tests of refusals hold that they raise)."""
     get = row.get
     negatives, layout, directions = get("negatives"), str(get("layout")), get("directions")
     one_set = layout.startswith("one set")

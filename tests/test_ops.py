@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from every_loss import squashed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -24,6 +25,7 @@ from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
 from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.tiled import best
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
@@ -38,11 +40,6 @@ OPERATORS = torch.ops.hardneg
 def name_of(value: object) -> str:
     """A test's name that is the same in every process."""
     return getattr(value, "__name__", None) or str(value)
-
-
-def squashed(q: Tensor, c: Tensor) -> Tensor:
-    """A callable similarity, not symmetric."""
-    return (q @ c.T - 0.1 * c.sum(1)).tanh()
 
 
 SIMILARITIES = [
@@ -449,6 +446,33 @@ def test_ties_go_to_the_smallest_index_whatever_the_tiles(
         assert not any(base.relation.row_ids[i] == base.relation.column_ids[j] for j in mine)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(299, 331), (331, 299), (256, 320)])
+def test_the_first_of_equals_is_found_among_groups(
+    shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Large tiles are searched group by group; the last rows and columns here fill no group."""
+    keys = torch.randint(-9, 4, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    keys[::7, -1], keys[-1, ::5] = 4, 4
+    for search, argmax, x in (
+        (best.row_top_k, best.row_argmax, keys),
+        (best.column_top_k, best.column_argmax, keys.T),
+    ):
+        expected = x.sort(dim=1, descending=True, stable=True)
+        for k in (2, 5):
+            values, indices = search(keys, k)
+            assert torch.equal(values, expected.values[:, :k])
+            assert torch.equal(indices, expected.indices[:, :k])
+        value, index = argmax(keys)
+        assert torch.equal(value, expected.values[:, 0])
+        assert torch.equal(index, expected.indices[:, 0])
+
+
+def test_zeros_of_both_signs_are_equal() -> None:
+    values = torch.tensor([[-1.0, -0.0, 0.0, -0.0]])
+    assert best.first_k(values, torch.arange(4)[None], 3)[1].tolist() == [[1, 2, 3]]
+
+
 @pytest.mark.parametrize("tile", [(1, 1), (2, 3), (5, 7), (13, 4), (3, 19)])
 def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> None:
     base = integers(1)
@@ -461,6 +485,25 @@ def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> 
 
     for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("tile", [None, (1, 2), "all", "dense"], ids=str)
+def test_a_window_is_strict_on_both_sides(tile: object) -> None:
+    x = torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    base = Comparison(x[:1], x, Dot(), Relation(torch.tensor([9]), torch.arange(3)))
+    low, high = x[:1, 0], x[2:, 0]
+    for comparison, window in (
+        (base, Window(row_floor=low, row_ceiling=high)),
+        (base.swapped(), Window(column_floor=low, column_ceiling=high)),
+    ):
+        side = "rows" if comparison is base else "columns"
+        executor = Dense() if tile == "dense" else tiled(comparison, tile)
+        told = {"among": "negatives", "window": window}
+        found = executor.select(comparison, Selection("highest", 3), **told)
+        assert getattr(found, side).tolist() == [[1, -1, -1]]
+        zeros = [x.new_zeros(len(s)) for s in (comparison.queries, comparison.candidates)]
+        assert getattr(executor.penalty_sum(comparison, Hinge(), *zeros, **told), side) == 2
+        assert getattr(executor.logsumexp(comparison, Linear(), **told), side) == 2
 
 
 # --- random negatives

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -30,9 +31,12 @@ from torch import Tensor
 import hardneg
 from hardneg import (
     All,
+    Ceiling,
+    DistanceWeighted,
     Hardest,
     InfoNCELoss,
     NTXentLoss,
+    RandomK,
     RankWindow,
     SemiHard,
     SigmoidLoss,
@@ -49,6 +53,7 @@ from hardneg.functional import (
     polynomial_loss,
     sigmoid_loss,
     triplet_loss,
+    unified_pair_loss,
 )
 
 backends = pytest.mark.parametrize("backend", BACKENDS, ids=BACKEND_IDS)
@@ -145,6 +150,40 @@ def test_an_anchor_without_a_negative_is_left_out(
 
 
 @backends
+@paired
+def test_an_ignored_pair_of_ones_own_is_left_out(which: Case, backend: object) -> None:
+    embeddings, _ = arguments(which, m=7)
+    ignore = torch.zeros(7, 7, dtype=torch.bool)
+    ignore[2, 2] = True
+    free = torch.arange(7) != 2
+    options = {"backend": backend, "ignore": ignore}
+    terms = run(which, embeddings, [], reduction="none", directions="both", **options)
+    whole = run(which, embeddings, [], reduction="none", directions="both", backend=backend)
+    for found, expected in zip(terms, whole, strict=True):
+        if which.name != "sigmoid":
+            assert found[2] == 0
+        torch.testing.assert_close(found[free], expected[free])
+    if which.name != "sigmoid" and resolve_negatives(which) != SemiHard("none"):
+        mean = run(which, embeddings, [], directions="queries", **options)
+        torch.testing.assert_close(mean, terms[0][free].mean())
+
+
+@backends
+@pytest.mark.parametrize("loss", [contrastive_loss, info_nce_loss, unified_pair_loss])
+@pytest.mark.parametrize("negatives", [All(Ceiling()), TopK(2, Ceiling()), Hardest(Ceiling())])
+def test_an_anchor_whose_ceiling_admits_nothing_is_left_out(
+    loss: object, negatives: object, backend: object
+) -> None:
+    queries, candidates = column(1.0, 1.0), column(0.0, 3.0, 1.0)
+    told = {"negatives": negatives, "similarity": "dot", "margin": 2.5, "backend": backend}
+    terms, _ = loss(queries, candidates, directions="queries", reduction="none", **told)
+    assert terms[0] == 0
+    assert terms[1] > 0
+    mean = loss(queries, candidates, directions="queries", **told)
+    torch.testing.assert_close(mean, terms[1])
+
+
+@backends
 @labelled
 def test_a_label_that_occurs_once_is_left_out(which: Case, backend: object) -> None:
     (x,), _ = arguments(which)
@@ -214,6 +253,36 @@ def test_semi_hard_of_the_candidates(backend: object) -> None:
     assert terms[1].tolist() == [0.5, 4.5]
 
 
+@backends
+@pytest.mark.parametrize(("fallback", "hinge"), [("hardest", 3.0), ("easiest", 1.5), ("none", 0)])
+def test_every_strategy_falls_back_where_its_ceiling_admits_nothing(
+    fallback: str, hinge: float, backend: object
+) -> None:
+    query, candidates = column(1.0), column(2.0, -1.0, 2.5, 1.5)  # 1, 2, 1.5 and 0.5 away
+    told = {"similarity": "euclidean", "directions": "queries", "backend": backend}
+    below = Ceiling(0.0, -50.0)
+    for kind in (
+        Hardest,
+        partial(TopK, 2),
+        partial(RandomK, 2),
+        partial(RankWindow, 1, 3),
+        DistanceWeighted,
+    ):
+        negatives = kind(ceiling=below, fallback=fallback)
+        loss = contrastive_loss(query, candidates, margin=2.5, negatives=negatives, **told)
+        assert loss.item() == hinge
+
+
+@backends
+def test_distance_weighting_never_draws_at_its_cutoff(backend: object) -> None:
+    negatives = DistanceWeighted(nonzero_loss_cutoff=1.0, k=2)
+    told = {"similarity": "euclidean", "directions": "queries", "backend": backend}
+    loss = contrastive_loss(
+        column(0.0), column(0.0, 1.0, 0.5), margin=1.5, negatives=negatives, **told
+    )
+    assert loss.item() == 1.0
+
+
 # Equal scores, hinges at 0, duplicates
 
 
@@ -246,6 +315,17 @@ def test_the_first_of_equal_positives_is_chosen(backend: object) -> None:
         )
         (gradient,) = torch.autograd.grad(loss, reference)
         assert gradient[:, 0].nonzero()[:, 0].tolist() == [0, expected]
+
+
+@backends
+def test_the_guard_of_selective_hardest_is_strict(backend: object) -> None:
+    """Scores apart by the threshold itself, or equal under a threshold of 0, are told apart."""
+    told = {"similarity": "dot", "directions": "queries", "margin": 1.5, "backend": backend}
+    for hardest, threshold, expected in ((2.0, 0.0, 1.5), (1.0, 1.0, 0.5), (1.0, 1.25, 0.25)):
+        candidates = column(2.0, hardest, 0.0)
+        negatives = hardneg.SelectiveHardest(threshold)
+        loss = contrastive_loss(column(1.0), candidates, negatives=negatives, **told)
+        assert loss.item() == expected
 
 
 @pytest.mark.parametrize("similarity", ["dot", "squared_euclidean"])
@@ -297,7 +377,6 @@ def test_duplicates_by_id_are_no_negatives(which: Case, backend: object) -> None
     """Candidates of a query's id, here far too good, may as well not be there."""
     queries, candidates = numbers(5, 4, 0), numbers(5, 4, 1)
     options = {"directions": "queries", "backend": backend}
-    expected = value_and_gradients(which, [queries, candidates], [], **options)
     for i in range(5):
         more = torch.cat([candidates, queries[i : i + 1] * 1.01])
         ids = torch.arange(5), torch.tensor([*range(5), i])
@@ -308,15 +387,8 @@ def test_duplicates_by_id_are_no_negatives(which: Case, backend: object) -> None
     ids = torch.zeros(5, dtype=torch.long)
     alone = torch.cat([candidates, numbers(3, 4, 2)])
     found = which(queries, alone, ids, torch.tensor([0] * 5 + [1, 2, 3]), **options)
-    swapped = torch.cat([candidates.clone(), numbers(3, 4, 2)])
-    moved = which(
-        queries,
-        swapped,
-        ignore=torch.eye(5, 8).eq(0) & (torch.arange(8) < 5),
-        **options,
-    )
-    torch.testing.assert_close(found, moved)
-    assert expected[0].isfinite()
+    others = torch.eye(5, 8).eq(0) & (torch.arange(8) < 5)
+    torch.testing.assert_close(found, which(queries, alone, ignore=others, **options))
 
 
 # Degenerate embeddings
@@ -380,7 +452,7 @@ def test_ordinary_embeddings_are_not_collapsed(which: Case, backend: object) -> 
 @backends
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @every
-def test_one_number_that_is_not_finite_makes_the_loss_nan(
+def test_one_number_that_is_not_finite_makes_loss_and_gradient_nan(
     which: Case, bad: float, backend: object
 ) -> None:
     for side in range(2 if which.kind == "paired" else 1):
@@ -388,8 +460,11 @@ def test_one_number_that_is_not_finite_makes_the_loss_nan(
         embeddings[side][-1, 1] = bad
         options = {"backend": backend}
         for reduction in ("mean", "sum", "mean_active"):
-            value = run(which, embeddings, groups, reduction=reduction, **options)
+            value, gradients = value_and_gradients(
+                which, embeddings, groups, reduction=reduction, **options
+            )
             assert value.isnan()
+            assert any(gradient.isnan().any() for gradient in gradients)
         terms = run(which, embeddings, groups, reduction="none", **options)
         assert terms[0].isnan().all()
 
@@ -712,10 +787,35 @@ def test_statistics_are_finite_and_detached(which: Case, backend: object) -> Non
 
 @backends
 @every
-def test_the_means_do_not_depend_on_the_backend_or_the_strategy(
-    which: Case, backend: object
-) -> None:
-    """The hardest negative's mean is over all negatives, whichever of them the loss uses."""
+def test_the_means_are_over_all_negatives(which: Case, backend: object) -> None:
+    """... whichever of them the loss uses, where no anchor is left out; classes are of one size here."""
+    if resolve_negatives(which) == SemiHard("none") or "distance_weighted" in str(which):
+        pytest.skip("the strategy leaves anchors out")
+    embeddings, groups = arguments(which, n=9, m=11)
+    told = {"return_stats": True, "directions": "queries", "backend": backend}
+    _, stats = run(which, embeddings, groups, **told)
+    x, y = embeddings[0], embeddings[-1]
+    s = unit_scores(x, y) if which.similarity == "cosine" else -torch.cdist(x, y)
+    own = torch.eye(9, 11, dtype=torch.bool)
+    positive, negative = own, ~own
+    if groups:
+        kin = groups[0][:, None] == groups[0]
+        positive, negative = kin & ~own[:, :9], ~kin
+    of_anchor = {
+        "hardest": s.masked_fill(~positive, math.inf).amin(1),
+        "easiest": s.masked_fill(~positive, -math.inf).amax(1),
+    }
+    chosen = "hardest" if which.name in ("multi_similarity", "circle") else which.positives
+    mean = of_anchor[chosen].mean() if chosen in of_anchor else s[positive].mean()
+    hardest = s.masked_fill(~negative, -math.inf).amax(1).mean()
+    torch.testing.assert_close(stats.positive_mean, mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stats.hardest_negative_mean, hardest, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stats.gap, mean - hardest, rtol=1e-4, atol=1e-5)
+
+
+@backends
+@every
+def test_statistics_do_not_depend_on_the_backend(which: Case, backend: object) -> None:
     embeddings, groups = arguments(which)
     torch.manual_seed(5)
     _, found = run(which, embeddings, groups, return_stats=True, backend=backend)

@@ -65,16 +65,15 @@ class RetrievalAccumulator:
         Raises:
             ValueError, TypeError: for embeddings or ids of the wrong shape or type.
         """
-        check_embeddings("captions", captions)
         belongs = image_ids if caption_ids is None else caption_ids
-        check_ids("caption_ids", belongs, len(captions), captions.device)
+        check_side("image", images, image_ids)
+        check_side("caption", captions, belongs)  # before anything is taken in
         self.add_images(images, image_ids)
         self.add_captions(captions, belongs)
 
     def add_images(self, images: Float[Tensor, "n d"], image_ids: Int[Tensor, "n"]) -> None:
         """Take in images alone."""
-        check_embeddings("images", images)
-        check_ids("image_ids", image_ids, len(images), images.device)
+        check_side("image", images, image_ids)
         if self.repeated_images == "skip":
             fresh = []
             for row, number in enumerate(image_ids.tolist()):
@@ -86,14 +85,13 @@ class RetrievalAccumulator:
 
     def add_captions(self, captions: Float[Tensor, "m d"], caption_ids: Int[Tensor, "m"]) -> None:
         """Take in captions alone, each with the id of its image."""
-        check_embeddings("captions", captions)
-        check_ids("caption_ids", caption_ids, len(captions), captions.device)
+        check_side("caption", captions, caption_ids)
         self.captions.append(self.held(captions, caption_ids))
 
     def held(self, embeddings: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """A copy that the caller's buffers and graph cannot reach."""
         device = embeddings.device if self.device is None else torch.device(self.device)
-        kept = torch.empty_like(embeddings, device=device, requires_grad=False)
+        kept = torch.empty_like(embeddings, device=device)
         return kept.copy_(embeddings.detach()), ids.detach().to(device, torch.long, copy=True)
 
     def compute(self) -> RetrievalMetrics:
@@ -118,3 +116,9 @@ class RetrievalAccumulator:
             raise ValueError(f"{name} came with widths {widths}: expected one width in every batch")
         embeddings, ids = zip(*batches, strict=True)
         return torch.cat(embeddings), torch.cat(ids)
+
+
+def check_side(kind: str, embeddings: Tensor, ids: Tensor) -> None:
+    """Images or captions and their ids."""
+    check_embeddings(f"{kind}s", embeddings)
+    check_ids(f"{kind}_ids", ids, len(embeddings), embeddings.device)

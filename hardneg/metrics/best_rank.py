@@ -71,10 +71,10 @@ def ranks(
     return best_ranks(ranking(queries, candidates, resolved), relevant)
 
 
-def best_ranks(order: Ranking, relevant: Relevant, panel: int | None = None) -> Int[Tensor, "n"]:
+def best_ranks(order: Ranking, relevant: Relevant) -> Int[Tensor, "n"]:
     """The first position of every query's standing, -1 where it has none."""
     found = torch.full_like(relevant.counts, -1)
-    for block in standings(order, relevant, best_only=True, panel=panel):
+    for block in standings(order, relevant, best_only=True):
         if block.valid.shape[1]:
             found[block.rows] = torch.where(block.valid[:, 0], block.positions[:, 0], -1)
     return found

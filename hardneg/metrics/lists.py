@@ -162,7 +162,8 @@ def mean_of(
     """The mean of a value of every standing over the queries with a relevant candidate."""
     order = ranking(queries, candidates, resolve_similarity(similarity))
     if not bool((relevant.counts > 0).any()):
-        raise ValueError("no query has a relevant candidate: compare the ids of both sides")
+        why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"
+        raise ValueError(f"no query has a relevant candidate: {why}")
     values = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
     for block in standings(order, relevant):
         values[block.rows] = value(block, relevant.counts[block.rows])

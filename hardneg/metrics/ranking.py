@@ -56,7 +56,7 @@ class Ranking:
 
     def tie_bound(self, scores: Float[Tensor, "r l"], rows: slice) -> Float[Tensor, "r l"]:
         """How far below a score a rival still counts as ranked before it."""
-        return self.absolute[rows, None].to(scores.dtype) + self.relative * scores.abs()
+        return self.absolute[rows, None] + self.relative * scores.abs()
 
 
 def ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Ranking:

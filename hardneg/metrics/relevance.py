@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_embeddings, check_ids, check_paired
+from hardneg.checks import check_alike, check_embeddings, check_ids
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Relevant", "by_gains", "by_ids", "check_sets"]
+__all__ = ["Relevant", "by_gains", "by_ids"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Relevant:
     ) -> tuple[Int[Tensor, "r l"], Bool[Tensor, "r l"], Float[Tensor, "r l"] | None]:
         """Candidate numbers of a block of queries, which of them are meant, and their gains.
 
-        Rows shorter than the longest are filled with one of their own candidates.
+        Rows shorter than the longest are filled with their first candidate, empty ones with any.
         """
         starts, lengths = self.starts[rows, None], self.lengths[rows, None]
         device = starts.device
@@ -80,7 +80,11 @@ def resolve_ids(
     """The ids of both sides: given ones, or row i of the one with row i of the other."""
     n, m, device = len(queries), len(candidates), queries.device
     if query_ids is None and candidate_ids is None and not same_set:
-        check_paired(queries, candidates)
+        if m < n:
+            raise ValueError(
+                f"{n} queries but {m} candidates: without ids query i belongs to candidate i; pass "
+                "query_ids and candidate_ids"
+            )
         return torch.arange(n, device=device), torch.arange(m, device=device)
     if same_set and candidate_ids is None:
         candidate_ids = query_ids

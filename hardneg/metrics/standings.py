@@ -41,15 +41,13 @@ class Standing:
     gains: Float[Tensor, "r l"] | None
 
 
-def panel_rows(n: int, m: int, device: torch.device, panel: int | None = None) -> int:
+def panel_rows(n: int, m: int, device: torch.device) -> int:
     """How many rows of scores are held at a time."""
     kind = "cpu" if device.type == "cpu" else "cuda"
-    return min(n, panel or max(1, PANEL_ELEMENTS[kind] // m))
+    return min(n, max(1, PANEL_ELEMENTS[kind] // m))
 
 
-def standings(
-    ranking: Ranking, relevant: Relevant, best_only: bool = False, panel: int | None = None
-) -> Iterator[Standing]:
+def standings(ranking: Ranking, relevant: Relevant, best_only: bool = False) -> Iterator[Standing]:
     """Every query's relevant candidates, or only the best of them, a block of queries at a time.
 
     A block's scores are one tile of full width. Relevant scores are read from that tile, where
@@ -57,7 +55,7 @@ def standings(
     """
     compared = ranking.comparison
     n, m = len(compared.queries), len(compared.candidates)
-    size = panel_rows(n, m, compared.queries.device, panel)
+    size = panel_rows(n, m, compared.queries.device)
     tiles = tile_scores(compared, (size, m))
     for rows in chunks(n, size):
         yield standing(ranking, relevant, tiles, rows, best_only)
@@ -68,7 +66,8 @@ def standing(
 ) -> Standing:
     """The standing of a block of queries."""
     m = len(ranking.comparison.candidates)
-    scores = tiles.scores(Tile(rows, slice(0, m)))
+    with torch.autocast(tiles.buffers.device.type, enabled=False):  # a callable's products
+        scores = tiles.scores(Tile(rows, slice(0, m)))
     columns, valid, gains = relevant.listed(rows)
     if columns.shape[1] == 0:
         return Standing(rows, columns, valid, gains)
@@ -121,9 +120,13 @@ def not_below(
 def least_gain_first(
     found: Float[Tensor, "r l"], bound: Float[Tensor, "r l"], gains: Float[Tensor, "r l"]
 ) -> tuple[Float[Tensor, "r l"], Float[Tensor, "r l"]]:
-    """Tied scores of a falling row made equal to their lowest, the least relevant put first."""
+    """Tied scores of a falling row made equal to their lowest, the least relevant put first.
+
+    Unmeant entries, at -inf, tie with none: the bound of the lowest finite score reaches down to them.
+    """
     step = torch.zeros_like(found, dtype=torch.long)
-    step[:, 1:] = ~(found[:, 1:] >= found[:, :-1] - bound[:, :-1])
+    tied = found[:, 1:] >= found[:, :-1] - bound[:, :-1]
+    step[:, 1:] = ~tied | found[:, 1:].isneginf()
     group = step.cumsum(1)
     least = torch.full_like(found, torch.inf).scatter_reduce_(1, group, found, "amin")
     by_gain = gains.argsort(dim=1, stable=True)
