@@ -24,6 +24,7 @@ from hardneg.ops.backends import resolve_backend
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled import best
 from hardneg.ops.tiled.callable_executor import CallableTiled
@@ -219,16 +220,18 @@ def assert_same_choice(found: Tensor, expected: Tensor, scores: Tensor, exact: b
 def test_select(seed: int, among: str) -> None:
     one = case(seed)
     selection, window = selection_of(one), one.window()
-    told = (one.comparison, selection, among, window, torch.tensor(one.rng.randrange(1 << 40)))
-    expected = Dense().select(*told, hardest=True)
-    found = one.executor.select(*told, hardest=True)
+    seed_of_draws = torch.tensor(one.rng.randrange(1 << 40))
+    search = Search(selection, among, window, seed_of_draws, hardest=True)
+    expected = Dense().select(one.comparison, search)
+    found = one.executor.select(one.comparison, search)
     scores = one.scores
     exact = one.integer and isinstance(one.comparison.similarity, Dot | SquaredEuclidean)
     exact = exact or (not one.integer and scores.unique().numel() == scores.numel())
     for x, y, s in zip(found, expected, (scores, scores.T) * 2, strict=True):
         assert_same_choice(x, y, s, exact)
     for rows, columns in ((True, False), (False, True)):
-        half = one.executor.select(*told, rows=rows, columns=columns)
+        one_side = replace(search, rows=rows, columns=columns, hardest=False)
+        half = one.executor.select(one.comparison, one_side)
         assert torch.equal(half.rows, found.rows if rows else found.rows[:0])
         assert torch.equal(half.columns, found.columns if columns else found.columns[:0])
 
@@ -263,7 +266,7 @@ def test_penalty_sum(seed: int, penalty: object) -> None:
     weights = one.draw(n), one.draw(m)
 
     def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        sums = executor.penalty_sum(one.comparison, penalty, rows, columns, **told)
+        sums = executor.penalty_sum(one.comparison, PenaltyTerms(penalty, rows, columns, **told))
         parts = [
             (x * w).sum()
             for x, w, on in zip((sums.rows, sums.columns), weights, sides, strict=True)
@@ -291,9 +294,12 @@ def test_penalty_total(seed: int, penalty: object) -> None:
     weights = [one.draw(k).abs() if on else None for k, on in zip((n, m), sides, strict=True)]
     scale = one.rng.choice([None, torch.tensor(0.5, dtype=torch.float64, requires_grad=True)])
     told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0]), "scale": scale}
+    told["window"] = one.window()
 
     def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.penalty_total(one.comparison, penalty, rows, columns, *weights, **told)
+        found = executor.penalty_total(
+            one.comparison, PenaltyTerms(penalty, rows, columns, **told), *weights
+        )
         return 2 * found.value, list(found[3:])
 
     leaves = one.leaves + [x for x in (rows, columns, scale) if x is not None]
@@ -316,7 +322,7 @@ def test_logsumexp(seed: int, energy: object) -> None:
     weights = one.draw(n), one.draw(m)
 
     def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.logsumexp(one.comparison, energy, **told)
+        found = executor.logsumexp(one.comparison, ExponentialTerms(energy, **told))
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -436,10 +442,10 @@ def test_ties_go_to_the_smallest_index_whatever_the_tiles(
     window = Window(row_floor=floor, column_ceiling=ceiling)
     for order, fallback in itertools.product(("highest", "lowest"), ("none", "easiest", "hardest")):
         selection = Selection(order, 6, 1 if fallback == "none" else 0, (), fallback)
-        found = Tiled(tile).select(comparison, selection, "negatives", window, hardest=True)
-        expected = Dense().select(comparison, selection, "negatives", window, hardest=True)
+        found = Tiled(tile).select(comparison, Search(selection, "negatives", window, hardest=True))
+        expected = Dense().select(comparison, Search(selection, "negatives", window, hardest=True))
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    plain = Dense().select(comparison, Selection("highest", 19), hardest=True).rows
+    plain = Dense().select(comparison, Search(Selection("highest", 19), hardest=True)).rows
     for i in range(13):
         mine = [j for j in plain[i].tolist() if j >= 0]
         assert mine == sorted(mine, key=lambda j: (-scores[i, j].item(), j))
@@ -480,7 +486,7 @@ def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> 
     zero = torch.zeros(13), torch.zeros(19)
 
     def run(executor: Executor) -> list[Tensor]:
-        sums = executor.penalty_sum(base, Hinge(), *zero)
+        sums = executor.penalty_sum(base, PenaltyTerms(Hinge(), *zero))
         return [*sums, *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), (q, c))]
 
     for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
@@ -499,11 +505,16 @@ def test_a_window_is_strict_on_both_sides(tile: object) -> None:
         side = "rows" if comparison is base else "columns"
         executor = Dense() if tile == "dense" else tiled(comparison, tile)
         told = {"among": "negatives", "window": window}
-        found = executor.select(comparison, Selection("highest", 3), **told)
+        found = executor.select(comparison, Search(Selection("highest", 3), **told))
         assert getattr(found, side).tolist() == [[1, -1, -1]]
         zeros = [x.new_zeros(len(s)) for s in (comparison.queries, comparison.candidates)]
-        assert getattr(executor.penalty_sum(comparison, Hinge(), *zeros, **told), side) == 2
-        assert getattr(executor.logsumexp(comparison, Linear(), **told), side) == 2
+        assert (
+            getattr(executor.penalty_sum(comparison, PenaltyTerms(Hinge(), *zeros, **told)), side)
+            == 2
+        )
+        assert (
+            getattr(executor.logsumexp(comparison, ExponentialTerms(Linear(), **told)), side) == 2
+        )
 
 
 # --- random negatives
@@ -530,11 +541,11 @@ RANDOM = [Selection("random", 3), Selection("distance_weighted", 3, 0, (6.0, 0.5
 def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
     comparison = on_sphere(40, 90)
     seed = torch.tensor(123456789)
-    expected = Dense().select(comparison, selection, seed=seed)
+    expected = Dense().select(comparison, Search(selection, seed=seed))
     for tile in TILES:
-        found = tiled(comparison, tile).select(comparison, selection, seed=seed)
+        found = tiled(comparison, tile).select(comparison, Search(selection, seed=seed))
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    other = Dense().select(comparison, selection, seed=seed + 1)
+    other = Dense().select(comparison, Search(selection, seed=seed + 1))
     assert (other.rows != expected.rows).float().mean() > 0.5
     # A part of the candidates, told where it starts, draws as the whole does.
     ids = comparison.relation.row_ids, comparison.relation.column_ids
@@ -544,7 +555,9 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
         Cosine(),
         Relation(ids[0][10:], ids[1], row_offset=10),
     )
-    assert torch.equal(Tiled((4, 9)).select(part, selection, seed=seed).rows, expected.rows[10:])
+    assert torch.equal(
+        Tiled((4, 9)).select(part, Search(selection, seed=seed)).rows, expected.rows[10:]
+    )
 
 
 @pytest.mark.parametrize("selection", RANDOM, ids=lambda s: s.order)
@@ -553,7 +566,7 @@ def test_draws_are_distinct_negatives(selection: Selection, executor: Executor) 
     comparison = on_sphere(40, 25)
     row_ids, column_ids = comparison.relation.row_ids, comparison.relation.column_ids
     for seed in range(20):
-        found = executor.select(comparison, selection, seed=torch.tensor(seed))
+        found = executor.select(comparison, Search(selection, seed=torch.tensor(seed)))
         sides = (found.rows, row_ids, column_ids), (found.columns, column_ids, row_ids)
         for chosen, mine, others in sides:
             for i, picks in enumerate(chosen.tolist()):
@@ -564,7 +577,7 @@ def test_draws_are_distinct_negatives(selection: Selection, executor: Executor) 
     mask = torch.ones(40, 25, dtype=torch.bool)
     mask[:, :2] = False
     few = few.among(ignore=mask)
-    found = executor.select(few, Selection("random", 3), seed=torch.tensor(0)).rows
+    found = executor.select(few, Search(Selection("random", 3), seed=torch.tensor(0))).rows
     assert (found[:, 2] == -1).all()
     assert torch.equal(found[:, :2].sort(1).values, torch.tensor([[0, 1]]).expand(40, 2))
 
@@ -574,7 +587,7 @@ def test_random_draws_are_uniform() -> None:
     n, m = 6000, 12
     zeros = torch.zeros(n, 1, dtype=torch.float64)
     comparison = Comparison(zeros, zeros[:m], Dot(), Relation(torch.arange(n) + m, torch.arange(m)))
-    picks = Tiled().select(comparison, Selection("random", 2), seed=torch.tensor(7)).rows
+    picks = Tiled().select(comparison, Search(Selection("random", 2), seed=torch.tensor(7))).rows
     assert (picks >= 0).all()
     for place in (0, 1):
         counts = torch.bincount(picks[:, place], minlength=m).double()
@@ -584,8 +597,8 @@ def test_random_draws_are_uniform() -> None:
     one = replace(
         comparison, queries=zeros[:1], relation=Relation(torch.tensor([m]), torch.arange(m))
     )
-    told = (one, Selection("random", 1))
-    seeds = [Dense().select(*told, seed=torch.tensor(s)).rows.item() for s in range(1500)]
+    searches = [Search(Selection("random", 1), seed=torch.tensor(s)) for s in range(1500)]
+    seeds = [Dense().select(one, search).rows.item() for search in searches]
     counts = torch.bincount(torch.tensor(seeds), minlength=m).double()
     assert abs(chi_square(counts, torch.full((m,), 1500 / m))) < 4
 
@@ -607,7 +620,9 @@ def test_distance_weighted_draws_follow_the_inverse_density(
     relation = Relation(torch.arange(n) + 100, torch.arange(len(c)))
     comparison = Comparison(q, c, similarity, relation)
     selection = Selection("distance_weighted", 1, 0, (float(width), cutoff, farthest))
-    picks = executor.select(comparison, selection, seed=torch.tensor(11), columns=False).rows[:, 0]
+    picks = executor.select(
+        comparison, Search(selection, seed=torch.tensor(11), columns=False)
+    ).rows[:, 0]
     d = (c - q[0]).norm(dim=1).clamp(min=cutoff)
     weights = d ** -(width - 2.0) * (1 - d**2 / 4) ** (-(width - 3) / 2)
     near = d < farthest
@@ -666,15 +681,17 @@ def differentiable_runs(
 
     def sums(penalty: object) -> Callable[..., tuple[Tensor, Tensor]]:
         return lambda q, c, rows, columns, scale: executor.penalty_sum(
-            compared(q, c), penalty, rows, columns, scale=scale
+            compared(q, c), PenaltyTerms(penalty, rows, columns, scale=scale)
         )[:2]
 
     def total(q: Tensor, c: Tensor, rows: Tensor, columns: Tensor, scale: Tensor) -> Tensor:
-        told = (compared(q, c), Logistic(), rows, columns, *weights)
-        return executor.penalty_total(*told, scale=scale).value
+        terms = PenaltyTerms(Logistic(), rows, columns, scale=scale)
+        return executor.penalty_total(compared(q, c), terms, *weights).value
 
     def logsumexp(q: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return executor.logsumexp(compared(q, c), Linear(2.0, 0.1), scale=scale)[:2]
+        return executor.logsumexp(compared(q, c), ExponentialTerms(Linear(2.0, 0.1), scale=scale))[
+            :2
+        ]
 
     def scores(q: Tensor, c: Tensor) -> Tensor:
         return executor.pair_scores(compared(q, c), *pairs)
@@ -713,8 +730,8 @@ def recorded() -> dict[str, list[tuple[object, ...]]]:
                 Selection("highest", 2, 1),
                 Selection("random", 2, fallback="easiest"),
             ):
-                told = (comparison, selection, "negatives", window, torch.tensor(1))
-                executor.select(*told, hardest=True)
+                search = Search(selection, "negatives", window, torch.tensor(1), hardest=True)
+                executor.select(comparison, search)
                 anchors = torch.tensor([0, 0, 3])
                 ceilings = torch.zeros(3, dtype=torch.float64)
                 executor.select_per_pair(comparison, anchors, ceilings, selection, torch.tensor(1))
@@ -805,8 +822,8 @@ def test_a_single_tile_computes_the_scores_once() -> None:
     base, executor = labelled(Order()), SingleTile()
     with Recorder() as recorder:
         for comparison in (base, base.swapped(), base.among(same_set=False, paired=True)):
-            executor.select(comparison, Selection("highest", 1))
-            executor.penalty_sum(comparison, Hinge(), base.queries.new_zeros(1), None)
+            executor.select(comparison, Search(Selection("highest", 1)))
+            executor.penalty_sum(comparison, PenaltyTerms(Hinge(), base.queries.new_zeros(1), None))
     assert len(recorder.calls["scores"]) == 1
     assert len(executor.known) == 1
 

@@ -66,8 +66,7 @@ def standing(
 ) -> Standing:
     """The standing of a block of queries."""
     m = len(ranking.comparison.candidates)
-    with torch.autocast(tiles.buffers.device.type, enabled=False):  # a callable's products
-        scores = tiles.scores(Tile(rows, slice(0, m)))
+    scores = tiles.scores(Tile(rows, slice(0, m)))
     columns, valid, gains = relevant.listed(rows)
     if columns.shape[1] == 0:
         return Standing(rows, columns, valid, gains)
