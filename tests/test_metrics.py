@@ -408,10 +408,23 @@ def test_lists_with_an_infinitely_specific_item():
     assert found == pytest.approx(naive_lists(scores, gains, True), abs=1e-12)
 
 
-def test_infinite_scores_tie_in_long_lists():
+def test_both_ways_of_counting_agree_on_broken_scores(monkeypatch):
+    """Few thresholds are compared one by one, many are sorted: infinities and NaN stand alike in both."""
     x, y, _, _ = sets(10, 60, 3)
-    x[:, 0], ids = torch.inf, torch.arange(60) % 3
-    assert map_at_r(x.abs(), y.abs(), ids[:10], ids, similarity="dot") == 0
+    ids = torch.arange(60) % 3
+
+    def broken(q, c):
+        scores = q @ c.T
+        for step, value in ((7, torch.inf), (11, -torch.inf), (13, torch.nan)):
+            scores.flatten()[::step] = value
+        return scores
+
+    order, relevant = ranking(x, y, broken), by_ids(x, y, ids[:10], ids, False)
+    (many,) = standings(order, relevant)
+    monkeypatch.setattr(standings_module, "FEW", 1000)
+    (few,) = standings(order, relevant)
+    assert many.positions.shape[1] > 8
+    assert torch.equal(many.positions, few.positions)
 
 
 def test_nan_in_lists():
@@ -470,14 +483,14 @@ def test_panel_size_changes_nothing(similarity, rows, monkeypatch):
     assert torch.equal(*values)
 
 
-def test_autocast_changes_nothing():
+@pytest.mark.parametrize("similarity", ["dot", lambda q, c: q @ c.T], ids=label)
+def test_autocast_changes_nothing(similarity):
     """A callable's products too: an evaluation often stands in the training's autocast region."""
-    x, y, _, _ = sets(200, 200, 64)
-    for similarity in ("dot", lambda q, c: q @ (q.mean(0) + c).T):
-        expected = ranks(x, x + 1.5 * y, similarity=similarity)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = ranks(x, x + 1.5 * y, similarity=similarity)
-        assert torch.equal(found, expected)
+    x, y, _, _ = sets(300, 300, 64)
+    y = x + 4 * y
+    expected = ranks(x, y, similarity=similarity)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ranks(x, y, similarity=similarity), expected)
 
 
 def test_best_only_is_the_first_of_the_standing():

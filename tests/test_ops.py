@@ -409,6 +409,19 @@ def test_batch_all_with_many_positives(ceiling: Ceiling | None, per_pair: bool) 
         assert_agree(run, Tiled(tile), [x], 1e-10)
 
 
+def test_many_positives_with_scores_on_their_thresholds() -> None:
+    """A ceiling below the threshold leaves nothing, not less than nothing where a score is on it."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randint(-2, 3, (60, 3), generator=g).double()
+    labels = torch.arange(60) % 3
+    comparison = Comparison(x, x, Dot(), Relation(labels, labels, same_set=True))
+    for ceiling in (Ceiling(1.0, -1.0), Ceiling(1.0, 2.0)):
+        told = (comparison, Hinge(), 0.0, ceiling)
+        found, expected = Tiled().positives_penalty(*told), Dense().positives_penalty(*told)
+        assert torch.equal(found.sums, expected.sums)
+        assert torch.equal(found.counts, expected.counts)
+
+
 # --- ties
 
 
@@ -547,6 +560,9 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
     other = Dense().select(comparison, Search(selection, seed=seed + 1))
     assert (other.rows != expected.rows).float().mean() > 0.5
+    square = on_sphere(40, 40).among(row_ids=None, column_ids=None)
+    both = Dense().select(square, selection, seed=seed)
+    assert (both.rows != both.columns).float().mean() > 0.5  # the directions draw apart
     # A part of the candidates, told where it starts, draws as the whole does.
     ids = comparison.relation.row_ids, comparison.relation.column_ids
     part = Comparison(

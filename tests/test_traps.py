@@ -267,3 +267,23 @@ def test_the_factor_of_a_loss_scaler_is_beyond_float16(backend: object) -> None:
     (scaled,) = torch.autograd.grad(65536 * value, q)
     assert 1e-3 < plain.abs().amax() < 0.9
     torch.testing.assert_close(scaled.float() / 65536, plain.float(), rtol=1e-3, atol=1e-6)
+
+
+@backends
+@pytest.mark.parametrize("loss", [contrastive_loss, triplet_loss])
+def test_a_loss_scaler_saves_what_float16_would_round_away(loss: Any, backend: object) -> None:
+    """Gradients of 1e-6 have five bits in float16; times 65,536 they have all eleven."""
+    q = numbers(40, 64, 0).half()
+    c = (1e-6 * numbers(40, 64, 1)).half()
+    groups = [torch.arange(40) // 8] if loss is triplet_loss else []
+    options = {"negatives": "all", "similarity": "dot", "reduction": "mean", "backend": backend}
+
+    def gradient(x: Tensor, factor: float) -> Tensor:
+        x = x.detach().requires_grad_()
+        inputs = (x, *groups, c.to(x.dtype), *groups)
+        return torch.autograd.grad(factor * loss(*inputs, **options), x)[0].float() / factor
+
+    right = gradient(q.float(), 1.0)
+    assert right.abs().amax() < 1e-5
+    error = (gradient(q, 65536.0) - right).abs().amax() / right.abs().amax()
+    assert error < 1e-3

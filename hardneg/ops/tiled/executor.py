@@ -110,8 +110,8 @@ class Tiled:
         row_weights: Tensor | None,
         column_weights: Tensor | None = None,
     ) -> Total:
-        """See ``Executor``. Without autograd the plain sums do, a third of the work."""
-        if not torch.is_grad_enabled():
+        """See ``Executor``."""
+        if not gradients_in_one_pass(comparison):
             return weighted_total(self.penalty_sum(comparison, terms), row_weights, column_weights)
         found = OPERATORS.penalty_total(
             *self.described(comparison), *penalty_terms(terms), row_weights, column_weights
@@ -129,7 +129,7 @@ class Tiled:
         per_pair: bool = False,
     ) -> BatchAll:
         """See ``Executor``."""
-        in_one_pass = total and torch.is_grad_enabled()
+        in_one_pass = total and gradients_in_one_pass(comparison)
         run = OPERATORS.positives_penalty_total if in_one_pass else OPERATORS.positives_penalty
         found = run(
             *self.described(comparison),
@@ -164,6 +164,16 @@ class Tiled:
         """See ``Executor``."""
         anchors, positives = OPERATORS.positive_pairs(*self.described(comparison))
         return anchors, positives
+
+
+def gradients_in_one_pass(comparison: Comparison) -> bool:
+    """Whether the forward pass of a total computes its gradients.
+
+    Without autograd the plain sums do, a third of the work. In float16 tiles are recomputed in the
+    backward, where the factor of a loss scaler comes before the gradient is rounded.
+    """
+    half = torch.float16 in (comparison.queries.dtype, comparison.candidates.dtype)
+    return torch.is_grad_enabled() and not half
 
 
 def bounds(window: Window) -> tuple[Tensor | None, ...]:
