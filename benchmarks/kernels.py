@@ -23,8 +23,6 @@ from benchmarks.machine import ROOT, commit
 from hardneg.similarities import BY_NAME
 
 DOCUMENT = ROOT / "docs" / "kernels.md"
-SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
-"""Bytes of shared memory that a block may have (CUDA C++ Programming Guide, compute capabilities 8.0, 9.0)."""
 INSTRUCTION = {80: "mma.sync", 90: "wgmma"}
 
 
@@ -52,6 +50,8 @@ class Fact:
 
     def faults(self) -> list[str]:
         """What is wrong with it."""
+        from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT
+
         found = []
         if self.stack:
             found.append(f"spills {self.stack} bytes a thread")
@@ -159,7 +159,7 @@ def origin(given: argparse.Namespace, count: int) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
-    parser.add_argument("--gpu", type=int, nargs="+", choices=SHARED_LIMIT, default=[80, 90])
+    parser.add_argument("--gpu", type=int, nargs="+", choices=INSTRUCTION, default=[80, 90])
     parser.add_argument("--only", nargs="+", metavar="OPERATOR", choices=OPERATORS)
     parser.add_argument("--brief", action="store_true", help="one of each kernel, cosine alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg.energies import Energy
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.mining import spread
-from hardneg.losses.softmax import NOTHING
+from hardneg.losses.softmax import NOTHING, mean_positive
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import Negatives
 from hardneg.ops.backends import resolve_backend
@@ -67,7 +67,9 @@ def two_sided_loss(
     executor = resolve_backend(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
-        return two_sided_terms(executor, compared, strategy, energies, combine, epsilon)
+        return two_sided_terms(
+            executor, compared, strategy, energies, combine, epsilon, statistics=return_stats
+        )
 
     terms = in_directions(comparison, directions, terms_of)
     return finish(executor, comparison, terms, reduction, return_stats=return_stats)
@@ -80,6 +82,8 @@ def two_sided_terms(
     energies: tuple[Energy, Energy],
     combine: Combine,
     epsilon: float | None,
+    *,
+    statistics: bool,
 ) -> Direction:
     """The terms of every query."""
     negatives, _ = executor.admitted_counts(comparison, "negatives")
@@ -99,7 +103,8 @@ def two_sided_terms(
     combined = combine(at_least_nothing(of_positives), at_least_nothing(of_negatives))
     values = torch.where(valid, combined, 0.0)
     active = valid.long()
-    return Direction(values, valid, active, active, hardest_positive, hardest_negative)
+    mean = mean_positive(executor, comparison, positives) if statistics else hardest_positive
+    return Direction(values, valid, active, active, mean, hardest_negative)
 
 
 def at_least_nothing(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
