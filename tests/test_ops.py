@@ -561,7 +561,7 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
     other = Dense().select(comparison, Search(selection, seed=seed + 1))
     assert (other.rows != expected.rows).float().mean() > 0.5
     square = on_sphere(40, 40).among(row_ids=None, column_ids=None)
-    both = Dense().select(square, selection, seed=seed)
+    both = Dense().select(square, Search(selection, seed=seed))
     assert (both.rows != both.columns).float().mean() > 0.5  # the directions draw apart
     # A part of the candidates, told where it starts, draws as the whole does.
     ids = comparison.relation.row_ids, comparison.relation.column_ids
