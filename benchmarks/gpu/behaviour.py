@@ -34,9 +34,8 @@ def closely(what: str, found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) 
         size = float(b.double().abs().max()) or 1.0
         errors.append(distance(a, b) / size)
         allowed = max(allowed, 4 * torch.finfo(b.dtype).eps)
-    return Verdict(
-        what, float(torch.tensor(errors, dtype=torch.float64).max()), 0.0, allowed
-    )  # NaN wins
+    worst = torch.tensor(errors, dtype=torch.float64).max()  # where Python's max may lose a NaN
+    return Verdict(what, float(worst), 0.0, allowed)
 
 
 def finite(what: str, found: tuple[Tensor, ...]) -> Verdict:

@@ -77,7 +77,8 @@ class Photographs:
     def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
         """Decode these rows; with ``skip_corrupt``, leave out what cannot be decoded."""
         views, kept = [], []
-        wanted = zip(rows, repeat(None) if seeds is None else seeds, strict=False)
+        given = repeat(None, len(rows)) if seeds is None else seeds
+        wanted = zip(rows, given, strict=True)
         for position, (row, seed) in enumerate(wanted):
             picture = self.decode(self.paths[row])
             if picture is not None:
