@@ -32,6 +32,7 @@ from benchmarks.machine import RESULTS, ROOT, setting
 from benchmarks.memory import MIB, forget_peak, peak, resident
 from hardneg import ContrastiveLoss, InfoNCELoss
 from hardneg.distributed import AcrossRanks
+from hardneg.distributed.ranks import GATHER, SCATTER
 
 ROWS, DOCUMENT = RESULTS / "ranks.jsonl", ROOT / "docs" / "scaling.md"
 SMALL = 64
@@ -43,13 +44,13 @@ class GatherWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out = x.new_empty(dist.get_world_size() * len(x), x.shape[1])
-        dist.all_gather_into_tensor(out, x.contiguous())
+        getattr(dist, GATHER)(out, x.contiguous())
         return out
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Tensor:
         out = upstream.new_empty(len(upstream) // dist.get_world_size(), upstream.shape[1])
-        dist.reduce_scatter_tensor(out, upstream.contiguous())
+        getattr(dist, SCATTER)(out, upstream.contiguous())
         return out
 
 
@@ -107,8 +108,8 @@ class Traffic:
         self.sent: Counter[str] = Counter()
         self.calls = 0
         share = (size - 1) / size
-        self.watch("all_gather_into_tensor", 1, size - 1)
-        self.watch("reduce_scatter_tensor", 1, share)
+        self.watch(GATHER, 1, size - 1)
+        self.watch(SCATTER, 1, share)
         self.watch("all_to_all_single", 1, share)
         self.watch("all_reduce", 0, 2 * share)
         self.watch("broadcast", 0, 1)

@@ -8,7 +8,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Ranks", "resolve_ranks"]
+__all__ = ["GATHER", "SCATTER", "Ranks", "resolve_ranks"]
+
+# torch 2.14 gave both collectives new names, and the old ones warn there.
+GATHER = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"
+SCATTER = (
+    "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
+)
+"""The names that ``torch.distributed`` has for a gather into, and a reduction out of, one tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,7 @@ class Ranks:
     def stacked(self, x: Tensor) -> Tensor:
         """Every rank's tensor, all of one shape, in a new first dimension."""
         out = x.new_empty(self.size * x.shape[0], *x.shape[1:])
-        dist.all_gather_into_tensor(out, x.detach().contiguous(), group=self.group)
+        getattr(dist, GATHER)(out, x.detach().contiguous(), group=self.group)
         return out.view(self.size, *x.shape)
 
     def exchanged(self, x: Tensor) -> Tensor:
@@ -55,7 +62,7 @@ class Ranks:
         """Entry ``rank`` of the first dimension, summed over ranks."""
         x = x.contiguous()
         out = torch.empty_like(x[0])
-        dist.reduce_scatter_tensor(out, x.flatten(0, 1), dist.ReduceOp.SUM, group=self.group)
+        getattr(dist, SCATTER)(out, x.flatten(0, 1), dist.ReduceOp.SUM, group=self.group)
         return out
 
     def of_first(self, x: Tensor) -> Tensor:
