@@ -1,12 +1,21 @@
-"""The ``--full`` option: also run the tests marked ``full``."""
+"""The ``--full`` option: also run the tests marked ``full``. Which warnings are errors."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from warning_filters import filters_of_pytest, filters_of_python
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the full product of the matrix")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in filters_of_pytest():
+        config.addinivalue_line("filterwarnings", line)
+    os.environ["PYTHONWARNINGS"] = filters_of_python()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

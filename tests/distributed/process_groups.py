@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import socket
 import traceback
-import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from warning_filters import filter_warnings
 
 TIMEOUT = 60
 
@@ -26,7 +26,7 @@ def free_port() -> int:
 def work(pipe: Connection, rank: int, size: int, port: int, timeout: float) -> None:
     """A rank: does what it is told until it is told nothing."""
     torch.set_num_threads(1)
-    warnings.simplefilter("error")
+    filter_warnings()
     dist.init_process_group(
         "gloo",
         init_method=f"tcp://127.0.0.1:{port}",
