@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Selection"]
 
 ROW_SALT, COLUMN_SALT = 0x9E3779B9, 0x85EBCA6B
+LOW_BITS = 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,41 @@ class Selection:
 
 
 def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """A 32-bit hash (the finaliser of MurmurHash3), in int64 so that every device computes it alike."""
-    x = x & 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    x = ((x ^ (x >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    """A permutation of the integers below 2**31: the finaliser of MurmurHash3 on int32, products cut to 31 bits."""
+    x = x ^ (x >> 16)
+    x = (x * 0x05EBCA6B) & LOW_BITS
+    x = x ^ (x >> 13)
+    x = (x * 0x42B2AE35) & LOW_BITS
     return x ^ (x >> 16)
+
+
+def low_bits(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """The lower 31 bits of int64, as int32."""
+    return (x & LOW_BITS).to(torch.int32)
 
 
 def pair_hash(
     seed: Int[Tensor, ""], anchors: Int[Tensor, "..."], others: Int[Tensor, "..."], salt: int
 ) -> Int[Tensor, "..."]:
-    """23 random bits for each pair, a function of the seed and the pair's global numbers alone; they broadcast."""
-    anchor = mix(anchors ^ mix(seed + salt))
-    other = mix(others ^ mix(seed + salt + 1))
-    return mix(anchor ^ other) >> 9
+    """31 random bits for each pair, a function of the seed and the pair's global numbers alone; they broadcast.
+
+    For one anchor it is a permutation: no two of up to 2**31 others share a hash, so a draw never depends on
+    their order.
+    """
+    anchor = mix(low_bits(anchors) ^ mix(low_bits(seed + salt)))
+    other = mix(low_bits(others) ^ mix(low_bits(seed + salt + 1)))
+    return mix(anchor ^ other)
+
+
+def as_float(bits: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A float32 of its own for each 31-bit integer, of ordinary size: neither subnormal nor near the largest."""
+    return (bits + (bits & 0x40000000)).add_(0x00800000).view(torch.float32)
+
+
+def gumbel(bits: Int[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """Draws from the Gumbel distribution, finest where they are highest: among many the highest decide."""
+    uniform = bits.to(dtype).add_(0.5).mul_(2.0**-31).clamp_(max=1 - 2.0**-24)
+    return uniform.neg_().log1p_().neg_().log_().neg_()
 
 
 def ranking_keys(
@@ -82,11 +104,10 @@ def pair_keys(
     if selection.order == "lowest":
         return -scores
     assert seed is not None
-    bits = pair_hash(seed, anchors, others, salt).to(scores.dtype)
+    bits = pair_hash(seed, anchors, others, salt)
     if selection.order == "random":
-        return bits
-    gumbel = -torch.log(-torch.log((bits + 0.5) / 2**23))
-    return log_weights(scores, selection.parameters, similarity) + gumbel
+        return as_float(bits).to(scores.dtype)
+    return log_weights(scores, selection.parameters, similarity) + gumbel(bits, scores.dtype)
 
 
 def log_weights(

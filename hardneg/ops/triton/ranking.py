@@ -10,25 +10,39 @@ __all__ = ["ranked", "within"]
 
 @triton.jit
 def mix(x):
-    """``selection.mix`` in 32 bits."""
-    x = (x ^ (x >> 16)) * 0x85EBCA6B
-    x = (x ^ (x >> 13)) * 0xC2B2AE35
+    """``selection.mix``."""
+    x = ((x ^ (x >> 16)) * 0x05EBCA6B) & 0x7FFFFFFF
+    x = ((x ^ (x >> 13)) * 0x42B2AE35) & 0x7FFFFFFF
     return x ^ (x >> 16)
 
 
 @triton.jit
 def low_bits(x):
-    """The lower 32 bits of an int64."""
-    return (x & 0xFFFFFFFF).to(tl.uint32)
+    """The lower 31 bits of an int64."""
+    return (x & 0x7FFFFFFF).to(tl.uint32)
 
 
 @triton.jit
 def pair_bits(seed, anchors, others, AXIS: tl.constexpr, SALT: tl.constexpr):
-    """``selection.pair_hash``: 23 bits for each pair of global numbers, as float32."""
+    """``selection.pair_hash``: 31 bits for each pair of global numbers."""
     of_anchors = mix(low_bits(anchors) ^ mix(low_bits(seed + SALT)))
     of_others = mix(low_bits(others) ^ mix(low_bits(seed + SALT + 1)))
-    bits = mix(tl.expand_dims(of_anchors, AXIS) ^ tl.expand_dims(of_others, 1 - AXIS)) >> 9
-    return bits.to(tl.int32).to(tl.float32)
+    return mix(tl.expand_dims(of_anchors, AXIS) ^ tl.expand_dims(of_others, 1 - AXIS))
+
+
+@triton.jit
+def as_float(bits):
+    """``selection.as_float``."""
+    return (bits + (bits & 0x40000000) + 0x00800000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def gumbel(bits):
+    """``selection.gumbel``."""
+    x = tl.minimum((bits.to(tl.int32).to(tl.float32) + 0.5) * 4.656612873077393e-10, 0.99999994)
+    # log1p(-x), negated: its series where 1 - x would round x away
+    series = x * (1.0 + x * (0.5 + x * (0.33333333 + x * 0.25)))
+    return -tl.log(tl.where(x < 0.015625, series, -tl.log(1.0 - x)))
 
 
 @triton.jit
@@ -72,11 +86,11 @@ def ranked(
     elif ORDER == "lowest":
         values = -scores
     else:
-        values = pair_bits(tl.load(seed), anchors, others, AXIS, SALT)
-        if ORDER == "distance_weighted":
-            # times 2**-23: a GPU may divide by an approximate reciprocal, and log(1) would win every draw
-            gumbel = -tl.log(-tl.log((values + 0.5) * 1.1920928955078125e-07))
-            values = log_weights(scores, DISTANCE, DENSITY, CUTOFF, FARTHEST) + gumbel
+        bits = pair_bits(tl.load(seed), anchors, others, AXIS, SALT)
+        if ORDER == "random":
+            values = as_float(bits)
+        else:
+            values = log_weights(scores, DISTANCE, DENSITY, CUTOFF, FARTHEST) + gumbel(bits)
     return values
 
 
