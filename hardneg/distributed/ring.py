@@ -169,17 +169,30 @@ class Travelled(torch.autograd.Function):
         """Once around again: every rank adds its share to the gradient that comes with a shard."""
         queries, candidates, rows, *vectors = ctx.saved_tensors
         trip, ranks = ctx.trip, ctx.trip.part.ranks
-        leaves = [None if v is None else v.detach().requires_grad_() for v in (queries, *vectors)]
-        sums = [None if x is None else torch.zeros_like(working(x)) for x in leaves]
-        travelling = torch.zeros_like(working(trip.layout.padded(candidates)))
+        inputs = (queries, *vectors)
+        needed = (ctx.needs_input_grad[1], *ctx.needs_input_grad[3:])
+        leaves = [
+            None if v is None else v.detach().requires_grad_(on)
+            for v, on in zip(inputs, needed, strict=True)
+        ]
+        sums = [
+            torch.zeros_like(working(x)) if x is not None and x.requires_grad else None
+            for x in leaves
+        ]
+        learnt = ctx.needs_input_grad[2]
+        travelling = torch.zeros_like(working(trip.layout.padded(candidates))) if learnt else None
         for owner, held in shards(candidates, trip.layout, ranks, trip.stops):
             for run in trip.runs(owner):
                 add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
-            if trip.stops > 1 and ctx.needs_input_grad[2]:
+            if trip.stops > 1 and travelling is not None:
                 travelling = passed_on(travelling, ranks)
-        to_candidates = travelling[: len(candidates)].to(candidates.dtype)
-        kinds = [queries.dtype, *(None if v is None else v.dtype for v in vectors)]
-        back = [None if s is None else s.to(k) for s, k in zip(sums, kinds, strict=True)]
+        to_candidates = None
+        if travelling is not None:
+            to_candidates = travelling[: len(candidates)].to(candidates.dtype)
+        back = [
+            None if s is None or v is None else s.to(v.dtype)
+            for s, v in zip(sums, inputs, strict=True)
+        ]
         return None, back[0], to_candidates, *back[1:]
 
 
@@ -199,20 +212,24 @@ def add_share(
     rows: Tensor,
     upstream: tuple[Tensor, ...],
     sums: list[Tensor | None],
-    travelling: Tensor,
+    travelling: Tensor | None,
 ) -> None:
-    """Recompute a block with its gradients and add them to those of the own rows and of the shard."""
-    columns, candidates = run.everywhere, held[run.local].detach().requires_grad_()
+    """Recompute a block with its gradients and add them to those of the own rows and, unless frozen, of the shard."""
+    columns, candidates = run.everywhere, held[run.local].detach()
+    candidates.requires_grad_(travelling is not None)
     with torch.enable_grad():
         block = block_of(trip.part, leaves[0], candidates, columns)
         found = trip.reduce(block, columns, tuple(leaves[1:]))
         pull = trip.pulled(found, rows, columns, upstream)
-    inputs = [x for x in leaves if x is not None]
-    share = torch.autograd.grad(pull, [candidates, *inputs], allow_unused=True)
-    for total, gradient in zip((s for s in sums if s is not None), share[1:], strict=True):
+    wanted = [(x, s) for x, s in zip(leaves, sums, strict=True) if s is not None]
+    if travelling is not None:
+        wanted.append((candidates, travelling[run.local]))
+    if not pull.requires_grad:  # what is learnt has no part in this block
+        return
+    share = torch.autograd.grad(pull, [x for x, _ in wanted], allow_unused=True)
+    for (_, total), gradient in zip(wanted, share, strict=True):
         if gradient is not None:
             total += gradient
-    travelling[run.local] += share[0]
 
 
 def travelled(trip: Trip, *vectors: Tensor | None) -> Reduced:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,24 @@ from hardneg.selection import Selection
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["ExponentialTerms", "PenaltyTerms", "Search"]
+__all__ = ["EVERYTHING", "ExponentialTerms", "PenaltyTerms", "Search", "Wanted"]
+
+
+class Wanted(NamedTuple):
+    """Which inputs a gradient is asked for; that of a frozen one is never computed, its place is empty."""
+
+    queries: bool = True
+    candidates: bool = True
+    scale: bool = True
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether either side is learnt."""
+        return self.queries or self.candidates
+
+
+EVERYTHING = Wanted()
+"""Nothing is frozen."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -265,13 +266,14 @@ def test_masks_in_inference_mode(groups: ProcessGroups) -> None:
 def one_side(rank: int, size: int, ring: bool) -> None:
     """A frozen side: only the other has a gradient."""
     batch = paired_batch(size)
-    for name in ("queries", "candidates"):
+    losses = hardneg.InfoNCELoss(), hardneg.ContrastiveLoss(negatives="all")
+    for name, loss in itertools.product(("queries", "candidates"), losses):
         whole = {n: torch.cat([s[n] for s in batch.shards]) for n in batch.shards[0]}
         whole[name].requires_grad_()
-        (expected,) = torch.autograd.grad(hardneg.InfoNCELoss()(**whole), whole[name])
+        (expected,) = torch.autograd.grad(loss(**whole), whole[name])
         mine = {n: x.clone() for n, x in batch.shards[rank].items()}
         mine[name].requires_grad_()
-        value = AcrossRanks(hardneg.InfoNCELoss(), ring=ring)(**mine)
+        value = AcrossRanks(loss, ring=ring)(**mine)
         (found,) = torch.autograd.grad(value, mine[name])
         share = expected.split(SIZES[size])[rank]
         torch.testing.assert_close(found / size, share, rtol=1e-9, atol=1e-9)

@@ -8,8 +8,15 @@ import torch
 from torch import Tensor
 
 from hardneg import energies
-from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
-from hardneg.ops.requests import ExponentialTerms
+from hardneg.ops.operators.registration import (
+    Windowed,
+    differentiable,
+    given,
+    gradient_of,
+    operator,
+    vector_type,
+)
+from hardneg.ops.requests import ExponentialTerms, Wanted
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 
 __all__ = ["LogSumExp"]
@@ -43,6 +50,7 @@ class LogSumExpBackward(LogSumExp):
     column_results: Tensor
     row_gradient: Tensor
     column_gradient: Tensor
+    wanted_gradients: list[bool]
 
 
 def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
@@ -68,8 +76,8 @@ def run(a: LogSumExp) -> tuple[Tensor, ...]:
     LogSumExpBackward,
     3,
     lambda a: (
-        a.queries.new_empty(a.queries.shape),
-        a.candidates.new_empty(a.candidates.shape),
+        gradient_of(a.queries, a.wanted_gradients[0]),
+        gradient_of(a.candidates, a.wanted_gradients[1]),
         a.queries.new_empty((), dtype=vector_type(a.queries)),
     ),
 )
@@ -78,11 +86,12 @@ def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
     told = a.comparison, a.terms
     results = a.row_results, a.column_results
     upstream = a.row_gradient if a.rows else None, a.column_gradient if a.columns else None
+    wanted = Wanted(*a.wanted_gradients)
     if a.fused:
         from hardneg.ops.triton import logsumexp as kernels
 
-        return kernels.logsumexp_backward(*told, results, upstream)
-    return logsumexp_backward(*told, results, upstream, a.tile_size)
+        return kernels.logsumexp_backward(*told, results, upstream, wanted)
+    return logsumexp_backward(*told, results, upstream, a.tile_size, wanted)
 
 
 def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
@@ -94,10 +103,15 @@ def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) ->
         torch.zeros_like(result) if gradient is None else gradient
         for gradient, result in zip((rows, columns), results[:2], strict=True)
     ]
-    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(*a.values(), *results[:2], *upstream)
+    wanted = LogSumExp.wanted(ctx)
+    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(
+        *a.values(), *results[:2], *upstream, wanted
+    )
     if a.scale is not None:
         scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
-    return LogSumExp.gradients(queries=dq, candidates=dc, scale=None if a.scale is None else scale)
+    return LogSumExp.gradients(
+        queries=given(dq), candidates=given(dc), scale=scale if wanted[2] else None
+    )
 
 
 differentiable("logsumexp", LogSumExp, backward, by="logsumexp_backward")

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 
 from hardneg import similarities
-from hardneg.ops.operators.registration import Arguments, differentiable, operator, vector_type
-from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
+from hardneg.ops.operators.registration import (
+    Arguments,
+    differentiable,
+    given,
+    gradient_of,
+    operator,
+    vector_type,
+)
+from hardneg.ops.requests import Wanted
+from hardneg.ops.tiled.pair_gradients import pair_scores_backward
+from hardneg.ops.tiled.pair_scores import pair_scores
 
 __all__ = ["Pairs"]
 
@@ -29,6 +38,7 @@ class PairsBackward(Pairs):
     """Arguments of its backward."""
 
     gradient: Tensor
+    wanted_gradients: list[bool]
 
 
 @operator(
@@ -52,19 +62,20 @@ def run(a: Pairs) -> Tensor:
     PairsBackward,
     2,
     lambda a: (
-        torch.empty_like(a.queries, memory_format=torch.contiguous_format),
-        torch.empty_like(a.candidates, memory_format=torch.contiguous_format),
+        gradient_of(a.queries, a.wanted_gradients[0]),
+        gradient_of(a.candidates, a.wanted_gradients[1]),
     ),
 )
 def run_backward(a: PairsBackward) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates."""
     similarity = similarities.BY_CODE[a.similarity]
-    given = (similarity, a.queries, a.candidates, a.rows, a.columns, a.gradient.contiguous())
+    told = (similarity, a.queries, a.candidates, a.rows, a.columns, a.gradient.contiguous())
+    wanted = Wanted(*a.wanted_gradients)
     if a.engine == "triton":
         from hardneg.ops.triton import pair_scores as kernels
 
-        return kernels.pair_scores_backward(*given)
-    return pair_scores_backward(*given)
+        return kernels.pair_scores_backward(*told, wanted)
+    return pair_scores_backward(*told, wanted)
 
 
 def backward(ctx: Any, gradient: Tensor | None) -> Any:
@@ -72,8 +83,9 @@ def backward(ctx: Any, gradient: Tensor | None) -> Any:
     if gradient is None:
         return Pairs.gradients()
     a, _ = Pairs.restore(ctx)
-    dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient)
-    return Pairs.gradients(queries=dq, candidates=dc)
+    wanted = Pairs.wanted(ctx)
+    dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient, wanted)
+    return Pairs.gradients(queries=given(dq), candidates=given(dc))
 
 
 differentiable("pair_scores", Pairs, backward, by="pair_scores_backward")

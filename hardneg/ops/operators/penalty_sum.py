@@ -9,8 +9,15 @@ from torch import Tensor
 
 from hardneg import penalties
 from hardneg.ops.executor import Sums
-from hardneg.ops.operators.registration import Windowed, differentiable, operator, vector_type
-from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.operators.registration import (
+    Windowed,
+    differentiable,
+    given,
+    gradient_of,
+    operator,
+    vector_type,
+)
+from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
 
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
@@ -43,15 +50,18 @@ class WeightedPenaltySum(PenaltySum):
 
     row_weights: Tensor | None
     column_weights: Tensor | None
+    wanted_gradients: list[bool]
 
 
-def run(a: PenaltySum, weights: Weights = (None, None)) -> tuple[Sums, PenaltyGradients | None]:
+def run(
+    a: PenaltySum, weights: Weights = (None, None), wanted: Wanted = EVERYTHING
+) -> tuple[Sums, PenaltyGradients | None]:
     """One pass over the tiles."""
     if a.fused:
         from hardneg.ops.triton import penalty_sum as kernels
 
-        return kernels.penalty_pass(a.comparison, a.terms, weights)
-    return penalty_pass(a.comparison, a.terms, weights, a.tile_size)
+        return kernels.penalty_pass(a.comparison, a.terms, weights, wanted)
+    return penalty_pass(a.comparison, a.terms, weights, a.tile_size, wanted)
 
 
 def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
@@ -71,8 +81,8 @@ def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
         0 if weights is None else weights.shape[0] for weights in (a.row_weights, a.column_weights)
     ]
     return (
-        a.queries.new_empty(a.queries.shape),
-        a.candidates.new_empty(a.candidates.shape),
+        gradient_of(a.queries, a.wanted_gradients[0]),
+        gradient_of(a.candidates, a.wanted_gradients[1]),
         vector,
         *(vector.new_empty(length) for length in lengths),
     )
@@ -98,7 +108,7 @@ def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
 @operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
 def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The tiles once more, now with the weight of every anchor known."""
-    _, gradients = run(a, (a.row_weights, a.column_weights))
+    _, gradients = run(a, (a.row_weights, a.column_weights), Wanted(*a.wanted_gradients))
     assert gradients is not None
     return tensors_of(gradients)
 
@@ -117,7 +127,7 @@ def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
 )
 def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
-    sums, gradients = run(a, (a.row_weights, a.column_weights))
+    sums, gradients = run(a, (a.row_weights, a.column_weights), Wanted(*a.wanted_gradients))
     assert gradients is not None
     total = gradients.scale.new_zeros((), dtype=torch.float64)
     for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
@@ -131,8 +141,8 @@ def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
     """The operators' gradients by argument."""
     dq, dc, scale, rows, columns = found
     return type(a).gradients(
-        queries=dq,
-        candidates=dc,
+        queries=given(dq),
+        candidates=given(dc),
         scale=None if a.scale is None else scale.to(a.scale.dtype).reshape(a.scale.shape),
         row_thresholds=of_side(a.row_thresholds, rows),
         column_thresholds=of_side(a.column_thresholds, columns),
@@ -154,6 +164,7 @@ def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) ->
         *a.values(),
         None if a.row_thresholds is None or rows is None else rows.contiguous(),
         None if a.column_thresholds is None or columns is None else columns.contiguous(),
+        PenaltySum.wanted(ctx),
     )
     return gradients_of(a, found)
 

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from hardneg import penalties
 from hardneg.ceilings import Ceiling
-from hardneg.ops.operators.registration import Compared, differentiable, operator, vector_type
+from hardneg.ops.operators.registration import (
+    Compared,
+    differentiable,
+    given,
+    gradient_of,
+    operator,
+    vector_type,
+)
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 
 __all__ = ["PositivesPenalty"]
@@ -24,14 +32,20 @@ class PositivesPenalty(Compared):
     per_pair: bool
 
 
-class Weighted(PositivesPenalty):
+class Differentiated(PositivesPenalty):
+    """Arguments of the total: which sides want a gradient, too."""
+
+    wanted_gradients: list[bool]
+
+
+class Weighted(Differentiated):
     """Arguments of its backward: the weight of every anchor, or pair, too."""
 
     weights: Tensor
 
 
 def run(
-    a: PositivesPenalty, weights: Tensor | None
+    a: PositivesPenalty, weights: Tensor | None, wanted: Wanted = EVERYTHING
 ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
     """One pass over blocks of full rows."""
     return positives_penalty(
@@ -42,12 +56,14 @@ def run(
         a.per_pair,
         weights,
         a.tile_size,
+        wanted,
     )
 
 
-def gradient_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor]:
+def gradient_shapes(a: Differentiated) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates."""
-    return a.queries.new_empty(a.queries.shape), a.candidates.new_empty(a.candidates.shape)
+    of_queries, of_candidates, _ = a.wanted_gradients
+    return gradient_of(a.queries, of_queries), gradient_of(a.candidates, of_candidates)
 
 
 def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, ...]:
@@ -76,14 +92,14 @@ def run_sums(a: PositivesPenalty) -> tuple[Tensor, ...]:
 @operator("positives_penalty_backward", Weighted, 2, gradient_shapes)
 def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
     """The blocks once more, now with the weights known."""
-    _, gradients = run(a, a.weights)
+    _, gradients = run(a, a.weights, Wanted(*a.wanted_gradients))
     assert gradients is not None
     return gradients
 
 
 @operator(
     "positives_penalty_total",
-    PositivesPenalty,
+    Differentiated,
     7,
     lambda a: (
         a.queries.new_empty((), dtype=vector_type(a.queries)),
@@ -92,10 +108,11 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
         *gradient_shapes(a),
     ),
 )
-def run_total(a: PositivesPenalty) -> tuple[Tensor, ...]:
+def run_total(a: Differentiated) -> tuple[Tensor, ...]:
     """The sum over all anchors, the counts, and in the same pass the gradients."""
     kind = vector_type(a.queries)
-    terms, gradients = run(a, a.queries.new_ones(a.queries.shape[0], dtype=kind))
+    ones = a.queries.new_ones(a.queries.shape[0], dtype=kind)
+    terms, gradients = run(a, ones, Wanted(*a.wanted_gradients))
     assert gradients is not None
     total = terms.sums.double().sum().to(kind)
     return total, *terms.all()[1:], *gradients
@@ -106,18 +123,21 @@ def backward(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     if upstream is None:
         return PositivesPenalty.gradients()
     a = PositivesPenalty.restore(ctx)[0]
-    dq, dc = torch.ops.hardneg.positives_penalty_backward(*a.values(), upstream.contiguous())
-    return PositivesPenalty.gradients(queries=dq, candidates=dc)
+    wanted = PositivesPenalty.wanted(ctx)
+    dq, dc = torch.ops.hardneg.positives_penalty_backward(
+        *a.values(), wanted, upstream.contiguous()
+    )
+    return PositivesPenalty.gradients(queries=given(dq), candidates=given(dc))
 
 
 def backward_of_total(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     """Scale what the forward pass computed."""
     if upstream is None:
-        return PositivesPenalty.gradients()
-    outputs = PositivesPenalty.restore(ctx)[1]
+        return Differentiated.gradients()
+    outputs = Differentiated.restore(ctx)[1]
     dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
-    return PositivesPenalty.gradients(queries=dq, candidates=dc)
+    return Differentiated.gradients(queries=given(dq), candidates=given(dc))
 
 
 differentiable("positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward")
-differentiable("positives_penalty_total", PositivesPenalty, backward_of_total)
+differentiable("positives_penalty_total", Differentiated, backward_of_total)

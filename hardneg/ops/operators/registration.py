@@ -13,7 +13,15 @@ from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE
 
-__all__ = ["Compared", "Windowed", "differentiable", "operator", "vector_type"]
+__all__ = [
+    "Compared",
+    "Windowed",
+    "differentiable",
+    "given",
+    "gradient_of",
+    "operator",
+    "vector_type",
+]
 
 LIBRARY = torch.library.Library("hardneg", "DEF")
 
@@ -24,6 +32,7 @@ SCHEMA_TYPES = {
     "int": "int",
     "float": "float",
     "str": "str",
+    "list[bool]": "bool[]",
     "list[int]": "int[]",
     "list[float]": "float[]",
 }
@@ -84,6 +93,13 @@ class Arguments:
         return cls(*arguments), outputs
 
     @classmethod
+    def wanted(cls, ctx: Any) -> list[bool]:
+        """Which of queries, candidates and scale a gradient is asked for, as a backward operator is told."""
+        places = {name: place for place, name in enumerate(cls.types)}
+        asked = ("queries", "candidates", "scale")
+        return [name in places and ctx.needs_input_grad[places[name]] for name in asked]
+
+    @classmethod
     def gradients(cls, **given: Tensor | None) -> tuple[Tensor | None, ...]:
         """One gradient for each argument, None for those not named."""
         return tuple(given.get(name) for name in cls.types)
@@ -134,6 +150,16 @@ class Compared(Arguments):
     def tile_size(self) -> tuple[int, int] | None:
         """Rows and columns of a tile, None for the default."""
         return (self.tile[0], self.tile[1]) if self.tile else None
+
+
+def gradient_of(x: Tensor, wanted: bool) -> Tensor:
+    """The shape of the gradient of embeddings; empty where they are frozen."""
+    return x.new_empty(x.shape if wanted else 0)
+
+
+def given(gradient: Tensor) -> Tensor | None:
+    """What a backward returns for embeddings: None for the empty place of frozen ones."""
+    return None if gradient.dim() == 1 else gradient
 
 
 class Windowed(Compared):

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.operators.registration import Arguments, differentiable, operator, vector_type
+from hardneg.ops.operators.registration import (
+    Arguments,
+    differentiable,
+    given,
+    gradient_of,
+    operator,
+    vector_type,
+)
+from hardneg.ops.requests import Wanted
 from hardneg.ops.tiled.score_matrix import score_matrix, score_matrix_backward
 
 __all__ = ["Scores"]
@@ -36,6 +44,7 @@ class ScoresBackward(Scores):
     row_lengths: Tensor
     column_lengths: Tensor
     gradient: Tensor
+    wanted_gradients: list[bool]
 
 
 def shapes(a: Scores) -> tuple[Tensor, ...]:
@@ -56,14 +65,15 @@ def run(a: Scores) -> tuple[Tensor, ...]:
     ScoresBackward,
     2,
     lambda a: (
-        torch.empty_like(a.queries, memory_format=torch.contiguous_format),
-        torch.empty_like(a.candidates, memory_format=torch.contiguous_format),
+        gradient_of(a.queries, a.wanted_gradients[0]),
+        gradient_of(a.candidates, a.wanted_gradients[1]),
     ),
 )
 def run_backward(a: ScoresBackward) -> tuple[Tensor, Tensor]:
     """Gradients of queries and candidates."""
     lengths = a.row_lengths, a.column_lengths
-    return score_matrix_backward(a.comparison, a.scores, lengths, a.gradient)
+    wanted = Wanted(*a.wanted_gradients)
+    return score_matrix_backward(a.comparison, a.scores, lengths, a.gradient, wanted)
 
 
 def backward(ctx: Any, gradient: Tensor | None, *_: None) -> Any:
@@ -71,8 +81,9 @@ def backward(ctx: Any, gradient: Tensor | None, *_: None) -> Any:
     if gradient is None:
         return Scores.gradients()
     a, results = Scores.restore(ctx)
-    dq, dc = torch.ops.hardneg.scores_backward(*a.values(), *results, gradient)
-    return Scores.gradients(queries=dq, candidates=dc)
+    wanted = Scores.wanted(ctx)
+    dq, dc = torch.ops.hardneg.scores_backward(*a.values(), *results, gradient, wanted)
+    return Scores.gradients(queries=given(dq), candidates=given(dc))
 
 
 differentiable("scores", Scores, backward, by="scores_backward")

@@ -13,9 +13,10 @@ from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
 from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.requests import EVERYTHING, ExponentialTerms, PenaltyTerms, Search, Wanted
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
-from hardneg.ops.tiled.pair_scores import pair_scores, pair_scores_backward
+from hardneg.ops.tiled.pair_gradients import pair_scores_backward
+from hardneg.ops.tiled.pair_scores import pair_scores
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
 from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
 from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
@@ -38,7 +39,7 @@ class Recomputed(torch.autograd.Function):
     def forward(
         ctx: Any,
         run: Callable[..., tuple[Tensor, ...]],
-        differentiate: Callable[[Saved, Saved, Saved], tuple[Tensor | None, ...]],
+        differentiate: Callable[[Saved, Saved, Saved, Wanted], tuple[Tensor | None, ...]],
         results: int,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
@@ -51,12 +52,16 @@ class Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        """``differentiate(tensors, outputs, upstream)``: one gradient for each tensor."""
+        """``differentiate(tensors, outputs, upstream, wanted)``: one gradient for each tensor."""
         if torch.is_grad_enabled():
             raise RuntimeError(NO_SECOND_DERIVATIVE)
         saved = ctx.saved_tensors
         tensors, outputs = saved[: ctx.inputs], saved[ctx.inputs :]
-        return None, None, None, *ctx.differentiate(tensors, outputs, upstream)
+        needed = ctx.needs_input_grad[3:]
+        wanted = Wanted(needed[0], needed[1], needed[-1])
+        found = ctx.differentiate(tensors, outputs, upstream, wanted)
+        kept = (x if on else None for x, on in zip(found, needed, strict=True))
+        return None, None, None, *kept
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,10 @@ class CallableTiled:
         def run(queries: Tensor, candidates: Tensor) -> tuple[Tensor]:
             return (pair_scores(similarity, queries, candidates, r, c),)
 
-        def differentiate(given: Saved, results: Saved, upstream: Saved) -> tuple[Tensor, Tensor]:
-            return pair_scores_backward(similarity, given[0], given[1], r, c, upstream[0])
+        def differentiate(
+            given: Saved, results: Saved, upstream: Saved, wanted: Wanted
+        ) -> tuple[Tensor, Tensor]:
+            return pair_scores_backward(similarity, given[0], given[1], r, c, upstream[0], wanted)
 
         found = Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
         return found[0].view(rows.shape)
@@ -106,7 +113,7 @@ class CallableTiled:
         """See ``Executor``."""
 
         def scan(
-            given: Saved, weights: Weights = (None, None)
+            given: Saved, weights: Weights = (None, None), wanted: Wanted = EVERYTHING
         ) -> tuple[Sums, PenaltyGradients | None]:
             queries, candidates, rows, columns, scale = given
             return penalty_pass(
@@ -114,18 +121,19 @@ class CallableTiled:
                 replace(terms, row_thresholds=rows, column_thresholds=columns, scale=scale),
                 weights,
                 self.tile,
+                wanted,
             )
 
         def run(*given: Tensor | None) -> tuple[Tensor, ...]:
             return scan(given)[0]
 
         def differentiate(
-            given: Saved, results: Saved, upstream: Saved
+            given: Saved, results: Saved, upstream: Saved, wanted: Wanted
         ) -> tuple[Tensor | None, ...]:
             _, _, rows, columns, scale = given
             of_rows = None if rows is None else upstream[0]
             of_columns = None if columns is None else upstream[1]
-            _, found = scan(given, (of_rows, of_columns))
+            _, found = scan(given, (of_rows, of_columns), wanted)
             assert found is not None
             return (
                 found.queries,
@@ -170,19 +178,24 @@ class CallableTiled:
         """See ``Executor``."""
 
         def scan(
-            queries: Tensor, candidates: Tensor, weights: Tensor | None
+            queries: Tensor,
+            candidates: Tensor,
+            weights: Tensor | None,
+            wanted: Wanted = EVERYTHING,
         ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
             compared = replace(comparison, queries=queries, candidates=candidates)
             return positives_penalty(
-                compared, penalty, margin, ceiling, per_pair, weights, self.tile
+                compared, penalty, margin, ceiling, per_pair, weights, self.tile, wanted
             )
 
         def run(queries: Tensor, candidates: Tensor) -> tuple[Tensor, ...]:
             terms, _ = scan(queries, candidates, None)
             return terms.all()
 
-        def differentiate(given: Saved, results: Saved, upstream: Saved) -> tuple[Tensor, Tensor]:
-            _, gradients = scan(given[0], given[1], upstream[0])
+        def differentiate(
+            given: Saved, results: Saved, upstream: Saved, wanted: Wanted
+        ) -> tuple[Tensor, Tensor]:
+            _, gradients = scan(given[0], given[1], upstream[0], wanted)
             assert gradients is not None
             return gradients
 
@@ -203,11 +216,11 @@ class CallableTiled:
             return logsumexp(*with_given(given), self.tile)
 
         def differentiate(
-            given: Saved, results: Saved, upstream: Saved
+            given: Saved, results: Saved, upstream: Saved, wanted: Wanted
         ) -> tuple[Tensor, Tensor, Tensor | None]:
-            wanted = upstream[0] if terms.rows else None, upstream[1] if terms.columns else None
+            asked = upstream[0] if terms.rows else None, upstream[1] if terms.columns else None
             dq, dc, slope = logsumexp_backward(
-                *with_given(given), (results[0], results[1]), wanted, self.tile
+                *with_given(given), (results[0], results[1]), asked, self.tile, wanted
             )
             return dq, dc, None if terms.scale is None else slope
 

@@ -111,10 +111,15 @@ class Tiled:
         column_weights: Tensor | None = None,
     ) -> Total:
         """See ``Executor``."""
-        if not gradients_in_one_pass(comparison):
+        inputs = terms.row_thresholds, terms.column_thresholds, terms.scale
+        if not gradients_in_one_pass(comparison, *inputs):
             return weighted_total(self.penalty_sum(comparison, terms), row_weights, column_weights)
         found = OPERATORS.penalty_total(
-            *self.described(comparison), *penalty_terms(terms), row_weights, column_weights
+            *self.described(comparison),
+            *penalty_terms(terms),
+            row_weights,
+            column_weights,
+            wanted_of(comparison, terms.scale),
         )
         return Total(*found[:5])
 
@@ -130,14 +135,17 @@ class Tiled:
     ) -> BatchAll:
         """See ``Executor``."""
         in_one_pass = total and gradients_in_one_pass(comparison)
-        run = OPERATORS.positives_penalty_total if in_one_pass else OPERATORS.positives_penalty
-        found = run(
+        told = (
             *self.described(comparison),
             penalty.code,
             margin,
             [] if ceiling is None else [ceiling.relative, ceiling.offset],
             per_pair,
         )
+        if in_one_pass:
+            found = OPERATORS.positives_penalty_total(*told, wanted_of(comparison, None))
+        else:
+            found = OPERATORS.positives_penalty(*told)
         terms = BatchAll(*found[:5])
         return terms._replace(sums=terms.sums.sum()) if total and not in_one_pass else terms
 
@@ -166,14 +174,22 @@ class Tiled:
         return anchors, positives
 
 
-def gradients_in_one_pass(comparison: Comparison) -> bool:
+def gradients_in_one_pass(comparison: Comparison, *others: Tensor | None) -> bool:
     """Whether the forward pass of a total computes its gradients.
 
-    Without autograd the plain sums do, a third of the work. In float16 tiles are recomputed in the
+    Where nothing wants a gradient the plain sums do, a third of the work. In float16 tiles are recomputed in the
     backward, where the factor of a loss scaler comes before the gradient is rounded.
     """
-    half = torch.float16 in (comparison.queries.dtype, comparison.candidates.dtype)
-    return torch.is_grad_enabled() and not half
+    sides = comparison.queries, comparison.candidates
+    half = torch.float16 in (x.dtype for x in sides)
+    wanted = any(x is not None and x.requires_grad for x in (*sides, *others))
+    return torch.is_grad_enabled() and wanted and not half
+
+
+def wanted_of(comparison: Comparison, scale: Tensor | None) -> list[bool]:
+    """Which gradients a total's forward pass computes: those of queries, candidates and scale that want one."""
+    inputs = comparison.queries, comparison.candidates, scale
+    return [x is not None and x.requires_grad for x in inputs]
 
 
 def bounds(window: Window) -> tuple[Tensor | None, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg.energies import Linear
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import LogSumExp
-from hardneg.ops.requests import ExponentialTerms
+from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
@@ -26,9 +26,13 @@ class Logits:
     """The exponents of a tile: scale * energy(score), the left-out ones marked."""
 
     def __init__(
-        self, comparison: Comparison, terms: ExponentialTerms, tile: tuple[int, int] | None
+        self,
+        comparison: Comparison,
+        terms: ExponentialTerms,
+        tile: tuple[int, int] | None,
+        wanted: Wanted = EVERYTHING,
     ) -> None:
-        self.tiles: TileScores = tile_scores(comparison, tile)
+        self.tiles: TileScores = tile_scores(comparison, tile, wanted)
         self.buffers = self.tiles.buffers
         self.admission = Admission(comparison.relation, terms.among, self.buffers)
         self.energy, self.scale, self.window = terms.energy, terms.scale, terms.window
@@ -38,11 +42,12 @@ class Logits:
     def of(self, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
         """Raw scores, the exponents for rows and those for columns; one buffer where nothing tells them apart."""
         scores = self.tiles.scores(tile)
-        logits = self.buffers.get("logits", tile).copy_(scores)
-        if self.energy != Linear():
-            logits.copy_(self.energy.value(scores))
-        if self.scale is not None:
-            logits.mul_(self.scale)
+        logits = self.buffers.get("logits", tile)
+        plain = scores if self.energy == Linear() else self.energy.value(scores)
+        if self.scale is None:
+            logits.copy_(plain)
+        else:
+            torch.mul(plain, self.scale, out=logits)
         self.admission.fill(logits, tile, self.excluded)
         if self.window.open:
             return scores, logits, logits
@@ -121,9 +126,10 @@ def logsumexp_backward(
     results: tuple[Tensor, Tensor],
     upstream: tuple[Tensor | None, Tensor | None],
     tile: tuple[int, int] | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Tensor, Tensor, Float[Tensor, ""]]:
     """Gradients of queries, candidates and scale: the weight of a score is upstream * exp(logit - result)."""
-    logits, energy = Logits(comparison, terms, tile), terms.energy
+    logits, energy = Logits(comparison, terms, tile, wanted), terms.energy
     known = [torch.where(r == -math.inf, -logits.excluded, r) for r in results]
     slope_of_scale = torch.zeros((), dtype=logits.buffers.dtype, device=logits.buffers.device)
     for block in grid(logits.n, logits.m, logits.tiles.tile):
@@ -132,12 +138,14 @@ def logsumexp_backward(
         scores, row_logits, column_logits = logits.of(block)
         weights = softmax_weights(logits, block, (row_logits, column_logits), known, upstream)
         if terms.scale is not None:
-            plain = energy.value(scores) if energy != Linear() else scores
-            slope_of_scale += torch.dot(weights.view(-1), plain.reshape(-1))
+            if wanted.scale:
+                plain = energy.value(scores) if energy != Linear() else scores
+                slope_of_scale += torch.dot(weights.view(-1), plain.reshape(-1))
             weights.mul_(terms.scale)
         if energy != Linear():
             weights.mul_(energy.slope(scores))
-        logits.tiles.add_gradient(block, weights)
+        if wanted.embeddings:
+            logits.tiles.add_gradient(block, weights)
     return *logits.tiles.gradients(), slope_of_scale
 
 

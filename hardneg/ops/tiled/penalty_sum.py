@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Sums
-from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
@@ -121,9 +121,10 @@ def penalty_pass(
     terms: PenaltyTerms,
     weights: Weights = (None, None),
     tile: tuple[int, int] | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Sums, PenaltyGradients | None]:
     """The sums, and the gradients of ``weights[0] @ rows + weights[1] @ columns`` where weights are given."""
-    tiles, window = tile_scores(comparison, tile), terms.window
+    tiles, window = tile_scores(comparison, tile, wanted), terms.window
     sides = []
     if terms.row_thresholds is not None:
         bounds = window.row_floor, window.row_ceiling
@@ -131,7 +132,7 @@ def penalty_pass(
     if terms.column_thresholds is not None:
         bounds = window.column_floor, window.column_ceiling
         sides.append(Side(terms.column_thresholds, *bounds, weights[1], False))
-    slope_of_scale = run(comparison, tiles, sides, terms)
+    slope_of_scale = run(comparison, tiles, sides, terms, wanted)
     by_side = {side.of_rows: side for side in sides}
     none = tiles.buffers.get("scores", Tile(slice(0, 0), slice(0, 0))).new_zeros(0)
     rows, columns = by_side.get(True), by_side.get(False)
@@ -156,6 +157,7 @@ def run(
     tiles: TileScores,
     sides: list[Side],
     terms: PenaltyTerms,
+    wanted: Wanted,
 ) -> Float[Tensor, ""]:
     """The pass over the tiles; returns the gradient of the scale."""
     sign, scale = terms.sign, terms.scale
@@ -179,7 +181,9 @@ def run(
         if sign < 0:
             total.neg_()
         if scale is not None:
-            slope_of_scale += torch.dot(total.view(-1), scores.reshape(-1))
+            if wanted.scale:
+                slope_of_scale += torch.dot(total.view(-1), scores.reshape(-1))
             total.mul_(scale)
-        tiles.add_gradient(tile, total)
+        if wanted.embeddings:
+            tiles.add_gradient(tile, total)
     return slope_of_scale

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Comparison, admitted
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
@@ -168,6 +169,7 @@ def positives_penalty(
     per_pair: bool,
     weights: Tensor | None = None,
     tile: tuple[int, int] | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
     """See ``reference.positives_penalty``. With ``weights`` (one an anchor, or a pair) also the gradients.
 
@@ -175,7 +177,7 @@ def positives_penalty(
     """
     n, m = len(comparison.queries), len(comparison.candidates)
     rows_at_once = tile[0] if tile else max(32, BLOCK_ELEMENTS // m)
-    tiles = tile_scores(comparison, (rows_at_once, m))
+    tiles = tile_scores(comparison, (rows_at_once, m), wanted)
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
     joined = Joined(n, per_pair, tiles.buffers.dtype, tiles.buffers.device)
     done = 0

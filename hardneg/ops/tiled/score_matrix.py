@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.grid import Tile
 from hardneg.ops.tiled.pair_scores import row_lengths
 from hardneg.ops.tiled.scores import tile_scores
@@ -45,12 +46,13 @@ def score_matrix_backward(
     scores: Float[Tensor, "n m"],
     lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
     gradient: Float[Tensor, "n m"],
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Gradients of queries and candidates, from what ``score_matrix`` returned."""
+    """Gradients of queries and candidates, from what ``score_matrix`` returned; empty for a frozen side."""
     if gradient.device.type == "cpu" and bool(lengths[0][0] > 0):
-        return cosine_gradients(comparison, lengths, scores, gradient)
+        return cosine_gradients(comparison, lengths, scores, gradient, wanted)
     tile = whole(comparison)
-    tiles = tile_scores(comparison, tile.shape)
+    tiles = tile_scores(comparison, tile.shape, wanted)
     if isinstance(comparison.similarity, Euclidean | Order):
         torch.neg(scores, out=tiles.buffers.get("distances", tile))
     tiles.add_gradient(tile, gradient.clone(memory_format=torch.contiguous_format))
@@ -62,6 +64,7 @@ def cosine_gradients(
     lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
     scores: Float[Tensor, "n m"],
     gradient: Float[Tensor, "n m"],
+    wanted: Wanted,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Products with the weights, less what lies along the rows: ``sum_j gradient[i, j] * scores[i, j]`` of each."""
     queries, candidates = comparison.queries, comparison.candidates
@@ -69,7 +72,11 @@ def cosine_gradients(
     weights = gradient / lengths[0][:, None]
     weights.div_(lengths[1])
     along = gradient * scores
-    pull = along.sum(1).div_(lengths[0].square()), along.sum(0).div_(lengths[1].square())
-    dq = torch.mm(weights, c).addcmul_(q, pull[0][:, None], value=-1)
-    dc = torch.mm(weights.T, q).addcmul_(c, pull[1][:, None], value=-1)
+    dq = dc = q.new_empty(0)
+    if wanted.queries:
+        pull = along.sum(1).div_(lengths[0].square())
+        dq = torch.mm(weights, c).addcmul_(q, pull[:, None], value=-1)
+    if wanted.candidates:
+        pull = along.sum(0).div_(lengths[1].square())
+        dc = torch.mm(weights.T, q).addcmul_(c, pull[:, None], value=-1)
     return dq.to(queries.dtype), dc.to(candidates.dtype)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
+from hardneg.ops.tiled.side_gradients import accumulators, finished
 from hardneg.similarities import (
     Cosine,
     Dot,
@@ -45,7 +47,7 @@ class TileScores(Protocol):
         """Account for d(loss)/d(score) = weights on the tile last asked for; may overwrite the weights."""
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """Gradients of queries and candidates, in the inputs' type."""
+        """Gradients of queries and candidates, in the inputs' type; that of a frozen side is empty."""
 
 
 def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n"]]:
@@ -93,8 +95,8 @@ class ProductTiles:
     centred embeddings, so a distance far below their length is rounded; float64 takes differences.
     """
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int]) -> None:
-        self.similarity = comparison.similarity
+    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
+        self.similarity, self.wanted = comparison.similarity, wanted
         self.queries, self.candidates = comparison.queries, comparison.candidates
         self.cosine = isinstance(self.similarity, Cosine)
         self.distance = isinstance(self.similarity, Euclidean | SquaredEuclidean)
@@ -134,38 +136,38 @@ class ProductTiles:
         return out.neg_()
 
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
-        """Two products with the weights."""
-        if self.dq is None or self.dc is None:
-            self.dq, self.dc = torch.zeros_like(self.q), torch.zeros_like(self.c)
+        """A product with the weights for each side that is not frozen."""
+        if self.dq is None and self.dc is None:
+            self.dq, self.dc = accumulators(self.q, self.c, self.wanted)
         if isinstance(self.similarity, Euclidean):
             distances = self.buffers.get("distances", tile)
             weights.div_(distances).masked_fill_(distances == 0, 0.0)
         elif self.distance:
             weights.mul_(2)
-        self.dq[tile.rows].addmm_(weights, self.c[tile.columns])
-        self.dc[tile.columns].addmm_(weights.T, self.q[tile.rows])
+        if self.dq is not None:
+            self.dq[tile.rows].addmm_(weights, self.c[tile.columns])
+        if self.dc is not None:
+            self.dc[tile.columns].addmm_(weights.T, self.q[tile.rows])
         if self.distance:
             self.pulls[0][tile.rows] += weights.sum(1, keepdim=True)
             self.pulls[1][tile.columns] += weights.sum(0)[:, None]
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The sums of both products, taken back through the normalisation."""
-        if self.dq is None or self.dc is None:
-            return torch.zeros_like(self.queries), torch.zeros_like(self.candidates)
-        if self.distance:
-            self.dq.addcmul_(self.pulls[0], self.q, value=-1)
-            self.dc.addcmul_(self.pulls[1], self.c, value=-1)
-        if self.cosine:
-            project_out_length(self.dq, self.q, self.inverse[0])
-            project_out_length(self.dc, self.c, self.inverse[1])
-        return self.dq.to(self.queries.dtype), self.dc.to(self.candidates.dtype)
+        for side, (gradient, x) in enumerate(((self.dq, self.q), (self.dc, self.c))):
+            if gradient is not None and self.distance:
+                gradient.addcmul_(self.pulls[side], x, value=-1)
+            if gradient is not None and self.cosine:
+                project_out_length(gradient, x, self.inverse[side])
+        return finished(self)
 
 
 class OrderTiles:
     """Order violations: no product of matrices, but a sum over coordinates in pieces that fit the cache."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int]) -> None:
+    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
         self.queries, self.candidates = comparison.queries, comparison.candidates
+        self.wanted = wanted
         self.q = working(self.queries).contiguous()
         self.c = working(self.candidates).contiguous()
         self.sign = 1.0 if comparison.similarity.general == "candidates" else -1.0
@@ -197,8 +199,8 @@ class OrderTiles:
 
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """The violation recomputed and weighted by weight / distance."""
-        if self.dq is None or self.dc is None:
-            self.dq, self.dc = torch.zeros_like(self.q), torch.zeros_like(self.c)
+        if self.dq is None and self.dc is None:
+            self.dq, self.dc = accumulators(self.q, self.c, self.wanted)
         distances = self.buffers.get("distances", tile)
         weights.div_(distances).masked_fill_(distances == 0, 0.0)
         for row in range(tile.shape[0]):
@@ -206,25 +208,25 @@ class OrderTiles:
                 columns = slice(tile.columns.start + part.start, tile.columns.start + part.stop)
                 excess = self.violation(tile.rows.start + row, columns)
                 share = weights[row, part] * self.sign
-                self.dq[tile.rows.start + row].add_(share @ excess)
-                self.dc[columns].addcmul_(excess, share[:, None], value=-1)
+                if self.dq is not None:
+                    self.dq[tile.rows.start + row].add_(share @ excess)
+                if self.dc is not None:
+                    self.dc[columns].addcmul_(excess, share[:, None], value=-1)
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The accumulated gradients."""
-        if self.dq is None or self.dc is None:
-            return torch.zeros_like(self.queries), torch.zeros_like(self.candidates)
-        return self.dq.to(self.queries.dtype), self.dc.to(self.candidates.dtype)
+        return finished(self)
 
 
 class CallableTiles:
     """Any callable similarity, with autograd inside the tile."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int]) -> None:
-        self.similarity = comparison.similarity
+    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
+        self.similarity, self.wanted = comparison.similarity, wanted
         self.queries, self.candidates = comparison.queries, comparison.candidates
         self.q, self.c, self.tile = working(self.queries), working(self.candidates), tile
         self.buffers = Buffers(tile, self.q.dtype, self.q.device)
-        self.dq, self.dc = torch.zeros_like(self.q), torch.zeros_like(self.c)
+        self.dq, self.dc = accumulators(self.q, self.c, wanted)
 
     def scores(self, tile: Tile) -> Float[Tensor, "r c"]:
         """The callable on the two blocks."""
@@ -235,24 +237,29 @@ class CallableTiles:
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """The callable once more, differentiated."""
         with torch.enable_grad():
-            q = self.q[tile.rows].detach().requires_grad_()
-            c = self.c[tile.columns].detach().requires_grad_()
-            dq, dc = torch.autograd.grad(scores_of(self.similarity, q, c), (q, c), weights)
-        self.dq[tile.rows] += dq
-        self.dc[tile.columns] += dc
+            q = self.q[tile.rows].detach().requires_grad_(self.wanted.queries)
+            c = self.c[tile.columns].detach().requires_grad_(self.wanted.candidates)
+            sides = ((q, self.dq, tile.rows), (c, self.dc, tile.columns))
+            learnt = [(x, total[mine]) for x, total, mine in sides if total is not None]
+            leaves = [x for x, _ in learnt]
+            found = torch.autograd.grad(scores_of(self.similarity, q, c), leaves, weights)
+        for (_, total), gradient in zip(learnt, found, strict=True):
+            total += gradient
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The accumulated gradients."""
-        return self.dq.to(self.queries.dtype), self.dc.to(self.candidates.dtype)
+        return finished(self)
 
 
-def tile_scores(comparison: Comparison, tile: tuple[int, int] | None = None) -> TileScores:
+def tile_scores(
+    comparison: Comparison, tile: tuple[int, int] | None = None, wanted: Wanted = EVERYTHING
+) -> TileScores:
     """The fitting one of the three, with a tile of the given or the default size."""
     n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
     size = tile or default_tile(n, m, comparison.queries.device)
     size = (min(size[0], n), min(size[1], m))
     if isinstance(comparison.similarity, Order):
-        return OrderTiles(comparison, size)
+        return OrderTiles(comparison, size, wanted)
     if isinstance(comparison.similarity, Cosine | Dot | Euclidean | SquaredEuclidean):
-        return ProductTiles(comparison, size)
-    return CallableTiles(comparison, size)
+        return ProductTiles(comparison, size, wanted)
+    return CallableTiles(comparison, size, wanted)

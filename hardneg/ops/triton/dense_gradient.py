@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.finish import finish
 from hardneg.ops.triton.operands import Panel, with_rows
 from hardneg.ops.triton.order_gradient import add_violations
@@ -47,12 +48,15 @@ def add_product(out: Tensor, weights: Tensor, x: Tensor, earlier: bool) -> None:
 class Gradients:
     """Gradients of both sides, panel by panel: rows outermost, so a slab of rows is finished after its last panel."""
 
-    def __init__(self, comparison: Comparison, sweep: Sweep, gain: Tensor | None) -> None:
+    def __init__(
+        self, comparison: Comparison, sweep: Sweep, gain: Tensor | None, wanted: Wanted = EVERYTHING
+    ) -> None:
+        self.wanted = wanted
         self.comparison, self.sweep, self.ready, self.gain = comparison, sweep, sweep.ready, gain
         q, c = comparison.queries, comparison.candidates
-        self.dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        self.dc = torch.empty(c.shape, dtype=torch.float32, device=c.device)
-        half = q.dtype != torch.float32
+        self.dq = q.new_empty(q.shape if wanted.queries else 0)
+        self.dc = c.new_empty(c.shape if wanted.candidates else 0, dtype=torch.float32)
+        half = wanted.queries and q.dtype != torch.float32
         self.slab = self.dc.new_empty(sweep.size[0], q.shape[1]) if half else None
         kind = q.dtype if self.ready.source == "product16" else torch.float32
         given = self.ready.source == "given"
@@ -85,18 +89,17 @@ class Gradients:
         }
 
     def add(self, panel: Panel) -> None:
-        """Two products with the weights that a kernel has just written."""
+        """A product with the weights that a kernel has just written, for each side that is not frozen."""
         weights, rows, columns = self.weights(panel), panel.rows, panel.columns
-        slab = self.dq[rows] if self.slab is None else self.slab[: panel.shape[0]]
-        sides = (
-            (slab, weights, rows, columns, columns.start > 0, True),
-            (self.dc[columns], weights.T, columns, rows, rows.start > 0, False),
-        )
-        for out, share, own, other, earlier, of_rows in sides:
-            self.add_side(out, share, own, other, earlier, of_rows)
         self.add_pulls(panel)
-        if columns.stop == self.ready.shape[1]:
-            self.close_rows(slab, rows)
+        if self.wanted.candidates:
+            out = self.dc[columns]
+            self.add_side(out, weights.T, columns, rows, rows.start > 0, False)
+        if self.wanted.queries:
+            slab = self.dq[rows] if self.slab is None else self.slab[: panel.shape[0]]
+            self.add_side(slab, weights, rows, columns, columns.start > 0, True)
+            if columns.stop == self.ready.shape[1]:
+                self.close_rows(slab, rows)
 
     def add_side(
         self, out: Tensor, share: Tensor, own: slice, other: slice, earlier: bool, of_rows: bool
@@ -131,9 +134,11 @@ class Gradients:
         finish(ready, slab, ready.queries[rows], inverse, pulls, self.gain, self.dq[rows])
 
     def results(self) -> tuple[Tensor, Tensor]:
-        """Both gradients, in the inputs' type."""
+        """Both gradients, in the inputs' type; that of a frozen side is empty."""
         ready, kind = self.ready, self.comparison.candidates.dtype
         self.panel = self.slab = None  # given back before the candidates' gradient is made
+        if not self.wanted.candidates:
+            return self.dq, self.dc.to(kind)
         dc = self.dc if kind == torch.float32 else torch.empty_like(self.dc, dtype=kind)
         inverse = None if ready.inverse is None else ready.inverse[1]
         pulls = None if self.pulls is None else self.pulls[1]

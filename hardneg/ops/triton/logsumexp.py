@@ -12,7 +12,7 @@ from torch import Tensor
 from hardneg import energies
 from hardneg.ops.description import Comparison, Window
 from hardneg.ops.executor import LogSumExp
-from hardneg.ops.requests import ExponentialTerms
+from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_exponentials
@@ -82,6 +82,7 @@ def logsumexp_backward(
     terms: ExponentialTerms,
     results: tuple[Tensor, Tensor],
     upstream: tuple[Tensor | None, Tensor | None],
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``tiled.logsumexp.logsumexp_backward``."""
     sweep = Sweep.over(comparison, weighted=True)
@@ -90,7 +91,7 @@ def logsumexp_backward(
     for axis, name in enumerate(SIDES):
         ends = vector(results[axis]), vector(upstream[axis]), None, 0
         told[name] = (*bounds[axis], *ends) if given[axis] else None
-    gradients = Gradients(comparison, sweep, gain_of(sweep.ready, terms, upstream))
+    gradients = Gradients(comparison, sweep, gain_of(sweep.ready, terms, upstream), wanted)
     slope_of_scale = sweep.zero()
     for panel in sweep.panels():
         shares = None if terms.scale is None else sweep.shares(panel)

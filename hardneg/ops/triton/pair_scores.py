@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.launch import architecture, launch
 from hardneg.ops.triton.lengths import inverse_lengths
 from hardneg.ops.triton.operands import with_rows
@@ -130,8 +131,12 @@ def pair_scores_backward(
     rows: Tensor,
     columns: Tensor,
     gradient: Tensor,
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of queries and candidates; the scores are computed anew, which one launch does."""
+    """Gradients of queries and candidates, empty for a frozen side.
+
+    The scores are computed anew, which one launch does.
+    """
     q, c = with_rows(queries), with_rows(candidates)
     rows, columns = rows.contiguous(), columns.contiguous()  # a list may be one number, expanded
     scores = pair_scores(similarity, q, c, rows, columns)
@@ -142,22 +147,13 @@ def pair_scores_backward(
     ordered, order = torch.stack((rows, columns)).sort(dim=1, stable=True)
     of_queries, of_candidates = (q, inverse[0]), (c, inverse[1])
     weights = gradient, scores
-    swapped = similarity.swapped().code
-    return (
-        gathered_gradient(
-            similarity.code,
-            of_queries,
-            of_candidates,
-            (ordered[0], order[0], columns),
-            weights,
-            queries.dtype,
-        ),
-        gathered_gradient(
-            swapped,
-            of_candidates,
-            of_queries,
-            (ordered[1], order[1], rows),
-            weights,
-            candidates.dtype,
-        ),
-    )
+    dq, dc = queries.new_empty(0), candidates.new_empty(0)
+    if wanted.queries:
+        listed = ordered[0], order[0], columns
+        code, kind = similarity.code, queries.dtype
+        dq = gathered_gradient(code, of_queries, of_candidates, listed, weights, kind)
+    if wanted.candidates:
+        listed = ordered[1], order[1], rows
+        code, kind = similarity.swapped().code, candidates.dtype
+        dc = gathered_gradient(code, of_candidates, of_queries, listed, weights, kind)
+    return dq, dc

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Sums
-from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
@@ -68,7 +68,10 @@ class Side:
 
 
 def penalty_pass(
-    comparison: Comparison, terms: PenaltyTerms, weights: Weights = (None, None)
+    comparison: Comparison,
+    terms: PenaltyTerms,
+    weights: Weights = (None, None),
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Sums, PenaltyGradients | None]:
     """See ``tiled.penalty_sum.penalty_pass``."""
     weighted = any(weight is not None for weight in weights)
@@ -80,7 +83,7 @@ def penalty_pass(
         side_of(sweep, terms.column_thresholds, *column_bounds, weights[1], 1),
     )
     gain = gain_of(sweep.ready, terms, sides) if weighted else None
-    gradients = Gradients(comparison, sweep, gain) if weighted else None
+    gradients = Gradients(comparison, sweep, gain, wanted) if weighted else None
     told = admission_arguments(comparison.relation, terms.among) | told_of(terms, sides)
     slope_of_scale = walk(sweep, told, sides, gradients)
     sums = summed(sides, comparison.queries.device)

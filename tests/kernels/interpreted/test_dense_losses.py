@@ -46,6 +46,30 @@ def test_against_float64(which: Case) -> None:
         assert error <= budget, f"error {error:.3g}, budget {budget:.3g}"
 
 
+FROZEN = [
+    case("info_nce", "paired", negatives="all"),
+    case("contrastive", "paired", negatives="all", similarity="euclidean"),
+    case("contrastive", "paired", negatives="all", similarity="order"),
+    case("contrastive", "paired", negatives="hardest"),
+]
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["queries", "candidates"])
+@pytest.mark.parametrize("which", FROZEN, ids=str)
+def test_a_frozen_side(which: Case, side: int) -> None:
+    """The gradient of the other side is the same, bit for bit."""
+    for dtype in (torch.float32, torch.float16):
+        embeddings, groups = arguments(which, **SIZE, dtype=dtype)
+        value, both = value_and_gradients(which, embeddings, groups, backend="triton")
+        leaves = [x.clone().requires_grad_(place == side) for place, x in enumerate(embeddings)]
+        found = which(*leaves, backend="triton")
+        found.backward()
+        assert torch.equal(found.detach(), value)
+        assert leaves[1 - side].grad is None
+        assert leaves[side].grad is not None
+        assert torch.equal(leaves[side].grad, both[side])
+
+
 @pytest.mark.parametrize("name", ["info_nce", "sigmoid"])
 def test_learned_temperature(name: str) -> None:
     """Gradients of a temperature and a bias that are learned."""

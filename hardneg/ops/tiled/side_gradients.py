@@ -1,0 +1,53 @@
+"""Where the gradients of the two sides are added up, tile by tile; a frozen side has no place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.requests import Wanted
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["accumulators", "finished"]
+
+
+class TwoSides(Protocol):
+    """Both inputs, which of them want a gradient, and the sums so far: None if frozen, or before the first tile."""
+
+    queries: Tensor
+    candidates: Tensor
+    wanted: Wanted
+    dq: Tensor | None
+    dc: Tensor | None
+
+
+def accumulators(
+    q: Float[Tensor, "n d"], c: Float[Tensor, "m d"], wanted: Wanted
+) -> tuple[Tensor | None, Tensor | None]:
+    """Zeros to which the gradients of both sides are added; None for a frozen one."""
+    contiguous = torch.contiguous_format
+    return (
+        torch.zeros_like(q, memory_format=contiguous) if wanted.queries else None,
+        torch.zeros_like(c, memory_format=contiguous) if wanted.candidates else None,
+    )
+
+
+def finished(sides: TwoSides) -> tuple[Tensor, Tensor]:
+    """Both gradients in the type of their input; zeros where nothing was added, empty for a frozen side."""
+    return (
+        of_input(sides.dq, sides.queries, sides.wanted.queries),
+        of_input(sides.dc, sides.candidates, sides.wanted.candidates),
+    )
+
+
+def of_input(gradient: Tensor | None, like: Float[Tensor, "n d"], wanted: bool) -> Tensor:
+    """A gradient in the type of its input."""
+    if not wanted:
+        return like.new_empty(0)
+    if gradient is None:
+        return torch.zeros_like(like, memory_format=torch.contiguous_format)
+    return gradient.to(like.dtype)
