@@ -1,8 +1,7 @@
-"""Raw images with an annotation file: Karpathy's JSON, or COCO's own with the released id files."""
+"""Raw images with an annotation file in Karpathy's form."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from vsepp.errors import InputError
+from vsepp.json_files import field, of_kind, read_json
+from vsepp.picture_folder import PictureFolder
 from vsepp.splits import CAPTIONS_EACH
+
+Record = dict[str, Any]
+LARGEST_KEY = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -25,129 +30,95 @@ class Annotated:
     caption_keys: tuple[int, ...] = ()
 
 
-def read_json(path: Path, where_from: str) -> Any:
-    """Parse a JSON file; says where it breaks, or where one can be had."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no annotation file at {path}: {where_from}")
-    try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: byte {error.start + 1} is not UTF-8: convert the file"
-        ) from error
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not complete JSON ({error}): it is truncated; fetch it again"
-        ) from error
-
-
 def read_karpathy(path: Path, images: Path) -> dict[str, Annotated]:
-    """Karpathy's ``images[].split/filename/filepath/sentences[].raw``, by split as named there.
+    """Karpathy's ``images[].split/filename/filepath/sentences[].raw|tokens``, by split as named
+    there.
 
     Of COCO's images with more than five captions the first five count, as in the released id files.
     """
-    content = read_json(path, "put the file of that name from Karpathy's splits there")
+    what = "annotation file"
+    content = read_json(path, what, "put the file of that name from Karpathy's splits there")
     if not isinstance(content, dict) or not content.get("images"):
-        raise ValueError(f"{path} has no list `images`: expected Karpathy's dataset_*.json")
-    by_split: dict[str, list[dict[str, Any]]] = {}
-    for number, image in enumerate(content["images"]):
+        raise InputError(f"{path} has no list `images`: expected Karpathy's dataset_*.json")
+    by_split: dict[str, list[tuple[str, Record]]] = {}
+    for number, image in enumerate(of_kind(content["images"], list, f"{path}: images")):
+        where = f"{path}: image {number}"
+        of_kind(image, dict, where)
         missing = {"split", "filename", "sentences"} - set(image)
         if missing:
-            raise ValueError(f"{path}: image {number} lacks {', '.join(sorted(missing))}")
-        by_split.setdefault(image["split"], []).append(image)
-    return {split: karpathy_split(path, images, split, rows) for split, rows in by_split.items()}
+            raise InputError(f"{where} lacks {', '.join(sorted(missing))}")
+        by_split.setdefault(field(image, "split", str, where), []).append((where, image))
+    folder = PictureFolder(images)
+    return {split: karpathy_split(path, folder, split, rows) for split, rows in by_split.items()}
 
 
 def karpathy_split(
-    path: Path, images: Path, split: str, rows: Sequence[dict[str, Any]]
+    path: Path, folder: PictureFolder, split: str, rows: Sequence[tuple[str, Record]]
 ) -> Annotated:
     """One split of Karpathy's file."""
-    sentences = [image["sentences"][:CAPTIONS_EACH] for image in rows]
-    for image, said in zip(rows, sentences, strict=True):
-        if not said:
-            raise ValueError(f"{path}: {image['filename']} has no sentences: remove it or add some")
-    with_keys = all("cocoid" in image for image in rows)
+    sentences = [sentences_of(path, where, image) for where, image in rows]
+    keys = keys_of([image for _, image in rows], sentences)
     return Annotated(
-        paths=tuple(images / image.get("filepath", "") / image["filename"] for image in rows),
-        captions=tuple(sentence["raw"].strip() for said in sentences for sentence in said),
+        paths=tuple(picture_of(folder, where, image) for where, image in rows),
+        captions=tuple(
+            caption_of(sentence, f"{where}, sentence {number}")
+            for (where, _), said in zip(rows, sentences, strict=True)
+            for number, sentence in enumerate(said)
+        ),
         image_of=np.repeat(np.arange(len(rows)), [len(said) for said in sentences]),
         where=f"{path} ({split})",
-        image_keys=tuple(image["cocoid"] for image in rows) if with_keys else (),
-        caption_keys=tuple(one["sentid"] for said in sentences for one in said)
-        if with_keys
-        else (),
+        image_keys=keys[0],
+        caption_keys=keys[1],
     )
 
 
-def read_coco_ids(folder: Path) -> dict[str, Annotated]:
-    """COCO's ``annotations/captions_{train,val}2014.json`` with
-    ``coco_{train,dev,test,restval}_ids.npy``.
-    """
-    annotations = folder / "annotations"
-    from_train = coco_captions(annotations / "captions_train2014.json")
-    from_val = coco_captions(annotations / "captions_val2014.json")
-    sources = {"train": from_train, "restval": from_val, "dev": from_val, "test": from_val}
-    splits = {}
-    for split, captions in sources.items():
-        part = "train2014" if split == "train" else "val2014"
-        splits[split] = chosen(
-            annotations / f"coco_{split}_ids.npy", captions, folder / "images" / part
+def picture_of(folder: PictureFolder, where: str, image: Record) -> Path:
+    """The file of an image; ``filepath`` is a folder in between, for COCO."""
+    name = field(image, "filename", str, where)
+    between = of_kind(image.get("filepath", ""), str, f"{where}: filepath")
+    return folder.picture(name, where, between)
+
+
+def sentences_of(path: Path, where: str, image: Record) -> list[Any]:
+    """The sentences of an image that count."""
+    said: list[Any] = field(image, "sentences", list, where)[:CAPTIONS_EACH]
+    if not said:
+        raise InputError(
+            f"{path}: {field(image, 'filename', str, where)} has no sentences: remove it or add some"
         )
-    return splits
+    return said
 
 
-def coco_captions(path: Path) -> dict[int, tuple[int, str, str]]:
-    """From annotation id to (image id, file name, caption)."""
-    karpathy = path.parents[1] / "dataset_coco.json"
-    content = read_json(path, f"take it from COCO 2014's annotations, or put {karpathy} there")
-    try:
-        names = {image["id"]: image["file_name"] for image in content["images"]}
-        return {
-            note["id"]: (note["image_id"], names[note["image_id"]], note["caption"].strip())
-            for note in content["annotations"]
-        }
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} lacks {error}: expected COCO's captions_*.json with images and annotations"
-        ) from error
+def caption_of(sentence: Any, where: str) -> str:
+    """The text of a sentence: ``raw``, or its tokens, or the sentence if it is itself a text."""
+    if isinstance(sentence, str):
+        return sentence.strip()
+    of_kind(sentence, dict, where)
+    if "raw" not in sentence and "tokens" in sentence:
+        tokens = field(sentence, "tokens", list, where)
+        return " ".join(of_kind(token, str, f"{where}: a token") for token in tokens).strip()
+    caption: str = field(sentence, "raw", str, where)
+    return caption.strip()
 
 
-def chosen(ids: Path, captions: dict[int, tuple[int, str, str]], images: Path) -> Annotated:
-    """The captions that an id file lists, in its order; images in the order of their first
-    caption.
-    """
-    if not ids.is_file():
-        raise FileNotFoundError(
-            f"no id file at {ids}: take the released ones, or put Karpathy's dataset_coco.json "
-            f"into {ids.parent.parent}"
-        )
-    keys = [int(key) for key in np.load(ids, allow_pickle=False)]
-    unknown = [key for key in keys if key not in captions]
-    if unknown:
-        raise ValueError(
-            f"{ids} lists {len(unknown):,} annotations that the captions file lacks, the first "
-            f"is {unknown[0]}: "
-            "the two are of different releases (COCO 2014 is needed)"
-        )
-    rows: dict[int, int] = {}
-    image_of = np.array(
-        [rows.setdefault(captions[key][0], len(rows)) for key in keys], dtype=np.int64
-    )
-    files = {captions[key][0]: captions[key][1] for key in keys}
-    return Annotated(
-        paths=tuple(images / files[image] for image in rows),
-        captions=tuple(captions[key][2] for key in keys),
-        image_of=image_of,
-        where=str(ids),
-        image_keys=tuple(rows),
-        caption_keys=tuple(keys),
-    )
+def keys_of(
+    images: Sequence[Record], sentences: Sequence[Sequence[Any]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """COCO's numbers of the images and of their captions, where all of them have one."""
+    of_images = [image.get("cocoid") for image in images]
+    of_captions = [
+        one.get("sentid") if isinstance(one, dict) else None for said in sentences for one in said
+    ]
+    if not all(type(key) is int and abs(key) <= LARGEST_KEY for key in of_images + of_captions):
+        return (), ()
+    return tuple(of_images), tuple(of_captions)
 
 
 def joined(parts: Iterable[Annotated]) -> Annotated:
     """Several parts as one (train and restval)."""
     parts = list(parts)
     offsets = np.cumsum([0, *(len(part.paths) for part in parts)])
+    keyed = all(part.caption_keys for part in parts)
     return Annotated(
         paths=tuple(path for part in parts for path in part.paths),
         captions=tuple(caption for part in parts for caption in part.captions),
@@ -155,6 +126,6 @@ def joined(parts: Iterable[Annotated]) -> Annotated:
             [part.image_of + start for part, start in zip(parts, offsets, strict=False)]
         ),
         where=" and ".join(part.where for part in parts),
-        image_keys=tuple(key for part in parts for key in part.image_keys),
-        caption_keys=tuple(key for part in parts for key in part.caption_keys),
+        image_keys=tuple(key for part in parts for key in part.image_keys) if keyed else (),
+        caption_keys=tuple(key for part in parts for key in part.caption_keys) if keyed else (),
     )

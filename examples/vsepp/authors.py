@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vsepp.checkpoints import Trained, read_tensors
+from vsepp.errors import InputError
 from vsepp.settings import Data, Loss, Model, Settings
 
 # What a released file holds besides tensors: its options, and a recall as a numpy number.
@@ -30,16 +31,37 @@ def load_authors_checkpoint(path: Path) -> Trained:
     """The weights under our names, and the settings that the file's options amount to."""
     with torch.serialization.safe_globals(ALLOWED):
         content = read_tensors(path)
-    lacking = {"model", "opt"} - set(content if isinstance(content, dict) else ())
-    if lacking or len(content["model"]) != 2:
-        raise ValueError(
+    check_content(path, content)
+    image, text = content["model"]
+    state = {**renamed("image", image), **renamed("text", text)}
+    rsum = content.get("best_rsum")
+    metrics = {
+        "rsum": float(rsum) if isinstance(rsum, float | int) else 0.0,
+        "epoch": content.get("epoch"),
+    }
+    try:
+        settings = settings_of(content["opt"])
+    except InputError as error:
+        raise InputError(f"{path} was trained with options that cannot be: {error}") from error
+    return Trained(settings, None, state, metrics, str(path))
+
+
+def check_content(path: Path, content: Any) -> None:
+    """Refuse a file without the weights of two encoders and the options they were trained with."""
+    of_release = isinstance(content, dict) and isinstance(content.get("opt"), argparse.Namespace)
+    models = content.get("model") if of_release else None
+    if not isinstance(models, list | tuple) or len(models) != 2 or not all(map(is_state, models)):
+        raise InputError(
             f"{path} is no checkpoint of the release: expected model (image and text weights) "
             "and opt"
         )
-    image, text = content["model"]
-    state = {**renamed("image", image), **renamed("text", text)}
-    metrics = {"rsum": float(content.get("best_rsum", 0.0)), "epoch": content.get("epoch")}
-    return Trained(settings_of(content["opt"]), None, state, metrics, str(path))
+
+
+def is_state(weights: Any) -> bool:
+    """Whether these are the weights of a network by name."""
+    return isinstance(weights, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    )
 
 
 OLD_CLASSIFIER = {
@@ -69,7 +91,7 @@ def settings_of(opt: argparse.Namespace) -> Settings:
     def option(name: str, default: Any) -> Any:
         return getattr(opt, name, default)
 
-    name = option("data_name", "precomp")
+    name = str(option("data_name", "precomp"))
     precomputed = name.endswith("_precomp")
     dataset = DATASETS.get(name.removesuffix("_precomp"), "coco")
     return Settings(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vsepp.data import Batch, Pairs, view_seed
+from vsepp.errors import InputError
 
 
 class ShuffledBatches(Sampler[list[int]]):
@@ -20,6 +22,11 @@ class ShuffledBatches(Sampler[list[int]]):
     def __init__(
         self, pairs: Pairs, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
     ) -> None:
+        if batch_size > len(pairs):
+            raise InputError(
+                f"--batch-size is {batch_size:,}: expected at most {len(pairs):,}, the number of "
+                "training captions"
+            )
         self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
         self.rank, self.ranks, self.done = rank, ranks, 0
 
@@ -39,16 +46,50 @@ class ShuffledBatches(Sampler[list[int]]):
             yield batch[first:last]
 
 
-def training_loader(
-    batches: ShuffledBatches, workers: int, accelerator: Accelerator
-) -> DataLoader[Batch]:
+class Loader:
+    """Batches of a data loader; an error that a worker process met is raised here, as one line.
+
+    torch would raise it with the worker's whole traceback for a message.
+    """
+
+    def __init__(self, batches: DataLoader[Any]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+class Told(Dataset[Any]):
+    """Pairs whose errors about a file are handed over instead of raised."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitems__(self, picks: list[int]) -> Batch | InputError:
+        """The batch, or why there is none."""
+        try:
+            return self.pairs.__getitems__(picks)
+        except InputError as error:
+            return error
+
+
+def training_loader(batches: ShuffledBatches, workers: int, accelerator: Accelerator) -> Loader:
     """Batches on the process's device; an own generator keeps worker start-up out of torch's.
 
     accelerate places them and no more: it would hand whole batches to processes in turn, and repeat
     some to make them even.
     """
     loader = DataLoader(
-        batches.pairs,
+        Told(batches.pairs),
         batch_sampler=batches,
         collate_fn=as_it_is,
         num_workers=workers,
@@ -56,9 +97,9 @@ def training_loader(
         generator=torch.Generator().manual_seed(batches.seed),
     )
     one = {"num_processes": 1, "process_index": 0}
-    return prepare_data_loader(loader, accelerator.device, put_on_device=True, **one)
+    return Loader(prepare_data_loader(loader, accelerator.device, put_on_device=True, **one))
 
 
-def as_it_is(batch: Batch) -> Batch:
+def as_it_is(batch: Batch | InputError) -> Batch | InputError:
     """``__getitems__`` has already made the batch."""
     return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +12,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vsepp.annotations import Annotated, joined, read_coco_ids, read_karpathy
+from vsepp.annotations import Annotated, joined, read_karpathy
+from vsepp.captions import shortened
 from vsepp.checkpoints import Trained
+from vsepp.coco_annotations import read_coco_ids
+from vsepp.errors import InputError, MissingInputError
 from vsepp.images import Photographs, View
+from vsepp.picture_folder import leads_out
 from vsepp.precomp import read_precomp
 from vsepp.scenes import draw_scenes
 from vsepp.settings import Data
 from vsepp.splits import Split, Splits
 from vsepp.transforms import centre_crop, random_crop, ten_crops
-from vsepp.vocabulary import PAD, Vocabulary, build_vocabulary
+from vsepp.vocabulary import PAD, Vocabulary, build_vocabulary, check_known
 
 FOLDERS = {"coco": "coco", "flickr30k": "f30k", "flickr8k": "f8k"}
 ANNOTATIONS = {
@@ -28,31 +33,56 @@ ANNOTATIONS = {
     "flickr8k": "dataset_flickr8k.json",
 }
 COCO_DEV_IMAGES = 1_000
+PARTS = ("train", "dev", "test")
 
 
 def read_splits(settings: Data, root: Path | None) -> Splits:
     """The data set that the settings name, from the folder ``root``; scenes need none."""
     if settings.dataset == "scenes":
         return draw_scenes(settings.scene_seed, settings.train_images, settings.image_size)
-    if root is None:
-        raise ValueError(
-            f"{settings.dataset} needs --data DIR, the folder that holds "
-            f"{FOLDERS[settings.dataset]}_precomp/ or {FOLDERS[settings.dataset]}/"
-        )
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}: --data is the folder of the data sets")
-    folder = root / FOLDERS[settings.dataset]
+    folder = data_folder(settings, root)
     if settings.layout == "precomp":
-        precomp = root / (settings.precomp or f"{folder.name}_precomp")
+        precomp = folder.parent / (settings.precomp or f"{folder.name}_precomp")
         splits = read_precomp(precomp, pictures=folder / "images")
     else:
         splits = read_raw(settings, folder)
-    return Splits(splits.train.first(settings.train_images), splits.dev, splits.test)
+    train = splits.train.first(settings.train_images)
+    parts = {"train": train, "dev": splits.dev, "test": splits.test}
+    return Splits(**{name: cut(part, settings.max_words) for name, part in parts.items()})
+
+
+def data_folder(settings: Data, root: Path | None) -> Path:
+    """The folder of a data set in the folder of data sets; it need not exist."""
+    name = FOLDERS[settings.dataset]
+    if root is None:
+        raise InputError(
+            f"{settings.dataset} needs --data DIR, the folder that holds {name}_precomp/ or {name}/"
+        )
+    if not root.is_dir():
+        raise MissingInputError(f"no folder {root}: --data is the folder of the data sets")
+    if settings.precomp and leads_out(settings.precomp):
+        raise InputError(f"--precomp is {settings.precomp!r}: expected a folder inside --data")
+    return root / name
+
+
+def cut(split: Split, max_words: int) -> Split:
+    """The split with its captions cut at so many words; a note says how many were longer."""
+    captions, longer = shortened(split.captions, max_words)
+    if not longer:
+        return split
+    note = (
+        f"{longer:,} captions are longer than {max_words:,} words and are cut there (--max-words)"
+    )
+    return replace(split, captions=captions, notes=(*split.notes, note))
 
 
 def read_raw(settings: Data, folder: Path) -> Splits:
     """Images with annotations; COCO validates on its first 1,000 dev images, as the paper."""
     parts = read_annotations(settings.dataset, folder)
+    if settings.restval and "restval" not in parts:
+        raise InputError(
+            f"--restval: {parts['train'].where} stands beside no split restval; only COCO has one"
+        )
     train = joined([parts["train"], parts["restval"]]) if settings.restval else parts["train"]
     size = settings.image_size
     views = {"rc": random_crop, "1c": centre_crop, "10c": ten_crops}
@@ -64,24 +94,41 @@ def read_raw(settings: Data, folder: Path) -> Splits:
     dev = opened(parts["dev"])
     if settings.dataset == "coco":
         dev = dev.first(COCO_DEV_IMAGES)
-    return Splits(opened(train), dev, opened(parts["test"]))
+    return shared_noted(Splits(opened(train), dev, opened(parts["test"])))
+
+
+def shared_noted(splits: Splits) -> Splits:
+    """The splits, with a note where training sees pictures of dev or test."""
+    seen = set(splits.train.images.paths)
+    notes = []
+    for name, part in (("dev", splits.dev), ("test", splits.test)):
+        shared = sum(path in seen for path in part.images.paths)
+        notes += [f"{shared:,} pictures are in {name} too"] if shared else []
+    train = replace(splits.train, notes=(*splits.train.notes, *notes))
+    return Splits(train, splits.dev, splits.test)
 
 
 def read_annotations(dataset: str, folder: Path) -> dict[str, Annotated]:
     """The splits train, dev, test (and COCO's restval) from whichever annotation file is there."""
     karpathy = folder / ANNOTATIONS[dataset]
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"no folder {folder}: --data is the folder that holds {folder.name}/. Expected "
             f"{folder}/images/ and {karpathy}; or choose --layout precomp"
         )
     if dataset == "coco" and not karpathy.is_file():
         return read_coco_ids(folder)
     parts = read_karpathy(karpathy, folder / "images")
+    found = ", ".join(parts)
+    if {"val", "dev"} <= set(parts):
+        raise InputError(f"{karpathy} has both a split val and a split dev: expected one of them")
     parts["dev"] = parts.pop("val", parts.get("dev"))
-    lacking = [name for name in ("train", "dev", "test") if parts.get(name) is None]
+    lacking = [name for name in PARTS if parts.get(name) is None]
     if lacking:
-        raise ValueError(f"{karpathy} has no images of split {', '.join(lacking)}: is it complete?")
+        raise InputError(
+            f"{karpathy} has no images of split {', '.join(lacking)}: is it complete? It has "
+            f"{found}; expected train, val (or dev) and test"
+        )
     return parts
 
 
@@ -150,8 +197,14 @@ def vocabulary_of(data: Data, splits: Splits, first_stage: Trained | None = None
     from (its word vectors mean nothing else), or those of the training captions.
     """
     if data.vocabulary:
-        return Vocabulary.load(Path(data.vocabulary))
-    if first_stage is not None:
-        return first_stage.vocabulary
-    made_from = f"training captions of {data.dataset}, {data.layout}"
-    return build_vocabulary(splits.train.captions, data.tokenizer, data.threshold, made_from)
+        vocabulary = Vocabulary.load(Path(data.vocabulary))
+    elif first_stage is not None:
+        vocabulary = first_stage.vocabulary
+    else:
+        made_from = f"training captions of {data.dataset}, {data.layout}"
+        captions = splits.train.captions
+        vocabulary = build_vocabulary(captions, data.tokenizer, data.threshold, made_from)
+    for name in PARTS:
+        part = getattr(splits, name)
+        check_known(vocabulary, part.captions, part.where)
+    return vocabulary

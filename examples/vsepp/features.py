@@ -12,8 +12,10 @@ from accelerate import Accelerator
 
 from hardneg.encoders import ImageEncoder
 from vsepp.data import read_splits
+from vsepp.errors import InputError
 from vsepp.evaluate import encode_images
 from vsepp.files import write_file, write_text
+from vsepp.picture_check import check_pictures
 from vsepp.settings import Data
 from vsepp.splits import CAPTIONS_EACH, Split
 
@@ -27,7 +29,7 @@ def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu:
     device = Accelerator(cpu=cpu).device
     encoder = ImageEncoder(backbone, 1, weights=None if weights == "none" else weights).eval()
     encoder.to(device)
-    splits = read_splits(data, root)
+    splits = check_pictures(read_splits(data, root))
     lines = []
     for name in ("train", "dev", "test"):
         split = getattr(splits, name)
@@ -62,7 +64,7 @@ def captions_by_image(split: Split) -> list[list[str]]:
         by_image[row].append(" ".join(caption.split()))
     for row, captions in enumerate(by_image):
         if len(captions) != CAPTIONS_EACH:
-            raise ValueError(
+            raise InputError(
                 f"{split.where}: image {row + 1} has {len(captions)} captions: "
                 f"the precomputed layout needs {CAPTIONS_EACH} of each image"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -13,12 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vsepp.errors import MissingInputError
+from vsepp.picture_decoding import UndecodableError, decode, shrunk, without_warnings
+from vsepp.picture_folder import like_named
 from vsepp.splits import ImageSource
 
 View = Callable[[Image.Image], Tensor]
 THUMBNAIL_SIDE = 128
-UNREADABLE = (OSError, SyntaxError)
-"""What Pillow raises for a missing, truncated or foreign file."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,7 @@ class Features:
 
     def thumbnail(self, row: int) -> bytes | None:
         """The picture behind the features, where its file is there and whole."""
-        if not self.pictures:
-            return None
-        try:
-            return shrunk(Image.open(self.pictures[row]))
-        except UNREADABLE:
-            return None
+        return thumbnail(self.pictures[row]) if self.pictures else None
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,11 @@ class Photographs:
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
-        missing = [path for path in self.paths if not path.is_file()]
+        missing = [path for path in self.paths if not os.path.isfile(path)]
         if missing:
-            raise FileNotFoundError(
+            raise MissingInputError(
                 f"{len(missing):,} of {len(self.paths):,} images are missing, the first is "
-                f"{missing[0]}: "
+                f"{missing[0]}{like_named(missing[0])}: "
                 "unpack the images there, or point --data at the folder that holds them"
             )
 
@@ -79,11 +75,12 @@ class Photographs:
         views, kept = [], []
         given = repeat(None, len(rows)) if seeds is None else seeds
         wanted = zip(rows, given, strict=True)
-        for position, (row, seed) in enumerate(wanted):
-            picture = self.decode(self.paths[row])
-            if picture is not None:
-                views.append(self.view(picture, seed))
-                kept.append(position)
+        with without_warnings():
+            for position, (row, seed) in enumerate(wanted):
+                picture = self.decode(self.paths[row])
+                if picture is not None:
+                    views.append(self.view(picture, seed))
+                    kept.append(position)
         return (torch.stack(views) if views else torch.empty(0)), kept
 
     def view(self, picture: Image.Image, seed: int | None) -> Tensor:
@@ -99,15 +96,11 @@ class Photographs:
     def decode(self, path: Path) -> Image.Image | None:
         """The picture in RGB; None if it is corrupt and that is to be skipped."""
         try:
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-        except UNREADABLE as error:
+            return decode(path)
+        except UndecodableError:
             if self.skip_corrupt:
                 return None
-            raise ValueError(
-                f"{path} cannot be decoded ({error}): fetch it again, "
-                "or pass --skip-corrupt to leave such images out and count them"
-            ) from error
+            raise
 
     def first(self, count: int) -> Photographs:
         """The first ``count`` files."""
@@ -115,8 +108,7 @@ class Photographs:
 
     def thumbnail(self, row: int) -> bytes | None:
         """The picture, small."""
-        picture = self.decode(self.paths[row])
-        return None if picture is None else shrunk(picture)
+        return thumbnail(self.paths[row])
 
 
 def feature_width(source: ImageSource) -> int | None:
@@ -124,10 +116,10 @@ def feature_width(source: ImageSource) -> int | None:
     return source.array.shape[-1] if isinstance(source, Features) else None
 
 
-def shrunk(picture: Image.Image) -> bytes:
-    """A picture as a small JPEG."""
-    small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    content = io.BytesIO()
-    small.save(content, format="JPEG", quality=85)
-    return content.getvalue()
+def thumbnail(path: Path) -> bytes | None:
+    """A picture as a small JPEG; None where it is missing or broken."""
+    try:
+        with without_warnings():
+            return shrunk(decode(path), THUMBNAIL_SIDE)
+    except UndecodableError:
+        return None

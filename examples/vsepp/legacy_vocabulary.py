@@ -8,6 +8,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from vsepp.errors import InputError
+from vsepp.input_files import reason, require_file
 from vsepp.vocabulary import Vocabulary, tokenizer_named
 
 
@@ -43,22 +45,29 @@ class WordsOnly(pickle.Unpickler):
 
 def convert_vocabulary(path: Path, tokenizer: str = "nltk") -> Vocabulary:
     """The words of an old ``*_vocab.pkl``, in their ids' order. Bytes of Python 2 become text."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no vocabulary pickle at {path}")
+    require_file(path, "vocabulary pickle", "name a released *_vocab.pkl")
     with path.open("rb") as stream:
         try:
             pickled = WordsOnly(stream, encoding="utf-8").load()
-        except (pickle.UnpicklingError, EOFError, AttributeError, IndexError) as error:
-            raise ValueError(
-                f"{path} was refused: {error}. If it is a released vocabulary, download it again"
+        # What a broken pickle makes of its stack: KeyError, TypeError, OverflowError and others.
+        except Exception as error:
+            raise InputError(
+                f"{path} was refused: {reason(error)}. If it is a released vocabulary, download it "
+                "again"
             ) from error
     numbered = getattr(pickled, "idx2word", None)
-    if not isinstance(numbered, dict) or sorted(numbered) != list(range(len(numbered))):
-        raise ValueError(f"{path} holds no table of words numbered from 0: is it a *_vocab.pkl?")
-    words = tuple(as_text(numbered[number]) for number in range(len(numbered)))
+    if not isinstance(numbered, dict) or set(numbered) != set(range(len(numbered))):
+        raise InputError(f"{path} holds no table of words numbered from 0: is it a *_vocab.pkl?")
+    words = tuple(as_text(numbered[number], path) for number in range(len(numbered)))
     return Vocabulary(words, tokenizer_named(tokenizer), f"converted from {path.name}")
 
 
-def as_text(word: str | bytes) -> str:
+def as_text(word: str | bytes, path: Path) -> str:
     """A word as text, whichever Python wrote it."""
-    return word.decode("utf-8") if isinstance(word, bytes) else word
+    try:
+        text = word.decode("utf-8") if isinstance(word, bytes) else word
+    except UnicodeDecodeError:
+        text = None
+    if not isinstance(text, str):
+        raise InputError(f"{path}: {word!r:.60} is no word: expected text in UTF-8")
+    return text

@@ -17,11 +17,13 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from vsepp.errors import InputError
 from vsepp.scene_captions import COLOURS, SHAPES, SIZES, TEXTURES, Scene, Thing, describe
 from vsepp.splits import Split, Splits
 
 COUNTS = {"train": 2_000, "dev": 250, "test": 500}
 CANVAS = 128
+LARGEST = 8 * 2**30
 RADIUS = {"small": 16, "large": 29}
 BACKGROUNDS = ((236, 236, 228), (214, 228, 238), (238, 224, 214), (222, 236, 218))
 NEAR_MISS = 0.5
@@ -57,6 +59,13 @@ def draw_scenes(seed: int, train_images: int = 0, side: int = 64) -> Splits:
     are.
     """
     counts = {**COUNTS, "train": train_images or COUNTS["train"]}
+    size = 3 * side * side * sum(counts.values())
+    if size > LARGEST:
+        raise InputError(
+            f"--train-images is {counts['train']:,}: scenes of side {side} would fill "
+            f"{size / 2**30:,.0f} GiB, expected at most {LARGEST / 2**30:.0f}; lower it or "
+            "--image-size"
+        )
     return Splits(
         **{
             name: scene_split(name, count, np.random.default_rng([seed, number]), side)

@@ -6,14 +6,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from vsepp.errors import InputError
+from vsepp.ranges import Range, check_options
 
-def at_least(least: int, **given: float) -> None:
-    """Refuse options below their least value."""
-    for name, value in given.items():
-        if value < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}: expected at least {least}")
+MANY = 1_000_000
+LARGEST_SEED = 2**32 - 1
+COUNT, POSITIVE = Range(0, MANY), Range(1, MANY)
+SEED = Range(0, LARGEST_SEED)
+FRACTION = Range(0, 1, below=True)
+STEP_SIZE = Range(0, 1, above=True)
+NORM = Range(0, 1e9, above=True)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Data:
     """COCO: train on restval too (the paper's rV)."""
     crop: Literal["rc", "1c", "10c"] = "rc"
     """Training crop: random resized crop and mirroring, centre crop, or the mean of ten crops."""
-    image_size: int = 224
+    image_size: Annotated[int, Range(8, 2_048)] = 224
     """Side of the square that the network sees; images are first scaled to 8/7 of it."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, and count them, instead of stopping."""
@@ -40,18 +44,19 @@ class Data:
     """How captions become words; auto is nltk where it is installed, else the regular
     expression.
     """
-    threshold: int = 4
+    threshold: Annotated[int, POSITIVE] = 4
     """A word enters the vocabulary if the training captions hold it this often."""
+    max_words: Annotated[int, Range(1, 10_000)] = 256
+    """Captions longer than this are cut there, and counted."""
     vocabulary: str = ""
     """A vocabulary file (JSON) to use instead of one built from the training captions."""
-    train_images: int = 0
+    train_images: Annotated[int, COUNT] = 0
     """Scenes: how many training images to draw. Others: use only the first so many (0: all)."""
-    scene_seed: int = 0
+    scene_seed: Annotated[int, SEED] = 0
     """Scenes: the seed of the drawings, apart from the seed of the training."""
 
     def __post_init__(self) -> None:
-        at_least(1, image_size=self.image_size, threshold=self.threshold)
-        at_least(0, train_images=self.train_images, scene_seed=self.scene_seed)
+        check_options(self)
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,17 @@ class Model:
     """Mode of the image network while training; legacy is train up to an epoch's first
     validation.
     """
-    embed_dim: int = 1024
+    embed_dim: Annotated[int, Range(1, 65_536)] = 1024
     """Width of the joint space."""
-    word_dim: int = 300
+    word_dim: Annotated[int, Range(1, 65_536)] = 300
     """Width of the word vectors."""
     text: Literal["gru", "bigru"] = "gru"
     """Caption encoder."""
-    text_layers: int = 1
+    text_layers: Annotated[int, Range(1, 32)] = 1
     """Layers of the caption encoder."""
     pooling: Literal["last", "mean", "max", "gpo"] = "last"
     """How the states of the caption encoder become one vector."""
-    word_drop: float = 0.0
+    word_drop: Annotated[float, FRACTION] = 0.0
     """Chance that a training step hides a word (VSE-infinity: 0.2)."""
     image_norm: bool = True
     """L2-normalise image embeddings; the released VSE0 does not."""
@@ -88,7 +93,7 @@ class Model:
     """Absolute values of both embeddings (Order0)."""
 
     def __post_init__(self) -> None:
-        at_least(1, embed_dim=self.embed_dim, word_dim=self.word_dim, text_layers=self.text_layers)
+        check_options(self)
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,9 @@ class Loss:
     """
     measure: Literal["cosine", "order"] = "cosine"
     """Inner product of the (normalised) embeddings, or the order score."""
-    margin: float = 0.2
+    margin: Annotated[float, Range(0, 10)] = 0.2
     """The margin of the hinge."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: Annotated[float, COUNT] = 0.0
     """Epochs of all negatives before the chosen ones take over."""
     strict_parity: bool = False
     """Exactly the released behaviour: other captions of the same image count as negatives."""
@@ -112,45 +117,44 @@ class Loss:
     which each process holds a part. Without it each process looks in its own part only. In one
     process both are the same.
     """
-    queue: int = 0
+    queue: Annotated[int, Range(0, 10_000_000)] = 0
     """Also look for negatives among this many earlier pairs, whose embeddings are remembered
     (65536, say; they age while the model learns). 0: in the batch only.
     """
 
     def __post_init__(self) -> None:
-        at_least(0, margin=self.margin, warmup_epochs=self.warmup_epochs, queue=self.queue)
+        check_options(self)
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The optimisation."""
 
-    epochs: int = 30
+    epochs: Annotated[int, POSITIVE] = 30
     """Passes over the training captions."""
-    batch_size: int = 128
+    batch_size: Annotated[int, POSITIVE] = 128
     """Pairs in a step, over all processes together; each process takes an equal part of them."""
-    chunk: int = 0
+    chunk: Annotated[int, COUNT] = 0
     """Encode a process's pairs this many at a time (64, say) and keep no more in memory: the same
     gradients with a large --batch-size on a small GPU, for one more forward pass. 0: all at once.
     """
-    learning_rate: float = 2e-4
+    learning_rate: Annotated[float, STEP_SIZE] = 2e-4
     """Adam's step size."""
-    decay_after: int = 15
+    decay_after: Annotated[int, POSITIVE] = 15
     """Divide the learning rate by ten after every so many epochs."""
-    clip: float = 2.0
+    clip: Annotated[float, NORM] = 2.0
     """Largest global norm of the gradient of the summed loss."""
-    validate_every: int = 0
+    validate_every: Annotated[int, COUNT] = 0
     """Validate every so many steps within an epoch too (the released code: 500). 0: after each
     epoch.
     """
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the weights, the order of the captions and the random crops."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
 
     def __post_init__(self) -> None:
-        at_least(1, epochs=self.epochs, batch_size=self.batch_size, decay_after=self.decay_after)
-        at_least(0, chunk=self.chunk, validate_every=self.validate_every, seed=self.seed)
+        check_options(self)
 
 
 @dataclass(frozen=True)
@@ -170,13 +174,17 @@ class Settings:
     def from_record(cls, record: dict[str, Any]) -> Settings:
         """Back from plain values; names that this version does not know are refused."""
         parts = {"data": Data, "model": Model, "loss": Loss, "schedule": Schedule}
+        if not isinstance(record, dict) or not all(
+            isinstance(record.get(part), dict) for part in parts
+        ):
+            raise InputError(f"the record lacks settings: expected {', '.join(parts)}")
         unknown = [
             f"{part}.{name}"
             for part, kind in parts.items()
             for name in set(record[part]) - {one.name for one in fields(kind)}
         ]
         if unknown:
-            raise ValueError(
+            raise InputError(
                 "the record has settings that this version does not know: "
                 f"{', '.join(sorted(unknown))}"
             )
@@ -203,9 +211,9 @@ class Options:
     """Replace a run that is already in the folder."""
     start_from: Path | None = None
     """Start from this model's weights with a fresh optimiser (the paper's second stage)."""
-    checkpoint_every: int = 500
+    checkpoint_every: Annotated[int, POSITIVE] = 500
     """Steps between checkpoints; there is one after every validation as well."""
-    workers: int = 0
+    workers: Annotated[int, Range(0, 256)] = 0
     """Processes that decode images."""
     tensorboard: bool = True
     """Write TensorBoard logs into the run's folder."""
@@ -215,5 +223,4 @@ class Options:
     """No progress bar."""
 
     def __post_init__(self) -> None:
-        at_least(1, checkpoint_every=self.checkpoint_every)
-        at_least(0, workers=self.workers)
+        check_options(self)

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from vsepp.errors import InputError
+
 CAPTIONS_EACH = 5
 
 
@@ -45,17 +47,19 @@ class Split:
     where: str
     image_keys: tuple[int, ...] = ()
     caption_keys: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What there is to say about how the files were read: captions cut, images left out."""
 
     def __post_init__(self) -> None:
         for number, caption in enumerate(self.captions):
-            if not caption.strip():
-                raise ValueError(
+            fault = fault_of(caption)
+            if fault:
+                raise InputError(
                     f"{self.where}: caption {number + 1} (of image {self.image_of[number] + 1}) "
-                    "is empty: "
-                    "write one, or remove the image with its captions"
+                    f"{fault}"
                 )
         if not self.captions:
-            raise ValueError(f"{self.where} holds no captions: is it complete?")
+            raise InputError(f"{self.where} holds no captions: is it complete?")
 
     def first(self, count: int) -> Split:
         """The first ``count`` images with their captions; all of them if there are fewer."""
@@ -72,7 +76,20 @@ class Split:
         )
 
     def __str__(self) -> str:
-        return f"{len(self.images):,} images, {len(self.captions):,} captions from {self.where}"
+        counts = f"{len(self.images):,} images, {len(self.captions):,} captions from {self.where}"
+        return "; ".join([counts, *self.notes])
+
+
+def fault_of(caption: str) -> str:
+    """What is wrong with a caption; empty if nothing is."""
+    if not caption.strip():
+        return "is empty: write one, or remove the image with its captions"
+    try:
+        caption.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = ascii(caption[error.start])
+        return f"holds half of a character ({half}), which cannot be written: mend it"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from vsepp.images import feature_width
 from vsepp.memory import peak_memory_mib
 from vsepp.model import build_model
 from vsepp.objective import negatives_by_step
+from vsepp.picture_check import check_pictures
 from vsepp.retrieval import line, record, retrieve
 from vsepp.run_folder import begin_folder, check_folder
 from vsepp.settings import Options, Settings
@@ -272,5 +273,5 @@ def train(
     recipe: str, settings: Settings, root: Path | None, folder: Path, options: Options
 ) -> dict[str, Any]:
     """Read the data and train."""
-    splits = read_splits(settings.data, root)
+    splits = check_pictures(read_splits(settings.data, root), options.quiet)
     return Trainer(recipe, settings, splits, folder, options).run()

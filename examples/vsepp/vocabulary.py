@@ -7,15 +7,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vsepp.errors import InputError
 from vsepp.files import write_text
+from vsepp.json_files import field, of_kind, read_json
 
 PAD, START, END, UNKNOWN = range(4)
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
+CAPTIONS_LOOKED_AT = 1_000
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
@@ -44,7 +47,7 @@ def tokenizer_named(name: str) -> str:
             "the nltk tokenizer needs nltk: pip install nltk, or choose regex"
         )
     if name not in TOKENIZERS:
-        raise ValueError(f"unknown tokenizer {name!r}: choose auto, {', '.join(TOKENIZERS)}")
+        raise InputError(f"unknown tokenizer {name!r}: choose auto, {', '.join(TOKENIZERS)}")
     return name
 
 
@@ -55,17 +58,19 @@ class Vocabulary:
     words: tuple[str, ...]
     tokenizer: str
     made_from: str
-    threshold: int = field(default=4)
+    threshold: int = 4
 
     def __post_init__(self) -> None:
         if self.words[:4] != SPECIAL:
-            raise ValueError(
+            raise InputError(
                 f"a vocabulary starts with {', '.join(SPECIAL)}, but this one starts with "
                 f"{', '.join(self.words[:4]) or 'nothing'}: build it again"
             )
         if len(set(self.words)) != len(self.words):
             twice = [word for word, count in Counter(self.words).items() if count > 1]
-            raise ValueError(f"the vocabulary holds {twice[0]!r} twice: each word has one id")
+            raise InputError(f"the vocabulary holds {twice[0]!r} twice: each word has one id")
+        if any("\ud800" <= sign <= "\udfff" for sign in "".join(self.words)):
+            raise InputError("a word of the vocabulary holds half of a character: build it again")
 
     def __len__(self) -> int:
         return len(self.words)
@@ -94,14 +99,23 @@ class Vocabulary:
     def from_record(cls, record: dict[str, Any], where: str) -> Vocabulary:
         """Back from plain values."""
         if not isinstance(record, dict) or record.get("format") != "hardneg vocabulary 1":
-            raise ValueError(
+            raise InputError(
                 f"{where} is not a vocabulary of ours: convert an old pickle with "
                 "`vocabulary --from-pickle`, or delete it and one is built from the training "
                 "captions"
             )
-        return cls(
-            tuple(record["words"]), record["tokenizer"], record["made_from"], record["threshold"]
-        )
+        words = field(record, "words", list, where)
+        for number, word in enumerate(words):
+            of_kind(word, str, f"{where}: word {number}")
+        tokenizer = field(record, "tokenizer", str, where)
+        if tokenizer not in TOKENIZERS:
+            raise InputError(
+                f"{where} was made by the tokenizer {tokenizer!r}: expected one of "
+                f"{', '.join(TOKENIZERS)}; build it again"
+            )
+        tokenizer_named(tokenizer)
+        made_from = field(record, "made_from", str, where)
+        return cls(tuple(words), tokenizer, made_from, field(record, "threshold", int, where))
 
     def save(self, path: Path) -> None:
         """Write as JSON, readable and complete or not at all."""
@@ -110,13 +124,8 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Read what ``save`` wrote."""
-        if not path.is_file():
-            raise FileNotFoundError(f"no vocabulary at {path}: leave the option out to build one")
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}): build the vocabulary again") from error
-        return cls.from_record(record, str(path))
+        remedy = "leave the option out to build one"
+        return cls.from_record(read_json(path, "vocabulary", remedy), str(path))
 
 
 def build_vocabulary(
@@ -127,8 +136,21 @@ def build_vocabulary(
     counts = Counter(word for caption in captions for word in TOKENIZERS[name](caption))
     kept = [word for word, count in counts.items() if count >= threshold]
     if not kept:
-        raise ValueError(
+        raise InputError(
             f"no word occurs {threshold} times in {made_from}: lower --threshold "
             "or check that the captions are what you meant"
         )
     return Vocabulary((*SPECIAL, *kept), name, made_from, threshold)
+
+
+def check_known(vocabulary: Vocabulary, captions: Sequence[str], where: str) -> None:
+    """Refuse captions of which none has a word of the vocabulary: they are of another language, or
+    their form is not the tokenizer's. Looks at a thousand of them.
+    """
+    some = captions[:: -(-len(captions) // CAPTIONS_LOOKED_AT)]
+    if not any(set(vocabulary.encode(caption)) - {START, END, UNKNOWN} for caption in some):
+        raise InputError(
+            f"{where}: no caption holds a word of the vocabulary (from {vocabulary.made_from}, "
+            f"tokenizer {vocabulary.tokenizer}), as {some[0][:60]!r}: choose the captions' own "
+            "vocabulary, or another --tokenizer"
+        )

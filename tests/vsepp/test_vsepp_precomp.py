@@ -37,7 +37,7 @@ def test_a_row_for_each_caption_that_does_not_repeat_is_an_image_each(tmp_path: 
 def test_dev_is_cut_to_5000_captions(tmp_path: Path) -> None:
     folder = write_precomp(tmp_path / "x_precomp")
     np.save(
-        folder / "dev_ims.npy", np.ones((1_014, 3), dtype=np.float16) * np.arange(1_014)[:, None]
+        folder / "dev_ims.npy", np.ones((1_014, 12), dtype=np.float16) * np.arange(1_014)[:, None]
     )
     (folder / "dev_caps.txt").write_text("a dog\n" * 5_070)
     dev = read_precomp(folder).dev

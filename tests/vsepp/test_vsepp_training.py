@@ -107,7 +107,7 @@ def test_an_all_corrupt_batch_is_passed_over(precomp_root: Path, tmp_path: Path)
 
 def test_collapse_is_noted_where_it_happens(precomp_root: Path, tmp_path: Path, capsys) -> None:
     """A learning rate of zero and equal weights keep every score equal: the plateau itself."""
-    schedule = Schedule(epochs=20, batch_size=16, learning_rate=0.0)
+    schedule = Schedule(epochs=20, batch_size=16, learning_rate=1e-12)
     trainer = tiny_trainer(precomp_root, tmp_path / "run", replace(TINY, schedule=schedule))
     for parameter in trainer.plain.parameters():
         torch.nn.init.zeros_(parameter)

@@ -1,0 +1,68 @@
+"""Look at every picture before training: a broken one is told at the start, not after hours."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vsepp.images import Photographs
+from vsepp.picture_decoding import UndecodableError, decode, without_warnings
+from vsepp.splits import Split, Splits
+
+CHECKED_AT = (32, 32)
+"""A JPEG is decoded at about this size: all of its data is read, but few pixels are computed."""
+SHOWN_FROM = 2_000
+"""Fewer pictures take a moment, without a progress bar."""
+
+
+def check_pictures(splits: Splits, quiet: bool = False) -> Splits:
+    """The splits, with a note of the pictures that cannot be decoded where ``--skip-corrupt``
+    leaves them out; an error without it, or if a split has no other.
+    """
+    parts = {name: getattr(splits, name) for name in ("train", "dev", "test")}
+    paths = {path for part in parts.values() for path in pictures_of(part)}
+    broken = find_broken(sorted(paths), quiet)
+    return Splits(**{name: told(part, broken) for name, part in parts.items()})
+
+
+def pictures_of(split: Split) -> tuple[Path, ...]:
+    """The files that a split's images are decoded from."""
+    return split.images.paths if isinstance(split.images, Photographs) else ()
+
+
+def find_broken(paths: list[Path], quiet: bool) -> dict[Path, UndecodableError]:
+    """The pictures that cannot be decoded. Pillow works outside Python's lock: threads help."""
+    with without_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(fault_of, paths)
+        hidden = quiet or len(paths) < SHOWN_FROM
+        bar = tqdm(found, "looking at the pictures", len(paths), leave=False, disable=hidden)
+        return {path: one for path, one in zip(paths, bar, strict=True) if one is not None}
+
+
+def fault_of(path: Path) -> UndecodableError | None:
+    """What is wrong with a picture, if anything is."""
+    try:
+        decode(path, CHECKED_AT)
+    except UndecodableError as error:
+        return error
+    return None
+
+
+def told(split: Split, broken: dict[Path, UndecodableError]) -> Split:
+    """The split with a note of its broken pictures; an error where they are too many."""
+    paths = pictures_of(split)
+    faults = [broken[path] for path in paths if path in broken]
+    if not faults:
+        return split
+    count = f"{len(faults):,} of {len(paths):,} pictures of {split.where} cannot be decoded"
+    first = str(faults[0]).partition(": fetch it again")[0]
+    if len(faults) == len(paths):
+        raise UndecodableError(f"{first}; {count}: expected some that can; fetch them again")
+    if not split.images.skip_corrupt:
+        raise UndecodableError(f"{faults[0]} ({count})")
+    note = f"{count} and are left out; the first: {first}"
+    return replace(split, notes=(*split.notes, note))
