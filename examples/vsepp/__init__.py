@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-NEEDED = ("accelerate", "matplotlib", "PIL", "torchvision", "tqdm", "tyro")
+NEEDED = ("accelerate", "matplotlib", "PIL", "tqdm", "tyro")
 if missing := [name for name in NEEDED if find_spec(name) is None]:
     raise ModuleNotFoundError(
         f"the trainer needs {', '.join(missing)}: pip install -e '.[vsepp]' in the checkout"

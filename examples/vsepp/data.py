@@ -23,7 +23,6 @@ from vsepp.precomp import read_precomp
 from vsepp.scenes import draw_scenes
 from vsepp.settings import Data
 from vsepp.splits import Split, Splits
-from vsepp.transforms import centre_crop, random_crop, ten_crops
 from vsepp.vocabulary import PAD, Vocabulary, build_vocabulary, check_known
 
 FOLDERS = {"coco": "coco", "flickr30k": "f30k", "flickr8k": "f8k"}
@@ -78,6 +77,9 @@ def cut(split: Split, max_words: int) -> Split:
 
 def read_raw(settings: Data, folder: Path) -> Splits:
     """Images with annotations; COCO validates on its first 1,000 dev images, as the paper."""
+    # only raw images need torchvision
+    from vsepp.transforms import centre_crop, random_crop, ten_crops
+
     parts = read_annotations(settings.dataset, folder)
     if settings.restval and "restval" not in parts:
         raise InputError(

@@ -216,7 +216,7 @@ class Options:
     workers: Annotated[int, Range(0, 256)] = 0
     """Processes that decode images."""
     tensorboard: bool = True
-    """Write TensorBoard logs into the run's folder."""
+    """Write TensorBoard logs into the run's folder, if tensorboard is installed."""
     cpu: bool = False
     """Stay on the CPU even if there is a GPU."""
     quiet: bool = False

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torchvision.transforms import v2
+
+try:
+    from torchvision.transforms import v2
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "raw images need torchvision: pip install -e '.[vsepp]' in the checkout"
+    ) from error
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
