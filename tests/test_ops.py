@@ -26,7 +26,7 @@ from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.single_tile import SingleTile
-from hardneg.ops.tiled import best
+from hardneg.ops.tiled import best, top_k
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
@@ -474,12 +474,13 @@ def test_the_first_of_equals_is_found_among_groups(
     keys = torch.randint(-9, 4, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     keys[::7, -1], keys[-1, ::5] = 4, 4
     for search, argmax, x in (
-        (best.row_top_k, best.row_argmax, keys),
-        (best.column_top_k, best.column_argmax, keys.T),
+        (top_k.row_top_k, best.row_argmax, keys),
+        (top_k.column_top_k, best.column_argmax, keys.T),
     ):
         expected = x.sort(dim=1, descending=True, stable=True)
+        floor = x.new_full((len(x),), -torch.finfo(dtype).max / 2)
         for k in (2, 5):
-            values, indices = search(keys, k)
+            values, indices = search(keys, k, floor)
             assert torch.equal(values, expected.values[:, :k])
             assert torch.equal(indices, expected.indices[:, :k])
         value, index = argmax(keys)
@@ -489,7 +490,7 @@ def test_the_first_of_equals_is_found_among_groups(
 
 def test_zeros_of_both_signs_are_equal() -> None:
     values = torch.tensor([[-1.0, -0.0, 0.0, -0.0]])
-    assert best.first_k(values, torch.arange(4)[None], 3)[1].tolist() == [[1, 2, 3]]
+    assert top_k.first_k(values, 3)[1].tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize("tile", [(1, 1), (2, 3), (5, 7), (13, 4), (3, 19)])

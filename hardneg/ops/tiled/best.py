@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.tiled.admission import excluded_value
+from hardneg.ops.tiled.top_k import column_top_k, first_k, row_top_k
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -16,7 +17,6 @@ __all__ = ["Best"]
 
 GROUP = 32
 FEW = 1 << 16
-LOWEST_INDEX = 0x7FFFFFFF
 
 
 def row_argmax(keys: Float[Tensor, "r c"]) -> tuple[Float[Tensor, "r"], Int[Tensor, "r"]]:
@@ -59,73 +59,6 @@ def column_argmax(keys: Float[Tensor, "r c"]) -> tuple[Float[Tensor, "c"], Int[T
     return value, index
 
 
-def pack(values: Float[Tensor, "..."], indices: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-    """float32 value and index in one integer that sorts by value, then by smallest index."""
-    bits = (values + 0.0).view(torch.int32)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.long() << 32) | (LOWEST_INDEX - indices)
-
-
-def unpack(packed: Int[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Int[Tensor, "..."]]:
-    """Value and index of a packed key."""
-    ordered = (packed >> 32).int()
-    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
-    return values, LOWEST_INDEX - (packed & LOWEST_INDEX)
-
-
-def first_k(
-    values: Float[Tensor, "r c"], indices: Int[Tensor, "r c"], k: int
-) -> tuple[Float[Tensor, "r k"], Int[Tensor, "r k"]]:
-    """The k highest values of each row with their indices, smallest index first among equals.
-
-    ``torch.topk`` promises no order among equals, hence packed keys; float64, which does not fit
-    them, takes a stable sort and needs equal values to stand in rising order of index.
-    """
-    k = min(k, values.shape[1])
-    if values.dtype == torch.float32:
-        return unpack(pack(values, indices).topk(k, dim=1).values)
-    values, order = values.sort(dim=1, descending=True, stable=True)
-    return values[:, :k], indices.expand(len(values), -1).gather(1, order[:, :k])
-
-
-def row_top_k(
-    keys: Float[Tensor, "r c"], k: int
-) -> tuple[Float[Tensor, "r k"], Int[Tensor, "r k"]]:
-    """The k best of every row. They lie in the k groups with the best maxima, so few are sorted."""
-    rows, columns = keys.shape
-    groups = columns // GROUP
-    position = torch.arange(columns, device=keys.device)
-    if keys.dtype != torch.float32 or k * 4 > groups:
-        return first_k(keys, position[None], k)
-    split = groups * GROUP
-    grouped = keys[:, :split].unflatten(1, (groups, GROUP))
-    _, best = first_k(grouped.amax(dim=2), position[None, :groups], k)
-    inside = grouped.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1)
-    where = (best[:, :, None] * GROUP + position[:GROUP]).flatten(1)
-    rest = position[split:].expand(rows, -1)
-    return first_k(torch.cat([inside, keys[:, split:]], 1), torch.cat([where, rest], 1), k)
-
-
-def column_top_k(
-    keys: Float[Tensor, "r c"], k: int
-) -> tuple[Float[Tensor, "c k"], Int[Tensor, "c k"]]:
-    """The k best of every column: the same, with only the winning groups transposed."""
-    rows, columns = keys.shape
-    size = GROUP // 4
-    groups = rows // size
-    position = torch.arange(rows, device=keys.device)
-    if keys.dtype != torch.float32 or k * 4 > groups:
-        return first_k(keys.T.contiguous(), position[None], k)
-    split = groups * size
-    grouped = keys[:split].unflatten(0, (groups, size))
-    _, best = first_k(grouped.amax(dim=1).T.contiguous(), position[None, :groups], k)
-    inside = grouped.gather(0, best.T[:, None, :].expand(-1, size, -1)).flatten(0, 1).T
-    where = (best[:, :, None] * size + position[:size]).flatten(1)
-    rest = position[split:].expand(columns, -1)
-    values = torch.cat([inside, keys[split:].T], 1)
-    return first_k(values, torch.cat([where, rest], 1), k)
-
-
 class Best:
     """The k best keys of n anchors, fed tile by tile in rising order of index."""
 
@@ -140,14 +73,14 @@ class Best:
         if self.k == 1:
             self.improve(*row_argmax(keys), rows, first)
         else:
-            self.merge(*row_top_k(keys, self.k), rows, first)
+            self.merge(*row_top_k(keys, self.k, self.values[rows, -1]), rows, first)
 
     def update_columns(self, keys: Float[Tensor, "r c"], columns: slice, first: int) -> None:
         """Take in a tile whose columns are the anchors ``columns`` and whose rows start at ``first``."""
         if self.k == 1:
             self.improve(*column_argmax(keys), columns, first)
         else:
-            self.merge(*column_top_k(keys, self.k), columns, first)
+            self.merge(*column_top_k(keys, self.k, self.values[columns, -1]), columns, first)
 
     def improve(self, value: Tensor, index: Tensor, anchors: slice, first: int) -> None:
         """k = 1: replace what is strictly exceeded; equals keep the earlier, smaller index."""
@@ -156,12 +89,28 @@ class Best:
         values.copy_(torch.where(better, value, values))
         indices.copy_(torch.where(better, index + first, indices))
 
+    def begin(self, values: Tensor, indices: Tensor, anchors: slice) -> None:
+        """Take the first tile's as they are, but for the marks of left-out pairs."""
+        lowest, found = -excluded_value(values.dtype) / 2, values.shape[1]
+        if values.device.type != "cpu" or not bool((values[:, -1:] > lowest).all()):
+            taken = values > lowest
+            values, indices = torch.where(taken, values, lowest), torch.where(taken, indices, -1)
+        self.values[anchors, :found], self.indices[anchors, :found] = values, indices
+
     def merge(self, values: Tensor, indices: Tensor, anchors: slice, first: int) -> None:
         """Keep the k best of the old and the new; the old stand first, so equals keep the smaller index."""
         lowest = -excluded_value(values.dtype) / 2
+        old, held = self.values[anchors], self.indices[anchors]
+        if first == 0:  # nothing is there yet
+            self.begin(values, indices, anchors)
+            return
+        if values.device.type == "cpu":  # elsewhere asking would synchronise
+            better = int((values > old[:, -1:]).sum(dim=1).amax())
+            if not better:
+                return
+            values, indices = values[:, :better], indices[:, :better]
         taken = values > lowest
-        both = torch.cat([self.values[anchors], torch.where(taken, values, lowest)], 1)
-        which = torch.cat([self.indices[anchors], torch.where(taken, indices + first, -1)], 1)
-        held, order = both.sort(dim=1, descending=True, stable=True)
-        self.values[anchors] = held[:, : self.k]
-        self.indices[anchors] = which.gather(1, order[:, : self.k])
+        both = torch.cat([old, torch.where(taken, values, lowest)], 1)
+        which = torch.cat([held, torch.where(taken, indices + first, -1)], 1)
+        best, order = first_k(both, self.k)
+        self.values[anchors], self.indices[anchors] = best, which.gather(1, order)

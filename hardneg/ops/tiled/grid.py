@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Tile", "chunks", "grid"]
+__all__ = ["Buffers", "Tile", "chunks", "grid", "long_tile"]
 
 TILE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 24}
 TILE_COLUMNS = {"cpu": 2048, "cuda": 8192}
+FEWEST_ROWS, LENGTHS = 64, 256
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,13 @@ def default_tile(n: int, m: int, device: torch.device) -> tuple[int, int]:
     kind = "cpu" if device.type == "cpu" else "cuda"
     columns = min(m, TILE_COLUMNS[kind])
     return min(n, max(1, TILE_ELEMENTS[kind] // columns)), columns
+
+
+def long_tile(n: int, m: int, k: int) -> tuple[int, int]:
+    """A tile of the same size on a CPU, its rows long for the k best of them; no fewer rows than a product wants."""
+    elements, shortest = TILE_ELEMENTS["cpu"], TILE_COLUMNS["cpu"]
+    columns = min(m, max(shortest, LENGTHS * k), elements // min(n, FEWEST_ROWS))
+    return min(n, max(1, elements // columns)), columns
 
 
 def grid(n: int, m: int, tile: tuple[int, int]) -> Iterator[Tile]:

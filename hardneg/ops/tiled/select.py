@@ -12,7 +12,7 @@ from hardneg.ops.executor import Selected
 from hardneg.ops.requests import Search
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.best import Best
-from hardneg.ops.tiled.grid import Tile, grid
+from hardneg.ops.tiled.grid import Tile, grid, long_tile
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 
@@ -23,6 +23,8 @@ __all__ = ["select"]
 
 EASIEST = Selection("lowest", 1)
 HARDEST = Selection("highest", 1)
+FEW = 32
+"""Up to so many places both sides are searched in one pass."""
 
 
 class Side:
@@ -94,24 +96,49 @@ class Side:
 
 def select(comparison: Comparison, search: Search, tile: tuple[int, int] | None = None) -> Selected:
     """See ``reference.select``."""
-    tiles, selection, hardest = tile_scores(comparison, tile), search.selection, search.hardest
-    admission = Admission(comparison.relation, search.among, tiles.buffers)
-    sides: list[list[Side]] = []
-    window = search.window
-    limits = (
-        (search.rows, window.row_floor, window.row_ceiling, True),
-        (search.columns, window.column_floor, window.column_ceiling, False),
-    )
-    for on, floor, ceiling, of_rows in limits:
-        mine = [Side(comparison, tiles, selection, floor, ceiling, search.seed, of_rows)]
-        for more in further(selection, hardest):
-            mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
-        sides.append(mine if on else [])
-    scan(tiles, admission, [side for both in sides for side in both])
-    width = selection.k - selection.skip
+    width = search.selection.k - search.selection.skip
     none = torch.empty(0, width, dtype=torch.long, device=comparison.queries.device)
-    found = [settle(selection, hardest, mine) if mine else (none, none[:, :1]) for mine in sides]
-    return Selected(found[0][0], found[1][0], found[0][1], found[1][1])
+    found = {True: (none, none[:, :1]), False: (none, none[:, :1])}
+    for together, size in passes(comparison, search, tile):
+        tiles = tile_scores(comparison, size)
+        admission = Admission(comparison.relation, search.among, tiles.buffers)
+        sides = {of_rows: sides_of(comparison, tiles, search, of_rows) for of_rows in together}
+        scan(tiles, admission, [side for both in sides.values() for side in both])
+        for of_rows, mine in sides.items():
+            found[of_rows] = settle(search.selection, search.hardest, mine)
+    return Selected(found[True][0], found[False][0], found[True][1], found[False][1])
+
+
+def passes(
+    comparison: Comparison, search: Search, tile: tuple[int, int] | None
+) -> list[tuple[list[bool], tuple[int, int] | None]]:
+    """Which sides (True: rows) go over the tiles together, and the size of these tiles.
+
+    Many of many are found fastest in long rows, or columns: merging what tiles found takes longer than
+    finding it. So a side that searches alone has tiles of its own, and with many places both do.
+    """
+    wanted = [of_rows for of_rows, on in ((True, search.rows), (False, search.columns)) if on]
+    n, m, k = len(comparison.queries), len(comparison.candidates), search.selection.k
+    on_cpu = comparison.queries.device.type == "cpu"
+    if tile is not None or not on_cpu or k == 1 or (len(wanted) == 2 and k <= FEW):
+        return [(wanted, tile)] if wanted else []
+    return [
+        ([of_rows], long_tile(n, m, k) if of_rows else long_tile(m, n, k)[::-1])
+        for of_rows in wanted
+    ]
+
+
+def sides_of(
+    comparison: Comparison, tiles: TileScores, search: Search, of_rows: bool
+) -> list[Side]:
+    """What rows, or columns, look for: the selection, then its fallback and the hardest of all where asked for."""
+    window, selection = search.window, search.selection
+    floor = window.row_floor if of_rows else window.column_floor
+    ceiling = window.row_ceiling if of_rows else window.column_ceiling
+    mine = [Side(comparison, tiles, selection, floor, ceiling, search.seed, of_rows)]
+    for more in further(selection, search.hardest):
+        mine.append(Side(comparison, tiles, more, None, None, None, of_rows))
+    return mine
 
 
 def further(selection: Selection, hardest: bool) -> list[Selection]:

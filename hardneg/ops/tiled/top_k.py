@@ -1,0 +1,187 @@
+"""The k highest keys of every row or column of a tile, the smallest index first among equals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.tiled.admission import excluded_value
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+__all__ = ["column_top_k", "first_k", "row_top_k"]
+
+GROUPS = (32, 16, 8)
+LOWEST_INDEX = 0x7FFFFFFF
+EXCHANGES = 6
+
+TopK = tuple[Tensor, Tensor]
+"""Values, highest first, and their positions."""
+
+
+def pack(values: Float[Tensor, "..."], indices: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """float32 value and index in one integer that sorts by value, then by smallest index."""
+    bits = (values + 0.0).view(torch.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (LOWEST_INDEX - indices)
+
+
+def unpack(packed: Int[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Int[Tensor, "..."]]:
+    """Value and index of a packed key."""
+    ordered = (packed >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return values, LOWEST_INDEX - (packed & LOWEST_INDEX)
+
+
+def first_k(values: Float[Tensor, "r c"], k: int) -> TopK:
+    """The k highest values of each row with their positions, the smallest position first among equals.
+
+    ``torch.topk`` promises no order among equals. On a CPU it is asked all the same, and rows with equal
+    values are searched again; elsewhere, where asking for them would synchronise, every row is.
+    """
+    k = min(k, values.shape[1])
+    if values.device.type != "cpu" or k == values.shape[1]:
+        return exact_first_k(values, k)
+    found, position = values.topk(k + 1, dim=1)
+    equal = found[:, 1:] == found[:, :-1]
+    found, position = found[:, :k], position[:, :k]
+    rows, place = equal.nonzero().unbind(1)
+    if len(rows):
+        # the last of k + 1 equals the one before it: others that equal it may have been passed over
+        across = equal[:, -1] & (found[:, -1] > -excluded_value(values.dtype) / 2)
+        again = across | unordered(position, rows, place, k)
+        tied = again.nonzero()[:, 0]
+        found[tied], position[tied] = exact_first_k(values[tied], k)
+    return found, position
+
+
+def unordered(
+    position: Int[Tensor, "r k"], rows: Int[Tensor, "t"], place: Int[Tensor, "t"], k: int
+) -> Bool[Tensor, "r"]:
+    """Exchange positions, in place, until they rise among equals; which rows have too many equals for that.
+
+    The listed places are those whose value equals the next one.
+    """
+    rows, place = rows[place < k - 1], place[place < k - 1]
+    halves = [(rows[place % 2 == parity], place[place % 2 == parity]) for parity in (0, 1)]
+    wrong = torch.zeros(len(position), dtype=torch.bool)
+    for _ in range(EXCHANGES):
+        wrong.zero_()
+        for row, left in halves:
+            one, other = position[row, left], position[row, left + 1]
+            wrong[row[one > other]] = True
+            position[row, left], position[row, left + 1] = one.minimum(other), one.maximum(other)
+        if not bool(wrong.any()):
+            break
+    return wrong
+
+
+def exact_first_k(values: Float[Tensor, "r c"], k: int) -> TopK:
+    """The same of rows with equal values: by packed keys, or, of float64, which does not fit them, a stable sort."""
+    if values.dtype == torch.float32 and k < values.shape[1]:
+        position = torch.arange(values.shape[1], device=values.device)
+        return unpack(pack(values, position[None]).topk(k, dim=1).values)
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    return values[:, :k], order[:, :k]
+
+
+def group_size(length: int, k: int) -> int | None:
+    """How many keys to take the maximum of before looking closer; None where that saves nothing."""
+    well = next((size for size in GROUPS if k * 8 <= length // size), None)
+    return GROUPS[-1] if well is None and k * 4 <= length // GROUPS[-1] else well
+
+
+def needed(maxima: Float[Tensor, "r g"], k: int, floor: Float[Tensor, "r"]) -> int:
+    """How many groups of a row can hold one of its k best above the floor, at most."""
+    return min(k, int((maxima > floor[:, None]).sum(dim=1).amax()))
+
+
+def row_top_k(keys: Float[Tensor, "r c"], k: int, floor: Float[Tensor, "r"]) -> TopK:
+    """The k best of every row; on a CPU perhaps fewer, where all that are left out are at most ``floor``.
+
+    They lie in the k groups with the best maxima, so few keys are ranked. A group's members stand apart,
+    one in each of equal stretches of the row, which a CPU takes the maximum of in a third of the time.
+    """
+    size = group_size(keys.shape[1], k)
+    if size is None:
+        return first_k(keys, k)
+    if keys.device.type != "cpu":
+        return neighbours_top_k(keys, k, size)
+    groups = keys.shape[1] // size
+    split = groups * size
+    grouped = keys[:, :split].unflatten(1, (size, groups))
+    best = best_groups(grouped.amax(dim=1), k, floor)
+    if best is None:
+        return first_k(keys, k)
+    inside = grouped.gather(2, best[:, None].expand(-1, size, -1)).flatten(1)
+    return among(inside, keys[:, split:], best, (groups, size), k)
+
+
+def column_top_k(keys: Float[Tensor, "r c"], k: int, floor: Float[Tensor, "c"]) -> TopK:
+    """The same of every column, with only the best groups transposed."""
+    size = group_size(keys.shape[0], k)
+    if size is None:
+        return first_k(keys.T.contiguous(), k)
+    if keys.device.type != "cpu":
+        return neighbours_top_k(keys.T, k, size)
+    groups = keys.shape[0] // size
+    split = groups * size
+    grouped = keys[:split].unflatten(0, (size, groups))
+    best = best_groups(grouped.amax(dim=0).T.contiguous(), k, floor)
+    if best is None:
+        return first_k(keys.T.contiguous(), k)
+    inside = grouped.gather(1, best.T[None].expand(size, -1, -1)).flatten(0, 1).T
+    return among(inside, keys[split:].T, best, (groups, size), k)
+
+
+def best_groups(
+    maxima: Float[Tensor, "r g"], k: int, floor: Float[Tensor, "r"]
+) -> Int[Tensor, "r k"] | None:
+    """The groups that may hold one of the k best, in rising order; None where equal maxima leave it open."""
+    k = needed(maxima, k, floor)
+    if k == 0:
+        return torch.empty(len(maxima), 0, dtype=torch.long)
+    found, best = maxima.topk(k + 1, dim=1)
+    last = found[:, k - 1]
+    if bool(((found[:, k] == last) & (last > floor)).any()):
+        return None
+    return best[:, :k].sort(dim=1).values
+
+
+def among(
+    inside: Float[Tensor, "r s"],
+    rest: Float[Tensor, "r t"],
+    best: Int[Tensor, "r k"],
+    groups: tuple[int, int],
+    k: int,
+) -> TopK:
+    """The k best of the members of the best groups, stretch by stretch, and of the rest, by their places in the tile.
+
+    ``groups`` are how many there are, and how many members each has.
+    """
+    held, chosen = inside.shape[1], best.shape[1]
+    keys = torch.cat([inside, rest], 1) if rest.shape[1] else inside
+    values, position = first_k(keys, k)
+    outside = position - held + groups[0] * groups[1]
+    if not held:
+        return values, outside
+    stretch = torch.div(position, chosen, rounding_mode="floor")
+    places = stretch * groups[0] + best.gather(1, position % chosen)
+    return values, torch.where(position < held, places, outside)
+
+
+def neighbours_top_k(keys: Float[Tensor, "r c"], k: int, size: int) -> TopK:
+    """The same off a CPU, where nothing is asked: groups are neighbours, so the first of equal groups is the one."""
+    groups = keys.shape[1] // size
+    split = groups * size
+    grouped = keys[:, :split].unflatten(1, (groups, size))
+    best = first_k(grouped.amax(dim=2), k)[1].sort(dim=1).values
+    inside = grouped.gather(1, best[:, :, None].expand(-1, -1, size)).flatten(1)
+    values, position = first_k(torch.cat([inside, keys[:, split:]], 1), k)
+    held = k * size
+    group = best.gather(1, torch.div(position, size, rounding_mode="floor").clamp(max=k - 1))
+    places = group * size + position % size
+    return values, torch.where(position < held, places, position - held + split)
