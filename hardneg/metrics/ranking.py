@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.geometry import central_row, unit_rows
 from hardneg.ops.tiled.grid import chunks
-from hardneg.ops.tiled.scores import coarse_mean, unit_rows
 from hardneg.similarities import (
     Cosine,
     Dot,
@@ -77,7 +77,7 @@ def ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Rank
     if isinstance(similarity, Dot):
         return Ranking(compared(q, c, similarity), 2 * eps * lengths(q) * largest_length(c), 0.0)
     if isinstance(similarity, Euclidean | SquaredEuclidean) and not differences:
-        centre = coarse_mean(torch.nan_to_num(c, 0.0, 0.0, 0.0))
+        centre = central_row(c)
         q, c = q - centre, c - centre
         absolute = 2 * eps * (lengths(q) + largest_length(c)).square()
         return Ranking(compared(*as_product(q, c), Dot()), absolute, 0.0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hardneg.ops.geometry import unit_rows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.pair_scores import (
@@ -17,7 +18,7 @@ from hardneg.ops.tiled.pair_scores import (
     row_lengths,
     separation,
 )
-from hardneg.ops.tiled.scores import project_out_length, unit_rows
+from hardneg.ops.tiled.scores import project_out_length
 from hardneg.ops.tiled.side_gradients import accumulators
 from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, scores_of, working
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hardneg.ops.geometry import unit_rows
 from hardneg.ops.tiled.grid import chunks
-from hardneg.ops.tiled.scores import unit_rows
 from hardneg.similarities import (
     Cosine,
     Dot,

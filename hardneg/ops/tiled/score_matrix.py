@@ -12,7 +12,7 @@ from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.grid import Tile
 from hardneg.ops.tiled.pair_scores import row_lengths
 from hardneg.ops.tiled.scores import tile_scores
-from hardneg.similarities import Cosine, Euclidean, Order, working
+from hardneg.similarities import Cosine, working
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,8 +53,7 @@ def score_matrix_backward(
         return cosine_gradients(comparison, lengths, scores, gradient, wanted)
     tile = whole(comparison)
     tiles = tile_scores(comparison, tile.shape, wanted)
-    if isinstance(comparison.similarity, Euclidean | Order):
-        torch.neg(scores, out=tiles.buffers.get("distances", tile))
+    tiles.recall(tile, scores)
     tiles.add_gradient(tile, gradient.clone(memory_format=torch.contiguous_format))
     return tiles.gradients()
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.geometry import unit_rows
 from hardneg.ops.requests import EVERYTHING, Wanted
+from hardneg.ops.tiled.distances import distance_tiles
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
 from hardneg.ops.tiled.side_gradients import accumulators, finished
 from hardneg.similarities import (
@@ -28,7 +30,7 @@ from hardneg.similarities import (
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["TileScores", "project_out_length", "tile_scores", "unit_rows"]
+__all__ = ["TileScores", "project_out_length", "tile_scores"]
 
 ROWS_AT_ONCE = 1024
 ORDER_ELEMENTS = 1 << 18
@@ -43,31 +45,14 @@ class TileScores(Protocol):
     def scores(self, tile: Tile) -> Float[Tensor, "r c"]:
         """The scores of a tile, in a buffer that the next call overwrites."""
 
+    def recall(self, tile: Tile, scores: Float[Tensor, "r c"]) -> None:
+        """Take scores computed earlier as those last asked for; they stay what they are."""
+
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """Account for d(loss)/d(score) = weights on the tile last asked for; may overwrite the weights."""
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """Gradients of queries and candidates, in the inputs' type; that of a frozen side is empty."""
-
-
-def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n"]]:
-    """Every row divided by its L2 norm, and 1 / norm; both are 0 for a zero row.
-
-    Rows whose squares leave the range of floats are divided by their largest entry first. On a CPU
-    that is done only where such rows exist; elsewhere asking would synchronise.
-    """
-    norm = torch.linalg.vector_norm(x, dim=1)
-    info = torch.finfo(x.dtype)
-    ordinary = (norm > info.tiny**0.5 * 1e3) & (norm < info.max**0.5 * 1e-3)
-    if x.device.type == "cpu" and bool(ordinary.all()):
-        inverse = 1 / norm
-        return x * inverse[:, None], inverse
-    largest = x.abs().amax(dim=1)
-    nonzero = largest != 0
-    scaled = x / torch.where(nonzero, largest, 1.0)[:, None]
-    length = torch.where(nonzero, torch.linalg.vector_norm(scaled, dim=1), 1.0)
-    inverse = torch.where(nonzero, 1 / length / largest, 0.0).clamp(max=info.max)
-    return scaled / length[:, None], inverse
 
 
 def project_out_length(
@@ -79,86 +64,45 @@ def project_out_length(
         gradient[rows].addcmul_(unit[rows], along[:, None], value=-1).mul_(inverse[rows, None])
 
 
-def coarse_mean(x: Float[Tensor, "n d"]) -> Float[Tensor, "d"]:
-    """The mean rounded to four bits of its largest entry: subtracting it leaves small integers exact."""
-    mean = x.mean(dim=0)
-    exponent = torch.frexp(mean.abs().amax()).exponent
-    quantum = torch.ldexp(mean.new_ones(()), exponent - 4)
-    return (mean / quantum).round() * quantum
-
-
 class ProductTiles:
-    """Similarities that follow from the inner product: dot, cosine and the Euclidean distances.
-
-    The gradient of a distance pulls along ``candidate - query``: a product with the weights, less the
-    query times the sum of its weights. In float32 a squared distance is |q|^2 + |c|^2 - 2 q.c of
-    centred embeddings, so a distance far below their length is rounded; float64 takes differences.
-    """
+    """Similarities that are the inner product itself: dot, and cosine of normalised rows."""
 
     def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
-        self.similarity, self.wanted = comparison.similarity, wanted
         self.queries, self.candidates = comparison.queries, comparison.candidates
-        self.cosine = isinstance(self.similarity, Cosine)
-        self.distance = isinstance(self.similarity, Euclidean | SquaredEuclidean)
+        self.wanted, self.tile = wanted, tile
+        self.cosine = isinstance(comparison.similarity, Cosine)
         q, c = working(self.queries), working(self.candidates)
         if self.cosine:
             (q, inverse_q), (c, inverse_c) = unit_rows(q), unit_rows(c)
             self.inverse = inverse_q, inverse_c
-        if self.distance:
-            if q.dtype != torch.float64:
-                centre = coarse_mean(c)
-                q, c = q - centre, c - centre
-            self.squares = q.square().sum(1, keepdim=True), c.square().sum(1)[None]
-            self.pulls = torch.zeros_like(q[:, :1]), torch.zeros_like(c[:, :1])
-        self.q, self.c, self.tile = q, c, tile
+        self.q, self.c = q, c
         self.buffers = Buffers(tile, q.dtype, q.device)
         self.dq: Tensor | None = None
         self.dc: Tensor | None = None
 
     def scores(self, tile: Tile) -> Float[Tensor, "r c"]:
-        """A product of the two blocks, turned into a distance where one is asked for."""
-        out, q, c = self.buffers.get("scores", tile), self.q[tile.rows], self.c[tile.columns]
-        if not self.distance:
-            return torch.mm(q, c.T, out=out)
-        squared = isinstance(self.similarity, SquaredEuclidean)
-        if out.dtype == torch.float64:
-            out.copy_(torch.cdist(q, c, compute_mode="donot_use_mm_for_euclid_dist"))
-            if squared:
-                out.square_()
-        else:
-            torch.mm(q, c.T, out=out).mul_(-2)
-            out.add_(self.squares[0][tile.rows]).add_(self.squares[1][:, tile.columns])
-            out.clamp_(min=0)
-            if not squared:
-                out.sqrt_()
-        if not squared:
-            self.buffers.get("distances", tile).copy_(out)
-        return out.neg_()
+        """A product of the two blocks."""
+        out = self.buffers.get("scores", tile)
+        return torch.mm(self.q[tile.rows], self.c[tile.columns].T, out=out)
+
+    def recall(self, tile: Tile, scores: Float[Tensor, "r c"]) -> None:
+        """Nothing: the gradient needs no scores."""
 
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """A product with the weights for each side that is not frozen."""
         if self.dq is None and self.dc is None:
             self.dq, self.dc = accumulators(self.q, self.c, self.wanted)
-        if isinstance(self.similarity, Euclidean):
-            distances = self.buffers.get("distances", tile)
-            weights.div_(distances).masked_fill_(distances == 0, 0.0)
-        elif self.distance:
-            weights.mul_(2)
         if self.dq is not None:
             self.dq[tile.rows].addmm_(weights, self.c[tile.columns])
         if self.dc is not None:
             self.dc[tile.columns].addmm_(weights.T, self.q[tile.rows])
-        if self.distance:
-            self.pulls[0][tile.rows] += weights.sum(1, keepdim=True)
-            self.pulls[1][tile.columns] += weights.sum(0)[:, None]
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The sums of both products, taken back through the normalisation."""
-        for side, (gradient, x) in enumerate(((self.dq, self.q), (self.dc, self.c))):
-            if gradient is not None and self.distance:
-                gradient.addcmul_(self.pulls[side], x, value=-1)
-            if gradient is not None and self.cosine:
-                project_out_length(gradient, x, self.inverse[side])
+        if self.cosine:
+            for side, (gradient, x) in enumerate(((self.dq, self.q), (self.dc, self.c))):
+                if gradient is not None:
+                    project_out_length(gradient, x, self.inverse[side])
         return finished(self)
 
 
@@ -197,6 +141,10 @@ class OrderTiles:
         self.buffers.get("distances", tile).copy_(out)
         return out.neg_()
 
+    def recall(self, tile: Tile, scores: Float[Tensor, "r c"]) -> None:
+        """Take scores computed earlier as those last asked for."""
+        torch.neg(scores, out=self.buffers.get("distances", tile))
+
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """The violation recomputed and weighted by weight / distance."""
         if self.dq is None and self.dc is None:
@@ -234,6 +182,9 @@ class CallableTiles:
             found = scores_of(self.similarity, self.q[tile.rows], self.c[tile.columns])
         return self.buffers.get("scores", tile).copy_(found)
 
+    def recall(self, tile: Tile, scores: Float[Tensor, "r c"]) -> None:
+        """Nothing: the callable is evaluated once more."""
+
     def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
         """The callable once more, differentiated."""
         with torch.enable_grad():
@@ -254,12 +205,14 @@ class CallableTiles:
 def tile_scores(
     comparison: Comparison, tile: tuple[int, int] | None = None, wanted: Wanted = EVERYTHING
 ) -> TileScores:
-    """The fitting one of the three, with a tile of the given or the default size."""
+    """Tiles that fit the similarity, with a tile of the given or the default size."""
     n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
     size = tile or default_tile(n, m, comparison.queries.device)
     size = (min(size[0], n), min(size[1], m))
     if isinstance(comparison.similarity, Order):
         return OrderTiles(comparison, size, wanted)
-    if isinstance(comparison.similarity, Cosine | Dot | Euclidean | SquaredEuclidean):
+    if isinstance(comparison.similarity, Euclidean | SquaredEuclidean):
+        return distance_tiles(comparison, size, wanted)
+    if isinstance(comparison.similarity, Cosine | Dot):
         return ProductTiles(comparison, size, wanted)
     return CallableTiles(comparison, size, wanted)

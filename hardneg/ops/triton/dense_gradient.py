@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.geometry import NearRows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.finish import finish
 from hardneg.ops.triton.operands import Panel, with_rows
@@ -45,6 +46,26 @@ def add_product(out: Tensor, weights: Tensor, x: Tensor, earlier: bool) -> None:
         torch.ops.aten.mm.dtype_out(weights, x, torch.float32, out=out)
 
 
+class NearPulls:
+    """Sums of the weights of every anchor over the others of either origin, for distances of near rows."""
+
+    def __init__(self, near: tuple[NearRows, NearRows], wanted: Wanted) -> None:
+        self.near, self.wanted = near, wanted
+        self.origins = near[0].origins(), near[1].origins()
+        self.sums = torch.zeros_like(self.origins[0]), torch.zeros_like(self.origins[1])
+
+    def add(self, weights: Tensor, rows: slice, columns: slice) -> None:
+        """A panel's share."""
+        if self.wanted.queries:
+            self.sums[0][rows].addmm_(weights, self.origins[1][columns])
+        if self.wanted.candidates:
+            self.sums[1][columns].addmm_(weights.T, self.origins[0][rows])
+
+    def finish(self, side: int, products: Tensor, rows: slice) -> None:
+        """Turn summed products into the gradient of these rows, in place."""
+        self.near[side][rows].pulled(products, self.sums[side][rows])
+
+
 class Gradients:
     """Gradients of both sides, panel by panel: rows outermost, so a slab of rows is finished after its last panel."""
 
@@ -62,7 +83,8 @@ class Gradients:
         given = self.ready.source == "given"
         self.panel = None if given else torch.empty(sweep.size, dtype=kind, device=q.device)
         self.pulls: tuple[Tensor, Tensor] | None = None
-        if self.ready.similarity.endswith("euclidean"):
+        self.near = NearPulls(self.ready.near, wanted) if self.ready.near is not None else None
+        if self.near is None and self.ready.similarity.endswith("euclidean"):
             n, m, _ = self.ready.shape
             self.pulls = self.dc.new_zeros(n), self.dc.new_zeros(m)
             self.row_pulls, self.column_pulls = sweep.partials(1, 0), sweep.partials(1, 1)
@@ -92,6 +114,8 @@ class Gradients:
         """A product with the weights that a kernel has just written, for each side that is not frozen."""
         weights, rows, columns = self.weights(panel), panel.rows, panel.columns
         self.add_pulls(panel)
+        if self.near is not None:
+            self.near.add(weights, rows, columns)
         if self.wanted.candidates:
             out = self.dc[columns]
             self.add_side(out, weights.T, columns, rows, rows.start > 0, False)
@@ -129,6 +153,9 @@ class Gradients:
     def close_rows(self, slab: Tensor, rows: slice) -> None:
         """The gradient of a slab of queries."""
         ready = self.ready
+        if self.near is not None:
+            self.near.finish(0, slab, rows)
+            return
         inverse = None if ready.inverse is None else ready.inverse[0][rows]
         pulls = None if self.pulls is None else self.pulls[0][rows]
         finish(ready, slab, ready.queries[rows], inverse, pulls, self.gain, self.dq[rows])
@@ -139,6 +166,9 @@ class Gradients:
         self.panel = self.slab = None  # given back before the candidates' gradient is made
         if not self.wanted.candidates:
             return self.dq, self.dc.to(kind)
+        if self.near is not None:
+            self.near.finish(1, self.dc, slice(0, len(self.dc)))
+            return self.dq, self.dc
         dc = self.dc if kind == torch.float32 else torch.empty_like(self.dc, dtype=kind)
         inverse = None if ready.inverse is None else ready.inverse[1]
         pulls = None if self.pulls is None else self.pulls[1]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.description import Comparison
+from hardneg.ops.geometry import NearRows, central_row, near_rows
 from hardneg.ops.tiled.grid import grid
-from hardneg.ops.tiled.scores import coarse_mean
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
 
@@ -44,7 +44,8 @@ class Operands:
 
     Attributes:
         queries, candidates: rows as they are multiplied; for an order transposed, one coordinate a row.
-        row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances.
+        row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances, where the
+            product is not the negated squared distance already.
         inverse: 1 / length of both sides for cosine, whichever way it is multiplied.
         similarity: what turns a product into a score: ``"dot"``, ``"cosine"``, ``"euclidean"``,
             ``"squared_euclidean"``, ``"order"`` or ``"order_of_general_queries"``.
@@ -52,6 +53,7 @@ class Operands:
             ``"order"``.
         precision: of float32 products in a kernel: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
         shape: queries, candidates, width.
+        near: both sides as they are measured, for distances of panels that torch multiplies.
     """
 
     queries: Tensor
@@ -63,6 +65,7 @@ class Operands:
     source: str
     precision: str
     shape: tuple[int, int, int]
+    near: tuple[NearRows, NearRows] | None = None
 
     def panels(self, size: tuple[int, int] | None = None) -> Iterator[Panel]:
         """All rows and columns, rows outermost, in panels of ``size``; by default as many as one launch takes.
@@ -75,11 +78,16 @@ class Operands:
             limits = PANEL if given else LAUNCH
             size = min(limits[0], n), min(limits[1], m)
         buffer = self.queries.new_empty(size) if given else None
+        terms = None
+        if self.near is not None:
+            terms = self.near[0].terms(), self.near[1].terms().roll(2, 1)
         for tile in grid(n, m, size):
             height, width = tile.shape
             scores = None if buffer is None else buffer[:height, :width]
             if scores is not None:
                 torch.mm(self.queries[tile.rows], self.candidates[tile.columns].T, out=scores)
+            if scores is not None and terms is not None:
+                scores.addmm_(terms[0][tile.rows], terms[1][tile.columns].T, beta=2)
             yield Panel(tile.rows, tile.columns, scores)
 
     def swapped(self) -> Operands:
@@ -93,6 +101,7 @@ class Operands:
             row_terms=self.column_terms,
             column_terms=self.row_terms,
             inverse=None if self.inverse is None else self.inverse[::-1],
+            near=None if self.near is None else self.near[::-1],
             similarity=orders.get(self.similarity, self.similarity),
             shape=(m, n, width),
         )
@@ -140,15 +149,25 @@ def operands(comparison: Comparison) -> Operands:
         if code == "cosine":
             code, (q, of_q), (c, of_c) = "dot", unit_rows(q), unit_rows(c)
             inverse = of_q, of_c
+        elif code != "dot" and source == "given":
+            return from_near_origins(q, c, code, shape)
         elif code != "dot":
-            # squared lengths far above the distances would swallow them
-            centre = coarse_mean(c)
+            # tf32 would round the terms of two origins; one must do
+            centre = central_row(c)
             q, c = q - centre, c - centre
     elif code == "cosine":
         terms = inverse = inverse_lengths(q), inverse_lengths(c)
     if code.endswith("euclidean"):
         terms = squared_lengths(q), squared_lengths(c)
     return Operands(q, c, *terms, inverse, code, source, precision, shape)
+
+
+def from_near_origins(q: Tensor, c: Tensor, code: str, shape: tuple[int, int, int]) -> Operands:
+    """Distances whose panels torch multiplies."""
+    centre = central_row(c)
+    near = near_rows(q, centre), near_rows(c, centre)
+    rows = near[0].rows, near[1].rows
+    return Operands(*rows, None, None, None, code, "given", "ieee", shape, near)
 
 
 def float32_products() -> str:

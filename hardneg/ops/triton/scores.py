@@ -87,8 +87,12 @@ def finished(
         product = product * tl.load(row_terms + rows)[:, None]
         product = product * tl.load(column_terms + columns)[None]
     elif SIMILARITY == "euclidean" or SIMILARITY == "squared_euclidean":
-        squares = tl.load(row_terms + rows)[:, None] - 2.0 * product
-        squares = tl.maximum(squares + tl.load(column_terms + columns)[None], 0.0)
+        if row_terms is None:  # torch has added the squared lengths
+            squares = -product
+        else:
+            squares = tl.load(row_terms + rows)[:, None] - 2.0 * product
+            squares += tl.load(column_terms + columns)[None]
+        squares = tl.maximum(squares, 0.0)
         product = -squares
         if SIMILARITY == "euclidean":
             product = -tl.sqrt_rn(squares)
