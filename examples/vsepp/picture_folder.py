@@ -51,7 +51,7 @@ class PictureFolder:
         """Whether a path stays inside once links are followed; each folder is looked at once."""
         if path.parent not in self.parents:
             self.parents[path.parent] = self.within_roots(path.parent)
-        return self.parents[path.parent] and (not path.is_symlink() or self.within_roots(path))
+        return self.parents[path.parent] and (not os.path.islink(path) or self.within_roots(path))
 
     def within_roots(self, path: Path) -> bool:
         """Whether a path, links followed, lies under a folder of the layout."""

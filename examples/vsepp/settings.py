@@ -166,6 +166,13 @@ class Settings:
     loss: Loss = field(default_factory=Loss)
     schedule: Schedule = field(default_factory=Schedule)
 
+    def __post_init__(self) -> None:
+        if self.schedule.batch_size < 2 and not self.loss.queue:
+            raise InputError(
+                f"--batch-size is {self.schedule.batch_size}: expected at least 2, because the "
+                "negatives of a pair are the others of its batch"
+            )
+
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for a checkpoint or a log."""
         return asdict(self)

@@ -9,6 +9,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 sys.path.insert(0, str(CHECKOUT / "examples"))
 
+from odd_inputs import COUNTS, write_folder
 from tiny_data import write_flickr, write_precomp
 
 
@@ -23,6 +24,18 @@ def precomp_root(tmp_path: Path) -> Path:
 def flickr_root(tmp_path: Path) -> Path:
     """A data folder with raw Flickr8K in it."""
     return write_flickr(tmp_path / "data")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny ``f8k_precomp`` in a data folder of its own, to be spoilt."""
+    return write_folder(tmp_path / "data" / "f8k_precomp")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data folder with a few raw pictures, to be spoilt."""
+    return write_flickr(tmp_path / "data", counts=COUNTS)
 
 
 @pytest.fixture(scope="session")

@@ -79,16 +79,17 @@ def test_unknown_tokenizer_is_refused() -> None:
         tokenizer_named("spacy")
 
 
-def pickled_as_the_release(words: list, protocol: int) -> bytes:
+def pickled_as_the_release(words: list | dict, protocol: int) -> bytes:
     """What the release wrote: an instance of ``vocab.Vocabulary`` with its tables."""
+    numbered = words if isinstance(words, dict) else dict(enumerate(words))
     module = types.ModuleType("vocab")
     kind = type("Vocabulary", (), {"__module__": "vocab"})
     module.Vocabulary = kind
     sys.modules["vocab"] = module
     try:
         instance = kind()
-        instance.idx2word = dict(enumerate(words))
-        instance.word2idx = {word: number for number, word in enumerate(words)}
+        instance.idx2word = numbered
+        instance.word2idx = {str(word): number for number, word in numbered.items()}
         instance.idx = len(words)
         return pickle.dumps(instance, protocol)
     finally:

@@ -59,10 +59,10 @@ def karpathy_entry(split: str, image: int, name: str, sentences: int = 5) -> dic
     return {"split": split, "filename": name, "sentences": said, "imgid": image}
 
 
-def write_flickr(root: Path, dataset: str = "f8k") -> Path:
+def write_flickr(root: Path, dataset: str = "f8k", counts: dict[str, int] = SPLITS) -> Path:
     """``f8k/images/*.jpg`` and ``f8k/dataset_flickr8k.json``, or the same for f30k."""
     images, number = [], 0
-    for split, count in SPLITS.items():
+    for split, count in counts.items():
         for _ in range(count):
             name = f"{number:04d}.jpg"
             write_picture(root / dataset / "images" / name, number)
