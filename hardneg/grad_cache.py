@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ class GradCache:
             with ExitStack() as stack:
                 for module in synchronising(self.encoders[call.side]):
                     if last[module] is not call:
-                        stack.enter_context(module.no_sync())
+                        stack.enter_context(accumulating(module))
                 with call.random.replayed():
                     outputs = self.encode(call)
                 with autocast_off(embeddings):
@@ -199,6 +199,28 @@ def synchronising(module: nn.Module) -> list[Any]:
     if hasattr(module, "no_sync"):
         return [module]
     return [found for part in module.children() for found in synchronising(part)]
+
+
+SINK_IN_PLACE = "_static_graph_delay_allreduce_enqueued"
+
+
+@contextmanager
+def accumulating(module: Any) -> Iterator[None]:
+    """Gradients are added up and not averaged.
+
+    The first forward of a DistributedDataParallel with a static graph appends a node that has its
+    backward end in an average, also within ``no_sync``, and torch fails over that. It belongs to the
+    call that averages.
+    """
+    awaited = getattr(module, "static_graph", False) and not getattr(module, SINK_IN_PLACE, True)
+    if awaited:
+        setattr(module, SINK_IN_PLACE, True)
+    try:
+        with module.no_sync():
+            yield
+    finally:
+        if awaited:
+            setattr(module, SINK_IN_PLACE, False)
 
 
 def autocast_off(embeddings: list[list[Tensor]]) -> ExitStack:

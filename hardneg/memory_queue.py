@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hardneg.checks import check_count, check_embeddings, check_ids, check_type
+from hardneg.distributed.group_reference import GroupReference
 from hardneg.rows_of_ranks import rows_of_ranks
 
 if TYPE_CHECKING:
@@ -90,11 +91,21 @@ class MemoryQueue(nn.Module):
         check_count("warmup", warmup, at_least=0)
         if not dtype.is_floating_point:
             raise TypeError(f"dtype is {dtype}: expected a floating-point type for embeddings")
-        self.size, self.width, self.warmup, self.group = size, width, warmup, group
+        self.size, self.width, self.warmup = size, width, warmup
+        self.shared_by = GroupReference.to(group)
         self.register_buffer("embeddings", torch.zeros(size, width, dtype=dtype, device=device))
         self.register_buffer("ids", torch.zeros(size, dtype=torch.long, device=device))
         # Rows ever put in: the next slot is seen % size, the entries held are min(seen, size).
         self.register_buffer("seen", torch.zeros((), dtype=torch.long, device=device))
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """The ranks that share it; copies share them too, pickles leave them out."""
+        return self.shared_by.resolve()
+
+    @group.setter
+    def group(self, group: dist.ProcessGroup | None) -> None:
+        self.shared_by = GroupReference.to(group)
 
     @torch.no_grad()
     def update(self, embeddings: Float[Tensor, "m d"], ids: Int[Tensor, "m"]) -> None:
@@ -195,7 +206,7 @@ class MemoryQueue(nn.Module):
 
     def extra_repr(self) -> str:
         """The choices."""
-        shared = "" if self.group is None else ", shared by ranks"
+        shared = "" if not self.shared_by.name else ", shared by ranks"
         return f"size={self.size}, width={self.width}, warmup={self.warmup}{shared}"
 
 

@@ -200,7 +200,7 @@ ALONE = {
     "schedules": {"negatives", "checks"},
     "encoders": {"checks"},
     "rows_of_ranks": {"distributed"},
-    "memory_queue": {"checks", "rows_of_ranks"},
+    "memory_queue": {"checks", "distributed", "rows_of_ranks"},
     "chunks": set(),
     "replay": set(),
     "grad_cache": {"checks", "chunks", "replay"},

@@ -40,7 +40,8 @@ def on_a_rank(rank: int, meeting: str, folder: str) -> None:
             value = GradCache(*both, chunk_size=4).backward(loss, *rows)
             found[name, shared] = value, gradients(*modules), len(averaged)
     across = [across_on_a_rank(rank, shard) for shard in ACROSS] + [sharded_on_a_rank(rank)]
-    torch.save((found, buffers_on_a_rank(rank), across), Path(folder) / f"{rank}.pt")
+    static = [static_on_a_rank(rank, static) for static in (False, True)]
+    torch.save((found, buffers_on_a_rank(rank), across, static), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -52,6 +53,19 @@ def buffers_on_a_rank(rank: int) -> list[Tensor]:
     for step in range(2):
         cache.backward(lambda x: x.square().mean(), numbers(4 + 8 * rank, 5, step, torch.float64))
     return [module[0].weight.detach(), module[0].bias.detach(), *module.buffers()]
+
+
+def static_on_a_rank(rank: int, static: bool) -> list[Tensor]:
+    """Three steps of modules whose graph is static, in uneven chunks, one module for both sides too."""
+    found = []
+    modules = [DistributedDataParallel(m, static_graph=static) for m in two_towers()]
+    for step in range(3):
+        inputs = [x.split((3, 13))[rank] for x in sides(16, 16)]
+        for both, rows in ((modules, inputs), ([modules[0]] * 2, [inputs[0]] * 2)):
+            loss = partial(weighted, weight=1 + rank + step)
+            found.append(GradCache(*both, chunk_size=4).backward(loss, *rows))
+            found += [g.clone() for g in gradients(*modules)]
+    return found
 
 
 def across_on_a_rank(rank: int, shard: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
@@ -113,6 +127,12 @@ def test_ranks_average_once_a_step(of_ranks: list[tuple]) -> None:
         assert averaged == len(modules)
 
 
+def test_a_static_graph_changes_nothing(of_ranks: list[tuple]) -> None:
+    """From the first step on, where torch has every backward of such a module end in an average."""
+    for *_, (expected, found) in of_ranks:
+        assert_alike(found, expected)
+
+
 @pytest.mark.parametrize("number", range(4), ids=[*map(str, ACROSS), "fully_shard"])
 def test_the_global_loss_has_the_gradients_of_one_process(
     of_ranks: list[tuple], number: int
@@ -131,7 +151,7 @@ def test_the_global_loss_has_the_gradients_of_one_process(
 
 def test_every_step_begins_with_the_first_ranks_buffers(of_ranks: list[tuple]) -> None:
     """And then each chunk moves them once."""
-    found = [buffers for _, buffers, _ in of_ranks]
+    found = [buffers for _, buffers, *_ in of_ranks]
     weight, bias, *_ = found[0]
     layer, norms = nn.Linear(5, 32).double(), [nn.BatchNorm1d(32).double() for _ in range(2)]
     layer.load_state_dict({"weight": weight, "bias": bias})

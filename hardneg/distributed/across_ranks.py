@@ -14,6 +14,7 @@ from hardneg.checks import check_type
 from hardneg.distributed.agreement import IDS, Given, agree
 from hardneg.distributed.boundary import held, shared
 from hardneg.distributed.gathered import GatheredCandidates
+from hardneg.distributed.group_reference import GroupReference
 from hardneg.distributed.layout import Layout
 from hardneg.distributed.passed import PassedCandidates
 from hardneg.distributed.ranks import Ranks, resolve_ranks
@@ -58,6 +59,7 @@ class AcrossRanks(nn.Module):
 
     Raises:
         RuntimeError: when called without a process group.
+        LostRankError: on the ranks that are left, where one has ended.
         ValueError, TypeError: on every rank, for what the loss raises, and where ranks disagree about
             loss, options, width, type or whether gradients are wanted.
         NotImplementedError: on every rank, for what a ring cannot do.
@@ -77,8 +79,17 @@ class AcrossRanks(nn.Module):
         mine: Any = copy.copy(loss)
         mine.backend = (PassedCandidates if ring else GatheredCandidates)(mine.backend)
         self.loss: nn.Module = mine
-        self.group = group
+        self.shared_by = GroupReference.to(group)
         self.signature = inspect.signature(loss.forward)
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """The process group; copies share it, pickles leave it out."""
+        return self.shared_by.resolve()
+
+    @group.setter
+    def group(self, group: dist.ProcessGroup | None) -> None:
+        self.shared_by = GroupReference.to(group)
 
     @torch.compiler.disable
     def forward(self, *args: Any, **options: Any) -> Output:

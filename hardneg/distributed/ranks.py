@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["GATHER", "SCATTER", "Ranks", "resolve_ranks"]
+from hardneg.distributed.lost_ranks import naming_lost_ranks, raise_naming_lost_ranks
+
+__all__ = ["GATHER", "SCATTER", "Arriving", "Ranks", "resolve_ranks"]
 
 # torch 2.14 gave both collectives new names, and the old ones warn there.
 GATHER = "all_gather_single" if hasattr(dist, "all_gather_single") else "all_gather_into_tensor"
@@ -35,51 +39,90 @@ class Ranks:
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum over ranks, on every rank."""
-        total = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total, dist.ReduceOp.SUM, group=self.group)
-        return total
+        return self.reduced(x, dist.ReduceOp.SUM)
 
     def max(self, x: Tensor) -> Tensor:
         """The maximum over ranks, on every rank."""
-        largest = x.detach().clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.group)
-        return largest
+        return self.reduced(x, dist.ReduceOp.MAX)
+
+    def reduced(self, x: Tensor, op: dist.ReduceOp.RedOpType) -> Tensor:
+        """The reduction over ranks, on every rank."""
+        out = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+        self.call("an all-reduce", dist.all_reduce, out, op)
+        return out
 
     def stacked(self, x: Tensor) -> Tensor:
         """Every rank's tensor, all of one shape, in a new first dimension."""
         out = x.new_empty(self.size * x.shape[0], *x.shape[1:])
-        getattr(dist, GATHER)(out, x.detach().contiguous(), group=self.group)
+        self.call("an all-gather", getattr(dist, GATHER), out, sendable(x))
         return out.view(self.size, *x.shape)
 
     def exchanged(self, x: Tensor) -> Tensor:
         """Entry r of the first dimension goes to rank r; what comes back is stacked by sender."""
-        x = x.contiguous()
-        out = torch.empty_like(x)
-        dist.all_to_all_single(out, x, group=self.group)
+        out = x.new_empty(x.shape)
+        self.call("an all-to-all", dist.all_to_all_single, out, sendable(x))
         return out
 
     def sum_of_own(self, x: Tensor) -> Tensor:
         """Entry ``rank`` of the first dimension, summed over ranks."""
-        x = x.contiguous()
-        out = torch.empty_like(x[0])
-        getattr(dist, SCATTER)(out, x.flatten(0, 1), dist.ReduceOp.SUM, group=self.group)
+        out, parts = x.new_empty(x.shape[1:]), sendable(x).flatten(0, 1)
+        self.call("a reduce-scatter", getattr(dist, SCATTER), out, parts, dist.ReduceOp.SUM)
         return out
 
     def of_first(self, x: Tensor) -> Tensor:
         """The tensor of the group's first rank."""
-        out = x.detach().clone()
-        dist.broadcast(out, group=self.group, group_src=0)
+        out = x.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
+        self.call("a broadcast", dist.broadcast, out, group_src=0)
         return out
 
-    def pass_on(self, x: Tensor, out: Tensor) -> list[dist.Work]:
-        """Begin to send ``x`` to the next rank and to receive the previous one's into ``out``."""
+    def pass_on(self, x: Tensor) -> Arriving:
+        """Begin to send ``x`` to the next rank and to receive the previous one's, of the same shape."""
         following, previous = (self.rank + 1) % self.size, (self.rank - 1) % self.size
-        return dist.batch_isend_irecv(
-            [
-                dist.P2POp(dist.isend, x, group=self.group, group_peer=following),
-                dist.P2POp(dist.irecv, out, group=self.group, group_peer=previous),
-            ]
-        )
+        out, x = x.new_empty(x.shape), sendable(x)
+        both = [
+            dist.P2POp(dist.isend, x, group=self.group, group_peer=following),
+            dist.P2POp(dist.irecv, out, group=self.group, group_peer=previous),
+        ]
+        with naming_lost_ranks(self.group, RING):
+            return Arriving(out, x, dist.batch_isend_irecv(both), self.group)
+
+    def call(
+        self, name: str, collective: Callable[..., object], *given: object, **more: Any
+    ) -> None:
+        """A collective of the group, whose error names the rank that is gone."""
+        try:
+            collective(*given, group=self.group, **more)
+        except RuntimeError as error:
+            raise_naming_lost_ranks(error, self.group, name)
+
+
+RING = "an exchange with the neighbours in the ring"
+
+
+@dataclass(frozen=True, eq=False)
+class Arriving:
+    """What the previous rank sends.
+
+    Attributes:
+        received, sent: the memory of both, which must last until they are there.
+    """
+
+    received: Tensor
+    sent: Tensor
+    works: list[dist.Work]
+    group: dist.ProcessGroup | None
+
+    def wait(self) -> Tensor:
+        """The previous rank's tensor, once it is here and the own one is sent."""
+        with naming_lost_ranks(self.group, RING):
+            for work in self.works:
+                work.wait()
+        return self.received
+
+
+def sendable(x: Tensor) -> Tensor:
+    """The numbers of a tensor one after the other in memory: collectives take no strides."""
+    return x.detach().resolve_neg().contiguous()
 
 
 def resolve_ranks(group: dist.ProcessGroup | None) -> Ranks:

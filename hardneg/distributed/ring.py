@@ -23,14 +23,10 @@ def shards(own: Tensor, layout: Layout, ranks: Ranks, stops: int) -> Iterator[tu
     """``stops`` ranks and their padded rows, the own ones first; the next are on their way meanwhile."""
     held = layout.padded(own.detach()).contiguous()
     for step in range(stops):
-        coming, under_way = held, []
-        if step + 1 < stops:
-            coming = torch.empty_like(held)
-            under_way = ranks.pass_on(held, coming)
+        coming = ranks.pass_on(held) if step + 1 < stops else None
         yield (ranks.rank - step) % ranks.size, held
-        for work in under_way:
-            work.wait()
-        held = coming
+        if coming is not None:
+            held = coming.wait()
 
 
 def block_of(part: Part, queries: Tensor, candidates: Tensor, columns: slice) -> Comparison:
@@ -185,7 +181,7 @@ class Travelled(torch.autograd.Function):
             for run in trip.runs(owner):
                 add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
             if trip.stops > 1 and travelling is not None:
-                travelling = passed_on(travelling, ranks)
+                travelling = ranks.pass_on(travelling).wait()
         to_candidates = None
         if travelling is not None:
             to_candidates = travelling[: len(candidates)].to(candidates.dtype)
@@ -194,14 +190,6 @@ class Travelled(torch.autograd.Function):
             for s, v in zip(sums, inputs, strict=True)
         ]
         return None, back[0], to_candidates, *back[1:]
-
-
-def passed_on(gradient: Tensor, ranks: Ranks) -> Tensor:
-    """The previous rank's gradient, in exchange for this one."""
-    coming = torch.empty_like(gradient)
-    for work in ranks.pass_on(gradient, coming):
-        work.wait()
-    return coming
 
 
 def add_share(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
+import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,13 +24,13 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def work(pipe: Connection, rank: int, size: int, port: int, timeout: float) -> None:
+def work(pipe: Connection, rank: int, size: int, meeting: str, timeout: float) -> None:
     """A rank: does what it is told until it is told nothing."""
     torch.set_num_threads(1)
     filter_warnings()
     dist.init_process_group(
         "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
+        init_method=meeting,
         rank=rank,
         world_size=size,
         timeout=timedelta(seconds=timeout),
@@ -44,17 +45,22 @@ def work(pipe: Connection, rank: int, size: int, port: int, timeout: float) -> N
 
 
 class ProcessGroup:
-    """``size`` processes joined by gloo, one thread each."""
+    """``size`` processes joined by gloo, one thread each.
 
-    def __init__(self, size: int, timeout: float = TIMEOUT) -> None:
+    They meet at rank 0, or with ``store_apart`` in a file, which outlives every rank.
+    """
+
+    def __init__(self, size: int, timeout: float = TIMEOUT, store_apart: bool = False) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch", "torch.distributed", "hardneg.distributed"])
-        port = free_port()
+        meeting = f"tcp://127.0.0.1:{free_port()}"
+        if store_apart:
+            meeting = f"file://{tempfile.mkdtemp()}/meeting"
         self.pipes, self.processes = [], []
         for rank in range(size):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=work, args=(theirs, rank, size, port, timeout), daemon=True
+                target=work, args=(theirs, rank, size, meeting, timeout), daemon=True
             )
             process.start()
             theirs.close()
