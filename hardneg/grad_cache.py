@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hardneg.checks import check_count, check_type
 from hardneg.chunks import Chunk, chunks_of
+from hardneg.distributed.ranks import resolve_ranks
 from hardneg.replay import Buffers, RandomState
 
 __all__ = ["GradCache"]
@@ -45,7 +46,8 @@ class GradCache:
             gradient scaler, ``accelerator.backward`` with accelerate.
 
     Raises:
-        ValueError, TypeError: naming the argument, what was expected, and what came.
+        ValueError, TypeError: naming the argument, what was expected, and what came; on every rank, for chunks of modules with
+            ``static_graph=True``.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP
     2021, section 3.
@@ -84,6 +86,7 @@ class GradCache:
             The loss, detached.
         """
         chunks = self.cut(inputs)
+        check_static_graphs(self.encoders, chunks)
         buffers = Buffers(self.encoders)
         calls, embeddings = self.first_pass(chunks)
         buffers.restore()
@@ -204,13 +207,32 @@ def synchronising(module: nn.Module) -> list[Any]:
 SINK_IN_PLACE = "_static_graph_delay_allreduce_enqueued"
 
 
+def check_static_graphs(encoders: tuple[nn.Module, ...], chunks: list[list[Chunk]]) -> None:
+    """A static graph that ranks share is called once a step: torch mixes up later averages, without a word."""
+    calls = [
+        (m, len(some)) for e, some in zip(encoders, chunks, strict=True) for m in synchronising(e)
+    ]
+    for module in dict.fromkeys(module for module, _ in calls):
+        if getattr(module, "static_graph", False):
+            ranks, count = (
+                resolve_ranks(module.process_group),
+                sum(n for m, n in calls if m is module),
+            )
+            most = int(ranks.max(torch.tensor(count, device=ranks.device)))
+            if most > 1 and ranks.size > 1:
+                raise ValueError(
+                    f"DistributedDataParallel(..., static_graph=True) would be called {most} times in this "
+                    "step, once a chunk, but torch averages the gradients of a static graph rightly only if "
+                    "it is called once: leave static_graph out"
+                )
+
+
 @contextmanager
 def accumulating(module: Any) -> Iterator[None]:
     """Gradients are added up and not averaged.
 
-    The first forward of a DistributedDataParallel with a static graph appends a node that has its
-    backward end in an average, also within ``no_sync``, and torch fails over that. It belongs to the
-    call that averages.
+    The first forward with a static graph appends a node that has its backward end in an average, also
+    within ``no_sync``, and torch fails over that. It belongs to the call that averages.
     """
     awaited = getattr(module, "static_graph", False) and not getattr(module, SINK_IN_PLACE, True)
     if awaited:

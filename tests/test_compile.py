@@ -203,7 +203,7 @@ ALONE = {
     "memory_queue": {"checks", "distributed", "rows_of_ranks"},
     "chunks": set(),
     "replay": set(),
-    "grad_cache": {"checks", "chunks", "replay"},
+    "grad_cache": {"checks", "chunks", "distributed", "replay"},
 }
 
 
