@@ -46,8 +46,8 @@ class GradCache:
             gradient scaler, ``accelerator.backward`` with accelerate.
 
     Raises:
-        ValueError, TypeError: naming the argument, what was expected, and what came; on every rank, for chunks of modules with
-            ``static_graph=True``.
+        ValueError, TypeError: naming the argument, what was expected, and what came; on every rank,
+            for several chunks through a module with ``static_graph=True``.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", RepL4NLP
     2021, section 3.
