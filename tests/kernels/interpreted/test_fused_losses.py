@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from rounding import assert_rounded
 from torch import Tensor
 
 import hardneg.functional as H
@@ -84,15 +85,11 @@ def run(loss: Callable[..., Any], q: Tensor, c: Tensor, **options: Any) -> tuple
 
 
 def assert_like_dense(loss: Callable[..., Any], dtype: torch.dtype) -> None:
+    """The loss, gradients and statistics."""
     q, c = embeddings(dtype)
-    found, eager = run(loss, q, c, backend="triton"), run(loss, q, c, backend="dense")
-    exact = run(loss, q.double(), c.double(), backend="dense")
-    for what, x, y, z in zip(("loss", "dq", "dc", "statistics"), found, eager, exact, strict=True):
-        scale = z.abs().max().clamp(min=1)
-        error, allowed = (v.double().sub(z).abs().max() for v in (x, y))
-        eps = torch.finfo(torch.float32 if what == "statistics" else x.dtype).eps
-        assert x.dtype == y.dtype, what
-        assert error <= 2 * allowed + 2 * eps * scale, f"{what}: {error:.2e}, eager {allowed:.2e}"
+    found, eager = (run(loss, q, c, backend=backend) for backend in ("triton", "dense"))
+    double = q.double(), c.double()
+    assert_rounded(found, eager, lambda: run(loss, *double, backend="dense"))
 
 
 @pytest.mark.parametrize("name", MINED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dense_case import DTYPES, SIMILARITIES, Case, assert_within_budget, case
+from dense_case import DTYPES, SEEDS, SIMILARITIES, Case, assert_within_budget, case
 from torch import Tensor
 
 from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
@@ -40,7 +40,7 @@ def check(one: Case, energy: Energy, **fixed: str) -> None:
 
 
 @pytest.mark.parametrize("energy", ENERGIES, ids=str)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_cases(seed: int, energy: Energy) -> None:
     check(case(100 * seed + ENERGIES.index(energy)), energy)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dense_case import DTYPES, SIMILARITIES, Case, assert_within_budget, case
+from dense_case import DTYPES, SEEDS, SIMILARITIES, Case, assert_within_budget, case
 from torch import Tensor
 
 from hardneg.ops.description import Comparison, Relation, Window
@@ -49,7 +49,7 @@ def check_sums(one: Case, penalty: Penalty, **fixed: str) -> None:
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_sums(seed: int, penalty: Penalty) -> None:
     check_sums(case(100 * seed + PENALTIES.index(penalty)), penalty)
 
