@@ -15,11 +15,13 @@ from vsepp.checkpoints import Trained, read_tensors
 from vsepp.errors import InputError
 from vsepp.settings import Data, Loss, Model, Settings
 
+# What a numpy number is unpickled by; numpy 2 moved it.
+SCALAR = np.float64(0).__reduce__()[0]
 # What a released file holds besides tensors: its options, and a recall as a numpy number.
 ALLOWED = [
     argparse.Namespace,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (SCALAR, "numpy.core.multiarray.scalar"),
+    (SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     np.dtypes.Float64DType,
     (encode, "_codecs.encode"),
