@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hardneg.checks import check_number
+from hardneg.checks import number_field
 
 __all__ = ["Ceiling"]
 
@@ -25,8 +25,8 @@ class Ceiling:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("relative", self.relative)
-        check_number("offset", self.offset)
+        number_field(self, "relative")
+        number_field(self, "offset")
 
     def __call__(self, positive_scores: Tensor) -> Tensor:
         """The bound of each positive's score."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -41,11 +42,16 @@ def check_number(
     at_least: float = -math.inf,
     above: float = -math.inf,
     at_most: float = math.inf,
-) -> None:
-    """A finite number within bounds."""
+) -> float:
+    """A finite number within bounds, as Python's own: NumPy's numbers are taken too.
+
+    Comparisons only, no ``math.isfinite``: the compiler hands numbers that change in as symbols.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument} is {value!r}: expected a number")
-    if not math.isfinite(value):
+        value = as_real(argument, value)
+    elif type(value) is not int and type(value) is not float:
+        value = float(value)
+    if not -math.inf < value < math.inf:
         raise ValueError(f"{argument} is {value}: expected a finite number")
     if value < at_least or value <= above or value > at_most:
         bounds = [
@@ -54,14 +60,53 @@ def check_number(
             f"at most {at_most}" if at_most < math.inf else "",
         ]
         raise ValueError(f"{argument} is {value}: expected {' and '.join(b for b in bounds if b)}")
+    return value
 
 
-def check_count(argument: str, value: Any, at_least: int = 1) -> None:
-    """A whole number."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument} is {value!r}: expected a whole number")
+def as_real(argument: str, value: Any) -> float:
+    """A number of another type than Python's, such as ``numpy.float32``."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{argument} is a tensor: expected a number; call .item() on it")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{argument} is {value!r}: expected a number")
+    return float(value)
+
+
+def check_count(argument: str, value: Any, at_least: int = 1) -> int:
+    """A whole number, as Python's own: NumPy's integers are taken too."""
+    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
+        hint = "; call .item() on it" if isinstance(value, Tensor) else ""
+        raise TypeError(f"{argument} is {value!r}: expected a whole number{hint}")
     if value < at_least:
         raise ValueError(f"{argument} is {value}: expected at least {at_least}")
+    return value if type(value) is int else int(value)
+
+
+def number_field(instance: Any, name: str, **bounds: float) -> None:
+    """Check a number of a frozen value object, and keep it as Python's own."""
+    object.__setattr__(instance, name, check_number(name, getattr(instance, name), **bounds))
+
+
+def count_field(instance: Any, name: str, at_least: int = 1) -> None:
+    """Check a whole number of a frozen value object, and keep it as Python's own."""
+    object.__setattr__(instance, name, check_count(name, getattr(instance, name), at_least))
+
+
+def check_layout(argument: str, x: Tensor) -> None:
+    """An ordinary tensor: neither nested, sparse, nor spread over devices."""
+    if x.is_nested:
+        raise TypeError(
+            f"{argument} is a nested tensor: expected an ordinary one; pool every sequence to one row first"
+        )
+    if hasattr(x, "device_mesh"):
+        raise TypeError(
+            f"{argument} is a DTensor: expected an ordinary tensor; pass {argument}.full_tensor(), or "
+            f"{argument}.to_local() of every rank to AcrossRanks"
+        )
+    if x.layout != torch.strided:
+        raise TypeError(
+            f"{argument} has layout {x.layout}: expected an ordinary tensor; call .to_dense() on it"
+        )
 
 
 def check_embeddings(argument: str, x: Any) -> None:
@@ -70,6 +115,7 @@ def check_embeddings(argument: str, x: Any) -> None:
         raise TypeError(
             f"{argument} is a {type(x).__name__}: expected a tensor of shape (rows, width)"
         )
+    check_layout(argument, x)
     if x.dim() != 2:
         raise ValueError(
             f"{argument} has shape {tuple(x.shape)}: expected (rows, width); flatten or pool it first"
@@ -94,22 +140,13 @@ def check_alike(first: str, a: Tensor, second: str, b: Tensor) -> None:
         raise ValueError(f"{first} are on {a.device} but {second} on {b.device}: move one of them")
 
 
-def check_paired(queries: Tensor, candidates: Tensor) -> None:
-    """Row i of the queries belongs to row i of the candidates."""
-    if candidates.shape[0] < queries.shape[0]:
-        raise ValueError(
-            f"{queries.shape[0]} queries but {candidates.shape[0]} candidates: query i is paired with "
-            "candidate i, so there must be at least as many candidates; swap the two inputs, or use "
-            "TripletLoss with labels"
-        )
-
-
 def check_ids(argument: str, ids: Any, rows: int, device: torch.device) -> None:
     """One whole number a row."""
     if not isinstance(ids, Tensor):
         raise TypeError(
             f"{argument} is a {type(ids).__name__}: expected an integer tensor of shape ({rows},)"
         )
+    check_layout(argument, ids)
     if ids.shape != (rows,):
         raise ValueError(
             f"{argument} has shape {tuple(ids.shape)}: expected ({rows},), one id a row"
@@ -127,6 +164,7 @@ def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.d
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"{argument} is {kind}: expected a bool tensor of shape {shape}")
+    check_layout(argument, mask)
     if tuple(mask.shape) != shape:
         raise ValueError(
             f"{argument} has shape {tuple(mask.shape)}: expected {shape}, queries by candidates"
@@ -137,14 +175,18 @@ def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.d
         )
 
 
-def check_tile(tile: Any) -> None:
+def check_tile(tile: Any) -> tuple[int, int] | None:
     """Rows and columns of a tile, or None."""
     if tile is None:
-        return
+        return None
     if not isinstance(tile, tuple) or len(tile) != 2:
         raise TypeError(f"tile is {tile!r}: expected (rows, columns), or None for the default")
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in tile):
+    if any(
+        isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1
+        for size in tile
+    ):
         raise ValueError(f"tile is {tile!r}: expected two whole numbers of at least 1")
+    return int(tile[0]), int(tile[1])
 
 
 def check_type(argument: str, value: Any, *kinds: type) -> None:

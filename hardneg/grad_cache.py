@@ -70,7 +70,7 @@ class GradCache:
             raise ValueError("no encoder given: pass one module a side, the same twice if shared")
         for encoder in encoders:
             check_type("an encoder", encoder, nn.Module)
-        check_count("chunk_size", chunk_size)
+        chunk_size = check_count("chunk_size", chunk_size)
         self.encoders, self.chunk_size, self.propagate = encoders, chunk_size, backward
 
     def backward(self, loss: Callable[..., Tensor], *inputs: Any) -> Tensor:

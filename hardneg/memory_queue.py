@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hardneg.checks import check_count, check_embeddings, check_ids, check_type
+from hardneg.checks import FLOATING, check_count, check_embeddings, check_ids, check_type
 from hardneg.distributed.group_reference import GroupReference
 from hardneg.rows_of_ranks import rows_of_ranks
 
@@ -86,11 +86,12 @@ class MemoryQueue(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        check_count("size", size)
-        check_count("width", width)
-        check_count("warmup", warmup, at_least=0)
-        if not dtype.is_floating_point:
-            raise TypeError(f"dtype is {dtype}: expected a floating-point type for embeddings")
+        size = check_count("size", size)
+        width = check_count("width", width)
+        warmup = check_count("warmup", warmup, at_least=0)
+        if dtype not in FLOATING:
+            kinds = ", ".join(str(kind) for kind in FLOATING)
+            raise TypeError(f"dtype is {dtype}: expected a type of embeddings, one of {kinds}")
         self.size, self.width, self.warmup = size, width, warmup
         self.shared_by = GroupReference.to(group)
         self.register_buffer("embeddings", torch.zeros(size, width, dtype=dtype, device=device))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hardneg.ceilings import Ceiling
-from hardneg.checks import check_choice, check_count, check_number, check_type, resolve_name
+from hardneg.checks import check_choice, check_type, count_field, number_field, resolve_name
 from hardneg.selection import Selection
 
 __all__ = [
@@ -92,7 +92,7 @@ class TopK:
     fallback: str = "none"
 
     def __post_init__(self) -> None:
-        check_count("k", self.k)
+        count_field(self, "k")
         check_choice("fallback", self.fallback, FALLBACKS)
         check_type("ceiling", self.ceiling, Ceiling, type(None))
 
@@ -110,7 +110,7 @@ class RandomK:
     fallback: str = "none"
 
     def __post_init__(self) -> None:
-        check_count("k", self.k)
+        count_field(self, "k")
         check_choice("fallback", self.fallback, FALLBACKS)
         check_type("ceiling", self.ceiling, Ceiling, type(None))
 
@@ -132,8 +132,8 @@ class RankWindow:
     fallback: str = "none"
 
     def __post_init__(self) -> None:
-        check_count("start", self.start, at_least=0)
-        check_count("stop", self.stop, at_least=self.start + 1)
+        count_field(self, "start", at_least=0)
+        count_field(self, "stop", at_least=self.start + 1)
         check_choice("fallback", self.fallback, FALLBACKS)
         check_type("ceiling", self.ceiling, Ceiling, type(None))
 
@@ -162,9 +162,9 @@ class DistanceWeighted:
     fallback: str = "none"
 
     def __post_init__(self) -> None:
-        check_number("cutoff", self.cutoff, above=0, at_most=2)
-        check_number("nonzero_loss_cutoff", self.nonzero_loss_cutoff, above=0)
-        check_count("k", self.k)
+        number_field(self, "cutoff", above=0, at_most=2)
+        number_field(self, "nonzero_loss_cutoff", above=0)
+        count_field(self, "k")
         check_choice("fallback", self.fallback, FALLBACKS)
         check_type("ceiling", self.ceiling, Ceiling, type(None))
 
@@ -188,7 +188,7 @@ class SelectiveHardest:
     threshold: float = 0.01
 
     def __post_init__(self) -> None:
-        check_number("threshold", self.threshold, at_least=0)
+        number_field(self, "threshold", at_least=0)
 
     def selection(self, width: int) -> Selection:
         """What to ask of ``select``."""

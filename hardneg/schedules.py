@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from hardneg.checks import check_count, check_type
+from hardneg.checks import check_count, count_field
 from hardneg.negatives import Negatives
 
 __all__ = ["Steps", "Warmup"]
@@ -32,13 +33,13 @@ class Warmup:
     steps: int
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps, at_least=0)
+        count_field(self, "steps", at_least=0)
         check_strategy("before", self.before)
         check_strategy("after", self.after)
 
     def __call__(self, step: int) -> Negatives:
         """The strategy of this step, counted from 0."""
-        check_count("step", step, at_least=0)
+        step = check_count("step", step, at_least=0)
         return self.before if step < self.steps else self.after
 
 
@@ -56,14 +57,14 @@ class Steps:
         for stage in stages:
             if not isinstance(stage, tuple) or len(stage) != 2:
                 raise TypeError(f"stages contain {stage!r}: expected pairs (first step, strategy)")
-            check_type("first step of a stage", stage[0], int)
             check_strategy("strategy of a stage", stage[1])
-        starts = [start for start, _ in stages]
+        lowest = -sys.maxsize  # that they rise from 0 is checked, and said, for all of them at once
+        starts = [check_count("first step of a stage", start, lowest) for start, _ in stages]
         if not starts or starts[0] != 0 or starts != sorted(set(starts)):
             raise ValueError(f"stages start at steps {starts}: expected rising steps from 0")
-        object.__setattr__(self, "stages", tuple(stages))
+        object.__setattr__(self, "stages", tuple(zip(starts, (s for _, s in stages), strict=True)))
 
     def __call__(self, step: int) -> Negatives:
         """The strategy of this step, counted from 0."""
-        check_count("step", step, at_least=0)
+        step = check_count("step", step, at_least=0)
         return self.stages[bisect_right([start for start, _ in self.stages], step) - 1][1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from hardneg.checks import check_scores, resolve_name
 
@@ -107,6 +108,8 @@ class Euclidean:
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``-torch.cdist(queries, candidates)``."""
+        if forward_ad._current_level >= 0:  # cdist has no forward-mode derivative
+            return self.pairs(queries[:, None], candidates[None])
         return -torch.cdist(
             working(queries),
             working(candidates),

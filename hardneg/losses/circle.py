@@ -74,8 +74,8 @@ def circle_loss(
         >>> circle_loss(x, labels).shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
-    check_number("gamma", gamma, above=0)
+    margin = check_number("margin", margin, at_least=0)
+    gamma = check_number("gamma", gamma, above=0)
     strategy = resolve_negatives(negatives, "circle_loss", ACCEPTED)
     return two_sided_loss(
         embeddings,
@@ -119,8 +119,8 @@ class CircleLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
-        check_number("gamma", gamma, above=0)
+        margin = check_number("margin", margin, at_least=0)
+        gamma = check_number("gamma", gamma, above=0)
         check_reduction(reduction, directions)
         self.margin = margin
         self.gamma = gamma

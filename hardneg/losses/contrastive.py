@@ -104,7 +104,7 @@ def contrastive_loss(
         >>> contrastive_loss(images, captions, margin=0.2, negatives="hardest").shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
+    margin = check_number("margin", margin, at_least=0)
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "contrastive_loss", ACCEPTED)
     phi = resolve_penalty(penalty)
@@ -152,7 +152,7 @@ class ContrastiveLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
+        margin = check_number("margin", margin, at_least=0)
         check_reduction(reduction, directions)
         self.margin, self.directions, self.reduction = margin, directions, reduction
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)

@@ -91,7 +91,7 @@ def info_nce_loss(
         >>> info_nce_loss(torch.randn(8, 4), torch.randn(8, 4), temperature=0.1).shape
         torch.Size([])
     """
-    check_number("margin", margin)
+    margin = check_number("margin", margin)
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "info_nce_loss", ACCEPTED)
     which = resolve_positives(positives, "info_nce_loss", (Paired, AllPositives))
@@ -174,7 +174,7 @@ class InfoNCELoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin)
+        margin = check_number("margin", margin)
         check_reduction(reduction, directions)
         self.temperature = Temperature(temperature, learnable_temperature, max_scale)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_paired
+from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask
+from hardneg.losses.pairing import check_pairing
 from hardneg.ops.description import Comparison, Relation
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -28,12 +29,13 @@ def paired(
     *,
     one_to_one: bool = True,
 ) -> Comparison:
-    """Query i belongs to candidate i; equal ids (or ``positives``) are related too."""
+    """Query i belongs to candidate i; equal ids (or ``positives``) are related too.
+
+    Ids that contradict that, and what may be several candidates a query, are refused (``check_pairing``).
+    """
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
     check_alike("queries", queries, "candidates", candidates)
-    if one_to_one:
-        check_paired(queries, candidates)
     given = {"query_ids": query_ids, "candidate_ids": candidate_ids}
     check_both(given)
     if not one_to_one and query_ids is None and positives is None:
@@ -51,6 +53,8 @@ def paired(
         if mask is not None:
             check_mask(name, mask, (n, m), device)
     ids = as_long(query_ids), as_long(candidate_ids)
+    if one_to_one:
+        check_pairing(n, m, *ids, positives, ignore)
     relation = Relation(*ids, positives, ignore, paired=one_to_one)
     return Comparison(queries, candidates, resolve_similarity(similarity), relation)
 
@@ -111,8 +115,8 @@ def check_both(pair: dict[str, Tensor | None]) -> None:
 
 
 def as_long(ids: Tensor | None) -> Int[Tensor, "n"] | None:
-    """Ids as int64."""
-    return None if ids is None else ids.to(torch.long)
+    """Ids as int64 in one piece, whatever their type and layout."""
+    return None if ids is None else ids.to(torch.long).contiguous()
 
 
 def check_directions(directions: str, reference: Tensor | None) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.losses.inputs import check_directions, labelled
 from hardneg.losses.mining import check_strategy
 from hardneg.losses.pair_terms import pair_loss
+from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.terms import Output, check_reduction
 from hardneg.negatives import All, DistanceWeighted, Negatives, RandomK, resolve_negatives
 from hardneg.ops.backends import check_backend
@@ -68,9 +68,9 @@ def margin_loss(
         >>> margin_loss(torch.nn.functional.normalize(x), labels).shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
+    margin = check_number("margin", margin, at_least=0)
     if not isinstance(beta, Tensor):
-        check_number("beta", beta)
+        beta = check_number("beta", beta)
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "margin_loss", ACCEPTED)
@@ -112,7 +112,7 @@ def check_distance(similarity: Similarity) -> None:
         )
 
 
-class MarginLoss(nn.Module):
+class MarginLoss(WithScalars):
     """Margin loss with a boundary that may be learned; ``loss(embeddings, labels)`` or with a reference.
 
     Choices are those of ``hardneg.functional.margin_loss``, and:
@@ -125,6 +125,8 @@ class MarginLoss(nn.Module):
         >>> x = torch.nn.functional.normalize(torch.randn(32, 16))
         >>> value = loss(x, torch.arange(32) // 4)
     """
+
+    beta: float | Tensor
 
     def __init__(
         self,
@@ -139,11 +141,11 @@ class MarginLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
-        check_number("beta", beta)
+        margin = check_number("margin", margin, at_least=0)
+        beta = check_number("beta", beta)
         check_reduction(reduction, directions)
         self.margin = margin
-        self.beta = nn.Parameter(torch.tensor(float(beta)), requires_grad=learnable_beta)
+        self.hold("beta", beta, learnable_beta)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         check_distance(self.similarity)
@@ -185,6 +187,6 @@ class MarginLoss(nn.Module):
     def extra_repr(self) -> str:
         """The choices."""
         return (
-            f"margin={self.margin}, negatives={self.negatives}, similarity={self.similarity}, "
-            f"reduction={self.reduction!r}"
+            f"margin={self.margin}, beta={shown(self.beta)}, negatives={self.negatives}, "
+            f"similarity={self.similarity}, reduction={self.reduction!r}"
         )

@@ -77,7 +77,7 @@ def multi_similarity_loss(
         >>> multi_similarity_loss(x, labels).shape
         torch.Size([])
     """
-    check_options(alpha, beta, base, epsilon)
+    alpha, beta, base, epsilon = check_options(alpha, beta, base, epsilon)
     strategy = resolve_negatives(negatives, "multi_similarity_loss", ACCEPTED)
 
     def combine(positive: Tensor, negative: Tensor) -> Tensor:
@@ -103,13 +103,16 @@ def multi_similarity_loss(
     )
 
 
-def check_options(alpha: float, beta: float, base: float, epsilon: float | None) -> None:
+def check_options(
+    alpha: float, beta: float, base: float, epsilon: float | None
+) -> tuple[float, float, float, float | None]:
     """The numbers of the loss."""
-    check_number("alpha", alpha, above=0)
-    check_number("beta", beta, above=0)
-    check_number("base", base)
-    if epsilon is not None:
-        check_number("epsilon", epsilon)
+    return (
+        check_number("alpha", alpha, above=0),
+        check_number("beta", beta, above=0),
+        check_number("base", base),
+        None if epsilon is None else check_number("epsilon", epsilon),
+    )
 
 
 class MultiSimilarityLoss(nn.Module):
@@ -136,12 +139,8 @@ class MultiSimilarityLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_options(alpha, beta, base, epsilon)
         check_reduction(reduction, directions)
-        self.alpha = alpha
-        self.beta = beta
-        self.base = base
-        self.epsilon = epsilon
+        self.alpha, self.beta, self.base, self.epsilon = check_options(alpha, beta, base, epsilon)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend

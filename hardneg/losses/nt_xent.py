@@ -67,7 +67,7 @@ def nt_xent_loss(
         >>> nt_xent_loss(x, labels).shape
         torch.Size([])
     """
-    check_number("margin", margin)
+    margin = check_number("margin", margin)
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "nt_xent_loss", ACCEPTED)
@@ -113,7 +113,7 @@ class NTXentLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin)
+        margin = check_number("margin", margin)
         check_reduction(reduction, directions)
         self.temperature = Temperature(temperature, learnable_temperature, max_scale)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)

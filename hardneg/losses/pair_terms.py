@@ -159,7 +159,7 @@ def as_vector(argument: str, value: float | Tensor, comparison: Comparison) -> F
                 f"{argument} has shape {tuple(value.shape)}: expected a number, a scalar tensor or "
                 f"({q.shape[0]},), one value an anchor"
             )
-        return value.to(q.dtype).expand(q.shape[0])
+        return value.to(q.dtype).reshape(-1).expand(q.shape[0])
     return q.new_full((q.shape[0],), value)
 
 

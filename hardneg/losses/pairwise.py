@@ -86,8 +86,8 @@ def pairwise_contrastive_loss(
         >>> pairwise_contrastive_loss(x, labels).shape
         torch.Size([])
     """
-    check_number("positive_margin", positive_margin)
-    check_number("negative_margin", negative_margin)
+    positive_margin = check_number("positive_margin", positive_margin)
+    negative_margin = check_number("negative_margin", negative_margin)
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "pairwise_contrastive_loss", ACCEPTED)
@@ -145,8 +145,8 @@ class PairwiseContrastiveLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("positive_margin", positive_margin)
-        check_number("negative_margin", negative_margin)
+        positive_margin = check_number("positive_margin", positive_margin)
+        negative_margin = check_number("negative_margin", negative_margin)
         check_reduction(reduction, directions)
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)

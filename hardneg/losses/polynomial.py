@@ -75,9 +75,9 @@ def polynomial_loss(
         >>> polynomial_loss(torch.randn(8, 4), torch.randn(8, 4)).shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
-    check_coefficients("positive", positive)
-    check_coefficients("negative", negative)
+    margin = check_number("margin", margin, at_least=0)
+    positive = check_coefficients("positive", positive)
+    negative = check_coefficients("negative", negative)
     check_reduction(reduction, directions)
     strategy = resolve_negatives(negatives, "polynomial_loss", ACCEPTED)
     comparison = paired(
@@ -131,14 +131,13 @@ def evaluate(coefficients: Coefficients, x: Tensor) -> Tensor:
     return total.relu()
 
 
-def check_coefficients(argument: str, coefficients: Coefficients) -> None:
+def check_coefficients(argument: str, coefficients: Coefficients) -> Coefficients:
     """A non-empty tuple of numbers."""
     if not isinstance(coefficients, tuple) or not coefficients:
         raise TypeError(
             f"{argument} is {coefficients!r}: expected a tuple of numbers, constant first"
         )
-    for coefficient in coefficients:
-        check_number(argument, coefficient)
+    return tuple(check_number(argument, coefficient) for coefficient in coefficients)
 
 
 class PolynomialLoss(nn.Module):
@@ -164,9 +163,9 @@ class PolynomialLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
-        check_coefficients("positive", positive)
-        check_coefficients("negative", negative)
+        margin = check_number("margin", margin, at_least=0)
+        positive = check_coefficients("positive", positive)
+        negative = check_coefficients("negative", negative)
         check_reduction(reduction, directions)
         self.margin = margin
         self.positive = positive

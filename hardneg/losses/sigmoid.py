@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
 from hardneg.losses.pair_terms import as_vector, negative_part, positive_part
+from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.softmax import scale_of
 from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
@@ -95,7 +95,7 @@ def sigmoid_loss(
     executor = resolve_backend(backend, comparison)
     scale = scale_of(temperature, queries)
     if not isinstance(bias, Tensor):
-        check_number("bias", bias)
+        bias = check_number("bias", bias)
 
     def terms_of(compared: Comparison) -> Direction:
         return sigmoid_terms(
@@ -138,7 +138,7 @@ def sigmoid_terms(
     return Direction(value, both, active, considered, positive.scores, negative.scores, summed=True)
 
 
-class SigmoidLoss(nn.Module):
+class SigmoidLoss(WithScalars):
     """SigLIP's loss on pairs; ``loss(queries, candidates)``.
 
     Choices are those of ``hardneg.functional.sigmoid_loss``, and:
@@ -151,6 +151,8 @@ class SigmoidLoss(nn.Module):
         >>> loss = SigmoidLoss(learnable=True)
         >>> value = loss(torch.randn(8, 4), torch.randn(8, 4))
     """
+
+    bias: float | Tensor
 
     def __init__(
         self,
@@ -167,11 +169,11 @@ class SigmoidLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("bias", bias)
+        bias = check_number("bias", bias)
         check_reduction(reduction, directions)
 
         self.temperature = Temperature(temperature, learnable, max_scale)
-        self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=learnable)
+        self.hold("bias", bias, learnable)
         self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
         self.similarity = resolve_similarity(similarity)
@@ -212,6 +214,7 @@ class SigmoidLoss(nn.Module):
     def extra_repr(self) -> str:
         """The choices."""
         return (
-            f"negatives={self.negatives}, positives={self.positives}, similarity={self.similarity}, "
-            f"directions={self.directions!r}, reduction={self.reduction!r}"
+            f"bias={shown(self.bias)}, negatives={self.negatives}, positives={self.positives}, "
+            f"similarity={self.similarity}, directions={self.directions!r}, "
+            f"reduction={self.reduction!r}"
         )

@@ -34,14 +34,16 @@ def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
         ValueError: for a number that is not above 0, or a tensor with more than one element. A tensor
             that is not above 0 makes the loss NaN instead: reading it would synchronise.
     """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1:
             shape = tuple(temperature.shape)
             raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
-        value = temperature.to(working(like.new_empty(0)).dtype).reshape(())
+        value = temperature.to(dtype).reshape(())
         return torch.where(value > 0, 1 / value, torch.nan)
-    check_number("temperature", temperature, above=0)
-    return torch.tensor(1 / temperature, dtype=working(like.new_empty(0)).dtype, device=like.device)
+    temperature = check_number("temperature", temperature, above=0)
+    # filled on the device: a number that is copied there would make the host wait
+    return torch.full((), 1 / temperature, dtype=dtype, device=like.device)
 
 
 def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:

@@ -109,7 +109,7 @@ def triplet_loss(
         >>> triplet_loss(x, labels, positives="hardest", negatives="hardest").shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
+    margin = check_number("margin", margin, at_least=0)
     check_reduction(reduction, directions)
     check_directions(directions, reference)
     strategy = resolve_negatives(negatives, "triplet_loss", ACCEPTED)
@@ -186,7 +186,7 @@ class TripletLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
+        margin = check_number("margin", margin, at_least=0)
         check_reduction(reduction, directions)
         self.margin, self.directions, self.reduction = margin, directions, reduction
         self.positives = resolve_positives(positives, type(self).__name__, POSITIVES)

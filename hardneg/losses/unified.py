@@ -57,8 +57,8 @@ def unified_pair_loss(
         >>> unified_pair_loss(torch.randn(8, 4), torch.randn(8, 4)).shape
         torch.Size([])
     """
-    check_number("margin", margin, at_least=0)
-    check_number("gamma", gamma, above=0)
+    margin = check_number("margin", margin, at_least=0)
+    gamma = check_number("gamma", gamma, above=0)
     found = info_nce_loss(
         queries,
         candidates,
@@ -107,8 +107,8 @@ class UnifiedPairLoss(nn.Module):
         backend: str | Executor = "auto",
     ) -> None:
         super().__init__()
-        check_number("margin", margin, at_least=0)
-        check_number("gamma", gamma, above=0)
+        margin = check_number("margin", margin, at_least=0)
+        gamma = check_number("gamma", gamma, above=0)
         check_reduction(reduction, directions)
         self.margin = margin
         self.gamma = gamma

@@ -46,7 +46,7 @@ def recall_at_k(ranks: Int[Tensor, "n"], k: int) -> float:
         >>> recall_at_k(torch.tensor([0, 3, 1, -1, 9]), 2)
         0.5
     """
-    check_count("k", k)
+    k = check_count("k", k)
     return float((counted(ranks) < k).double().mean())
 
 

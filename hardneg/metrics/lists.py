@@ -128,7 +128,7 @@ def ndcg(
     Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques (TOIS 2002).
     """
     if k is not None:
-        check_count("k", k)
+        k = check_count("k", k)
     if relevance is None:
         relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
     elif query_ids is not None or candidate_ids is not None:

@@ -197,7 +197,7 @@ def coco_folds(
     table 1.
     """
     check_images(images, captions)
-    check_count("folds", folds)
+    folds = check_count("folds", folds)
     check_multiple(len(images), len(captions))
     if len(images) % folds:
         raise ValueError(

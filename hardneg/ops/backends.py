@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from hardneg.checks import check_choice
+from hardneg.ops.callable_checks import check_callable
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.transforms import check_untransformed
 from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.support import unfused, unfused_ever
 from hardneg.similarities import Similarity, is_closed
@@ -33,8 +35,16 @@ def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor
     float32, float16 or bfloat16; selections of more than 32 run tiled there), else recomputed tiles.
 
     Raises:
-        ValueError: as ``check_backend``; for ``"triton"`` where the kernels cannot run, with the reason.
+        ValueError: as ``check_backend`` and ``check_callable``; for ``"triton"`` where the kernels cannot
+            run, with the reason.
+        RuntimeError: as ``check_untransformed``, but for ``"dense"``.
     """
+    dense = isinstance(backend, Dense) or backend == "dense"
+    if not dense:
+        check_untransformed()
+    if not is_closed(comparison.similarity):
+        check_backend(backend, comparison.similarity)
+        check_callable(comparison.similarity, comparison.queries, in_tiles=not dense)
     if backend == "auto" and is_closed(comparison.similarity) and is_small(comparison):
         return SingleTile()
     return recomputing(backend, comparison)
@@ -49,10 +59,10 @@ def recomputing(backend: str | Executor, comparison: Comparison) -> Executor:
         return Fused() if isinstance(backend, str) else backend
     if isinstance(backend, Tiled):
         return tiled(similarity, backend.tile)
+    if isinstance(backend, Dense) or backend == "dense":
+        return Dense()
     if not isinstance(backend, str):
         return backend
-    if backend == "dense":
-        return Dense()
     if backend == "auto" and comparison.queries.is_cuda and unfused(comparison) is None:
         return Fused(wide=Tiled())
     return tiled(similarity, None)

@@ -23,7 +23,8 @@ __all__ = [
     "vector_type",
 ]
 
-LIBRARY = torch.library.Library("hardneg", "DEF")
+LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
+"""The library of each operator, kept where a second import of this package finds it."""
 
 SCHEMA_TYPES = {
     "Tensor": "Tensor",
@@ -200,12 +201,24 @@ def operator(
 
         returned = "Tensor" if results == 1 else "(" + ", ".join(["Tensor"] * results) + ")"
         tags = (torch.Tag.pt2_compliant_tag,)
-        LIBRARY.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
-        LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"hardneg::{name}", shapes, lib=LIBRARY)
+        library = fresh_library(name)
+        library.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
+        library.impl(name, kernel, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"hardneg::{name}", shapes, lib=library)
         return run
 
     return register
+
+
+def fresh_library(name: str) -> torch.library.Library:
+    """A library for one operator, in place of that of an earlier import (a reloaded notebook) of this module.
+
+    As ``torch.library.custom_op`` does: a process takes one definition of an operator at a time.
+    """
+    if name in LIBRARIES:
+        LIBRARIES.pop(name)._destroy()
+    LIBRARIES[name] = torch.library.Library("hardneg", "FRAGMENT")
+    return LIBRARIES[name]
 
 
 def unshared(results: Any) -> Any:
@@ -224,10 +237,16 @@ def differentiable(
     name: str, arguments: type[Arguments], backward: Callable[..., Any], by: str | None = None
 ) -> None:
     """Register the backward of operator ``name``, and forbid that of the operator ``by`` that computes it."""
-    setup = arguments.setup_context
-    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=LIBRARY)
+    setup, library = arguments.setup_context, LIBRARIES[name]
+    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=library)
     if by is not None:
-        torch.library.register_autograd(f"hardneg::{by}", no_second_derivative, lib=LIBRARY)
+        forbid_second_derivative(by)
+
+
+def forbid_second_derivative(name: str) -> None:
+    """Give an operator that computes gradients a backward that raises."""
+    library = LIBRARIES[name]
+    torch.library.register_autograd(f"hardneg::{name}", no_second_derivative, lib=library)
 
 
 class Scaled(Arguments):
@@ -244,4 +263,4 @@ def scaled(a: Scaled) -> Tensor:
     return torch.mul(a.gradient, upstream, out=torch.empty_like(a.gradient))
 
 
-torch.library.register_autograd("hardneg::scaled", no_second_derivative, lib=LIBRARY)
+forbid_second_derivative("scaled")

@@ -75,7 +75,7 @@ class CallableTiled:
     tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_tile(self.tile)
+        object.__setattr__(self, "tile", check_tile(self.tile))
 
     @torch.no_grad()
     def select(self, comparison: Comparison, search: Search) -> Selected:

@@ -39,7 +39,7 @@ class Tiled:
     tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_tile(self.tile)
+        object.__setattr__(self, "tile", check_tile(self.tile))
 
     def described(self, comparison: Comparison) -> tuple[Any, ...]:
         """A comparison in the operators' order."""

@@ -49,7 +49,11 @@ class Rows:
             return None
         first = int(index[0])
         last = first + len(index)
-        return slice(first, last) if torch.equal(index, torch.arange(first, last)) else None
+        return (
+            slice(first, last)
+            if torch.equal(index, torch.arange(first, last, device=index.device))
+            else None
+        )
 
 
 def chunk_size(similarity: Any, queries: Tensor, pairs: int) -> int:

@@ -1,0 +1,90 @@
+"""Numbers of a loss that its state holds: learned parameters of length 1, or fixed Python numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["WithScalars", "shown"]
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class WithScalars(nn.Module):
+    """A module that holds numbers by name, each learned or fixed.
+
+    A learned one is a parameter of length 1, since ``fully_shard`` takes none without dimensions, and stays
+    float32 in a module of half precision, where 3 digits of a temperature would be lost. A fixed one is a
+    plain number, so that a loss neither reads it from a device nor rounds it. Both have the same entry in the
+    state, and what is loaded counts, whichever kind it was saved from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed: tuple[str, ...] = ()
+
+    def hold(self, name: str, value: float, learned: bool) -> None:
+        """Hold a number under that name."""
+        if learned:
+            parameter = torch.full((1,), value, dtype=torch.float32)
+            self.register_parameter(name, nn.Parameter(parameter))
+        else:
+            self.fixed = (*self.fixed, name)
+            self.set_fixed(name, value)
+
+    def set_fixed(self, name: str, value: float) -> None:
+        """Set a fixed number."""
+        setattr(self, name, float(value))
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in self.fixed:
+            value = float(getattr(self, name))
+            destination[prefix + name] = torch.full((1,), value, dtype=torch.float32, device="cpu")
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        _, strict, missing, _, errors = rest
+        for name in self._parameters:
+            given = state_dict.get(prefix + name)
+            if isinstance(given, Tensor) and given.dim() == 0:  # as earlier versions saved it
+                state_dict[prefix + name] = given.reshape(1)
+        for name in self.fixed:
+            given = state_dict.pop(prefix + name, None)
+            value = None if given is None else as_number(given)
+            if given is None and strict:
+                missing.append(prefix + name)
+            elif value is not None and math.isfinite(value):
+                self.set_fixed(name, value)
+            elif given is not None and not given.is_meta:
+                errors.append(f"{prefix}{name} is {given}: expected one finite number")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if recurse:
+            for module in self.children():
+                module._apply(fn)
+
+        def keeping_precision(x: Tensor) -> Tensor:
+            moved = fn(x)
+            return x.to(moved.device) if moved.dtype in HALF and x.dtype not in HALF else moved
+
+        return super()._apply(keeping_precision, recurse=False)
+
+
+def as_number(given: Tensor) -> float | None:
+    """The number of a tensor of length 1, read once, when a state is loaded; None for any other."""
+    whole = given.full_tensor() if hasattr(given, "full_tensor") else given
+    return None if whole.numel() != 1 or whole.is_meta else float(whole)
+
+
+def shown(x: float | Tensor) -> str:
+    """A held number in few digits; a question mark where it cannot be read here."""
+    if isinstance(x, Tensor):
+        if x.numel() != 1 or x.is_meta or hasattr(x, "full_tensor"):
+            return "?"
+        x = float(x.detach())
+    return f"{x:.6g}"
