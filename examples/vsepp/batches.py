@@ -52,17 +52,26 @@ class Loader:
     torch would raise it with the worker's whole traceback for a message.
     """
 
-    def __init__(self, batches: DataLoader[Any]) -> None:
-        self.batches = batches
+    def __init__(self, batches: DataLoader[Any], order: ShuffledBatches) -> None:
+        self.batches, self.order = batches, order
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
+        # A part of an epoch, or of a batch, may well hold no picture that can be decoded.
+        whole = self.order.done == 0 and self.order.ranks == 1
+        pairs = skipped = 0
         for batch in self.batches:
             if isinstance(batch, InputError):
                 raise batch
+            pairs, skipped = pairs + len(batch.lengths), skipped + batch.skipped
             yield batch
+        if whole and skipped and not pairs:
+            raise InputError(
+                f"not one training picture could be decoded in this epoch ({skipped:,} pairs): they "
+                "could when the run began; expected the folder of pictures to stay"
+            )
 
 
 class Told(Dataset[Any]):
@@ -97,7 +106,8 @@ def training_loader(batches: ShuffledBatches, workers: int, accelerator: Acceler
         generator=torch.Generator().manual_seed(batches.seed),
     )
     one = {"num_processes": 1, "process_index": 0}
-    return Loader(prepare_data_loader(loader, accelerator.device, put_on_device=True, **one))
+    placed = prepare_data_loader(loader, accelerator.device, put_on_device=True, **one)
+    return Loader(placed, batches)
 
 
 def as_it_is(batch: Batch | InputError) -> Batch | InputError:

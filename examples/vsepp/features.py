@@ -15,6 +15,7 @@ from vsepp.data import read_splits
 from vsepp.errors import InputError
 from vsepp.evaluate import encode_images
 from vsepp.files import write_file, write_text
+from vsepp.model import check_image_size
 from vsepp.picture_check import check_pictures
 from vsepp.settings import Data
 from vsepp.splits import CAPTIONS_EACH, Split
@@ -28,6 +29,7 @@ def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu:
     """
     device = Accelerator(cpu=cpu).device
     encoder = ImageEncoder(backbone, 1, weights=None if weights == "none" else weights).eval()
+    check_image_size(encoder, data.image_size)
     encoder.to(device)
     splits = check_pictures(read_splits(data, root))
     lines = []

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hardneg.encoders import FeatureEncoder, ImageEncoder, TextEncoder
+from vsepp.errors import InputError
+from vsepp.input_files import reason
 from vsepp.settings import Model
 from vsepp.small_cnn import small_cnn
 from vsepp.vocabulary import UNKNOWN
@@ -58,6 +60,23 @@ def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) 
         absolute=settings.absolute,
     )
     return MatchingModel(build_image_encoder(settings, feature_dim), text)
+
+
+def check_image_size(encoder: nn.Module, size: int) -> None:
+    """Refuse a picture size that a network cannot take, by giving it an empty picture."""
+    if not isinstance(encoder, ImageEncoder):
+        return
+    training = encoder.training
+    try:
+        with torch.inference_mode():
+            encoder.eval()(torch.zeros(1, 3, size, size))
+    # What a network says of a wrong size: its own assertions too.
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"--image-size is {size}: expected a size that the image network can take "
+            f"({reason(error)}); torchvision's were trained with 224"
+        ) from error
+    encoder.train(training)
 
 
 def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEncoder | ImageEncoder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from vsepp.errors import InputError
 from vsepp.input_files import what_stands_at
@@ -61,8 +61,8 @@ class PictureFolder:
 
 def leads_out(name: str) -> bool:
     """Whether a name is absolute or climbs up, in the notation of any system."""
-    climbs = ".." in PurePosixPath(name).parts or ".." in PureWindowsPath(name).parts
-    return climbs or PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
+    windows = PureWindowsPath(name)  # It knows both kinds of slash.
+    return ".." in windows.parts or bool(windows.anchor)
 
 
 def like_named(path: Path) -> str:

@@ -37,7 +37,7 @@ from vsepp.gallery import write_gallery
 from vsepp.gradients import Gradients
 from vsepp.images import feature_width
 from vsepp.memory import peak_memory_mib
-from vsepp.model import build_model
+from vsepp.model import build_model, check_image_size
 from vsepp.objective import negatives_by_step
 from vsepp.picture_check import check_pictures
 from vsepp.retrieval import line, record, retrieve
@@ -79,6 +79,7 @@ class Trainer:
         settings = self.settings
         width = feature_width(self.splits.train.images)
         model = build_model(settings.model, len(self.vocabulary), width)
+        check_image_size(model.image, settings.data.image_size)
         if first_stage is not None:
             load_weights(model, first_stage, own_cnn=True)
         trained = [one for one in model.parameters() if one.requires_grad]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import Accelerator
 from PIL import Image
 
 from odd_inputs import LARGE_FILE_POINTER, RAW, Change, begin, compressed, pickled, refused
@@ -238,8 +239,6 @@ def test_every_split_is_looked_at_and_one_without_pictures_is_refused(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_breaks_later_is_one_line(root: Path, workers: int) -> None:
-    from accelerate import Accelerator
-
     splits = check_pictures(read_splits(RAW, root))
     pairs = Pairs(splits.train, vocabulary_of(RAW, splits), seed=0)
     picture(root).write_bytes(b"gone")
@@ -250,3 +249,17 @@ def test_a_picture_that_breaks_later_is_one_line(root: Path, workers: int) -> No
     os.unlink(picture(root))
     with pytest.raises(InputError, match=r"0001\.jpg cannot be decoded \(it is no longer there"):
         list(loader)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_epoch_without_a_picture_is_no_epoch(root: Path, left: int) -> None:
+    splits = check_pictures(read_splits(SKIP, root))
+    pairs = Pairs(splits.train, vocabulary_of(SKIP, splits), seed=0)
+    loader = training_loader(ShuffledBatches(pairs, 4, seed=0), 0, Accelerator(cpu=True))
+    for number in range(left, 4):
+        picture(root, number).unlink()
+    if left:
+        assert sum(batch.skipped for batch in loader) == 15
+    else:
+        with pytest.raises(InputError, match=r"not one training picture could .*\(20 pairs\)"):
+            list(loader)

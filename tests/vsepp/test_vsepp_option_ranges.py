@@ -9,6 +9,7 @@ import pytest
 
 from vsepp.commands import main, train_arguments
 from vsepp.errors import InputError
+from vsepp.model import build_image_encoder, check_image_size
 from vsepp.ranges import Range, check_options, hints
 from vsepp.settings import Data, Loss, Model, Options, Schedule, Settings
 
@@ -90,6 +91,15 @@ def test_options_that_cannot_be_are_named(
     assert stopped.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize(("backbone", "least"), [("alexnet", 63), ("vgg11", 32)])
+def test_a_picture_size_that_the_network_cannot_take_is_named(backbone: str, least: int) -> None:
+    encoder = build_image_encoder(Model(backbone, "none", embed_dim=4), None)
+    check_image_size(encoder, least)
+    assert encoder.training
+    with pytest.raises(InputError, match=f"--image-size is {least - 1}: expected a size that the"):
+        check_image_size(encoder, least - 1)
 
 
 @pytest.mark.parametrize(
