@@ -18,7 +18,9 @@ class Ceiling:
     With scores above 0 that is ``relative * p + offset``; the absolute value makes it a reduction
     for negative scores (distances) too. ``Ceiling()`` is "below the positive", the semi-hard bound;
     ``Ceiling(relative=0.95)`` drops candidates that are nearly as good as the positive, which are often
-    unlabelled positives (positive-aware mining: Moreira et al., NV-Retriever, 2024). The bound is strict.
+    unlabelled positives (positive-aware mining: Moreira et al., NV-Retriever, 2024). The bound is strict, and a
+    score that equals it to within rounding is not below it (docs/design.md, Semantics): a duplicate of the
+    positive never is.
     """
 
     relative: float = 1.0
@@ -27,6 +29,11 @@ class Ceiling:
     def __post_init__(self) -> None:
         number_field(self, "relative")
         number_field(self, "offset")
+
+    @property
+    def steepness(self) -> float:
+        """By how much the bound can move with the positive's score, at least 1."""
+        return 1.0 + abs(1.0 - self.relative)
 
     def __call__(self, positive_scores: Tensor) -> Tensor:
         """The bound of each positive's score."""

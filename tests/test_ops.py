@@ -754,6 +754,7 @@ def recorded() -> dict[str, list[tuple[object, ...]]]:
                 executor.select_per_pair(comparison, anchors, ceilings, selection, torch.tensor(1))
             executor.admitted_counts(comparison, "others")
             executor.positive_pairs(comparison)
+            executor.magnitudes(comparison, anchors, anchors)
     return recorder.calls
 
 

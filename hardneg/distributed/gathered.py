@@ -87,6 +87,15 @@ class GatheredCandidates:
         whole = found.new_zeros(flat_rows.shape).index_copy(0, which, found)
         return leaving(whole, part.ranks).view(rows.shape)
 
+    @torch.no_grad()
+    def magnitudes(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``. The rank that holds the query answers."""
+        part = self.part(comparison)
+        own = (rows >= part.start) & (rows < part.start + part.count)
+        which = own.nonzero()[:, 0]
+        found = part.executor.magnitudes(part.comparison, rows[which] - part.start, columns[which])
+        return part.ranks.sum(found.new_zeros(rows.shape).index_copy(0, which, found))
+
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
         part = self.part(comparison)

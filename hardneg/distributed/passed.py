@@ -93,6 +93,22 @@ class PassedCandidates:
         values = travelled(Trip(part, reduce, stays=stays)).rows
         return leaving(values, part.ranks).view(rows.shape)
 
+    @torch.no_grad()
+    def magnitudes(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``. The rank that holds the query answers when the candidate is there."""
+        part = self.part(comparison)
+
+        def reduce(block: Comparison, where: slice, vectors: Vectors) -> Reduced:
+            here = (rows >= part.start) & (rows < part.start + part.count)
+            which = (here & (columns >= where.start) & (columns < where.stop)).nonzero()[:, 0]
+            found = part.executor.magnitudes(
+                block, rows[which] - part.start, columns[which] - where.start
+            )
+            return only_rows(found.new_zeros(rows.shape).index_copy(0, which, found))
+
+        trip = Trip(part, reduce, stays=held_together(part, rows, columns))
+        return part.ranks.sum(travelled(trip).rows)
+
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""
         part = self.part(comparison)

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.mining import Picked, mine, mine_per_pair, padded, under_ceilings
+from hardneg.losses.mining import (
+    Picked,
+    bound_of,
+    mine,
+    mine_per_pair,
+    padded,
+    pair_rounding,
+    under_ceilings,
+)
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives, SelectiveHardest
 from hardneg.ops.description import OPEN, Comparison
 from hardneg.ops.executor import Executor, Sums, Total
 from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.rounding import Rounding
 from hardneg.penalties import Penalty
 
 if TYPE_CHECKING:
@@ -94,20 +103,23 @@ def one_positive(
             queries=queries,
             candidates=candidates,
         )
+        own = torch.arange(comparison.queries.shape[0], device=positive.device)
+        rounding = pair_rounding(executor, comparison, own, positive, mined.positives)
         return (
-            guarded(terms[0], means[0], strategy.threshold),
-            guarded(terms[1], means[1], strategy.threshold),
+            guarded(terms[0], means[0], strategy.threshold, rounding),
+            guarded(terms[1], means[1], strategy.threshold, rounding),
         )
     return terms
 
 
 def guarded(
-    hardest: Direction | None, every: Direction | None, threshold: float
+    hardest: Direction | None, every: Direction | None, threshold: float, rounding: Rounding
 ) -> Direction | None:
     """SelHN: the mean over all negatives where the hardest cannot be told from the positive."""
     if hardest is None or every is None:
         return None
-    close = (hardest.positives - hardest.hardest).detach().abs() < threshold
+    p, highest = hardest.positives.detach(), hardest.hardest.detach()
+    close = (highest > rounding.above(p - threshold)) & (highest < rounding.below(p + threshold))
     mean = every.values / every.considered.clamp(min=1)
     return replace(
         hardest,
@@ -153,7 +165,7 @@ def every_negative(
     else:
         window = OPEN
         if strategy.ceiling is not None:
-            bound = strategy.ceiling(p.detach())
+            bound = bound_of(executor, comparison, strategy.ceiling, own, positive, p)
             window = under_ceilings(bound, comparison, queries, candidates)
         terms = PenaltyTerms(penalty, of_rows, of_columns, window=window)
         found = executor.penalty_sum(comparison, terms)
@@ -201,7 +213,9 @@ def all_positives(
         return Direction(found.sums, considered > 0, found.counts, considered, p, hardest)
     selection = strategy.selection(comparison.queries.shape[1])
     assert selection is not None
-    picked = mine_per_pair(executor, comparison, anchors, p, strategy, selection, statistics)
+    picked = mine_per_pair(
+        executor, comparison, anchors, positives, p, strategy, selection, statistics
+    )
     return picked_terms(penalty, margin, p, picked, torch.ones_like(anchors, dtype=torch.bool))
 
 

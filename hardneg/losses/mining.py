@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hardneg.ceilings import Ceiling
 from hardneg.negatives import DistanceWeighted, Negatives
 from hardneg.ops.description import OPEN, Comparison, Window
 from hardneg.ops.executor import Executor, Selected
 from hardneg.ops.requests import Search
+from hardneg.ops.rounding import Rounding, bounds_under, rounding_of
 from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Euclidean, SquaredEuclidean
 
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Mined",
     "Picked",
+    "bound_of",
     "check_strategy",
     "mine",
     "mine_per_pair",
     "padded",
+    "pair_rounding",
     "seed_for",
     "spread",
     "under_ceilings",
@@ -95,7 +99,8 @@ def mine(
     window = OPEN
     if strategy.ceiling is not None:
         with torch.no_grad():
-            bound = strategy.ceiling(executor.pair_scores(comparison, own, positive))
+            p = executor.pair_scores(comparison, own, positive)
+        bound = bound_of(executor, comparison, strategy.ceiling, own, positive, p)
         window = under_ceilings(bound, comparison, queries, candidates)
     search = Search(
         selection,
@@ -121,6 +126,32 @@ def mine(
         picked(scores[-1], of_columns) if candidates else None,
     )
     return with_hardest(executor, comparison, mined, found, own) if statistics else mined
+
+
+@torch.no_grad()
+def pair_rounding(
+    executor: Executor,
+    comparison: Comparison,
+    anchors: Int[Tensor, "t"],
+    others: Int[Tensor, "t"],
+    scores: Float[Tensor, "t"],
+) -> Rounding:
+    """How far the scores of listed pairs may be rounded."""
+    return rounding_of(comparison, scores, lambda: executor.magnitudes(comparison, anchors, others))
+
+
+@torch.no_grad()
+def bound_of(
+    executor: Executor,
+    comparison: Comparison,
+    ceiling: Ceiling,
+    anchors: Int[Tensor, "t"],
+    positives: Int[Tensor, "t"],
+    scores: Float[Tensor, "t"],
+) -> Float[Tensor, "t"]:
+    """The bound that a ceiling sets over each listed (anchor, positive) pair with this score."""
+    rounding = pair_rounding(executor, comparison, anchors, positives, scores)
+    return bounds_under(ceiling, scores.detach(), rounding)
 
 
 def under_ceilings(
@@ -188,6 +219,7 @@ def mine_per_pair(
     executor: Executor,
     comparison: Comparison,
     anchors: Int[Tensor, "t"],
+    positives: Int[Tensor, "t"],
     positive_scores: Float[Tensor, "t"],
     strategy: Negatives,
     selection: Selection,
@@ -203,7 +235,8 @@ def mine_per_pair(
         scores = executor.pair_scores(comparison, *spread(own, chosen)).view(chosen.shape)
         scores, index = scores.index_select(0, anchors), chosen.index_select(0, anchors)
     else:
-        bound = strategy.ceiling(positive_scores.detach())
+        given = anchors, positives, positive_scores
+        bound = bound_of(executor, comparison, strategy.ceiling, *given)
         index = executor.select_per_pair(comparison, anchors, bound, selection, seed)
         scores = executor.pair_scores(comparison, *spread(anchors, index)).view(index.shape)
         if statistics:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hardneg.checks import check_number
 from hardneg.losses.inputs import paired
-from hardneg.losses.mining import Mined, Picked, mine, own_positive
+from hardneg.losses.mining import Mined, Picked, mine, own_positive, pair_rounding
 from hardneg.losses.terms import Direction, Output, check_reduction, finish
 from hardneg.negatives import (
     Hardest,
@@ -86,10 +86,11 @@ def polynomial_loss(
     executor = resolve_backend(backend, comparison)
     selection = strategy.selection(queries.shape[1])
     assert selection is not None
+    own, partner = torch.arange(queries.shape[0], device=queries.device), own_positive(comparison)
     mined = mine(
         executor,
         comparison,
-        own_positive(comparison),
+        partner,
         strategy,
         selection,
         queries=directions != "candidates",
@@ -97,10 +98,13 @@ def polynomial_loss(
         statistics=return_stats,
     )
 
+    rounding = pair_rounding(executor, comparison, own, partner, mined.positives)
+    floor = rounding.above(mined.positives.detach() - margin)
+
     def terms_of(picked: Picked | None) -> Direction | None:
         if picked is None:
             return None
-        return polynomial_terms(mined, picked, margin, positive, negative)
+        return polynomial_terms(mined, picked, floor, positive, negative)
 
     terms = terms_of(mined.queries), terms_of(mined.candidates)
     return finish(executor, comparison, terms, reduction, return_stats=return_stats)
@@ -109,13 +113,13 @@ def polynomial_loss(
 def polynomial_terms(
     mined: Mined,
     picked: Picked,
-    margin: float,
+    floor: Float[Tensor, "n"],
     positive: Coefficients,
     negative: Coefficients,
 ) -> Direction:
-    """The terms of one direction."""
+    """The terms of one direction; the negatives above the floor of their anchor violate the margin."""
     p, valid = mined.positives, mined.has & picked.there[:, 0]
-    violating = picked.there & (picked.scores + margin > p[:, None]).detach()
+    violating = picked.there & (picked.scores.detach() > floor[:, None])
     of_negatives = torch.where(violating, evaluate(negative, picked.scores), 0.0).sum(1)
     some = violating.any(1)
     values = torch.where(some, evaluate(positive, p) + of_negatives, 0.0)

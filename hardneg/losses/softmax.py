@@ -9,7 +9,14 @@ from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.energies import Linear
-from hardneg.losses.mining import Picked, mine, mine_per_pair, own_positive, under_ceilings
+from hardneg.losses.mining import (
+    Picked,
+    bound_of,
+    mine,
+    mine_per_pair,
+    own_positive,
+    under_ceilings,
+)
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives
 from hardneg.ops.description import OPEN, Comparison
@@ -132,7 +139,7 @@ def against_all(
     own = torch.arange(comparison.queries.shape[0], device=positive.device)
     p, window = executor.pair_scores(comparison, own, positive), OPEN
     if strategy.ceiling is not None:
-        bound = strategy.ceiling(p.detach())
+        bound = bound_of(executor, comparison, strategy.ceiling, own, positive, p)
         window = under_ceilings(bound, comparison, queries, candidates)
     terms = ExponentialTerms(Linear(), scale=scale, window=window, rows=queries, columns=candidates)
     found = executor.logsumexp(comparison, terms)
@@ -225,5 +232,7 @@ def listed_positives(
             scale,
             margin,
         )
-    picked = mine_per_pair(executor, comparison, anchors, p, strategy, selection, statistics)
+    picked = mine_per_pair(
+        executor, comparison, anchors, positives, p, strategy, selection, statistics
+    )
     return from_picked(picked, p, torch.ones_like(p, dtype=torch.bool), scale, margin)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardneg.energies import Energy
 from hardneg.losses.inputs import check_directions, labelled
-from hardneg.losses.mining import spread
+from hardneg.losses.mining import pair_rounding, spread
 from hardneg.losses.softmax import NOTHING, mean_positive
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import Negatives
@@ -89,12 +89,15 @@ def two_sided_terms(
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     positives, _ = executor.admitted_counts(comparison, "positives")
     valid = (negatives > 0) & (positives > 0)
-    hardest_positive = extreme(executor, comparison, "positives", "lowest")
-    hardest_negative = extreme(executor, comparison, "negatives", "highest")
+    positive, hardest_positive = extreme(executor, comparison, "positives", "lowest")
+    negative, hardest_negative = extreme(executor, comparison, "negatives", "highest")
     positive_window = negative_window = OPEN
     if epsilon is not None:
-        positive_window = Window(row_ceiling=hardest_negative + epsilon)
-        negative_window = Window(row_floor=hardest_positive - epsilon)
+        own = torch.arange(comparison.queries.shape[0], device=positive.device)
+        rounding = pair_rounding(executor, comparison, own, negative, hardest_negative)
+        positive_window = Window(row_ceiling=rounding.below(hardest_negative + epsilon))
+        rounding = pair_rounding(executor, comparison, own, positive, hardest_positive)
+        negative_window = Window(row_floor=rounding.above(hardest_positive - epsilon))
     positive_terms = ExponentialTerms(
         energies[0], "positives", window=positive_window, columns=False
     )
@@ -115,11 +118,12 @@ def at_least_nothing(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
 @torch.no_grad()
 def extreme(
     executor: Executor, comparison: Comparison, among: str, order: str
-) -> Float[Tensor, "n"]:
-    """The lowest or highest score of every query, 0 where there is none."""
+) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """Whose score is the lowest or highest of every query, and that score; -1 and 0 where there is none."""
     own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
     found = executor.select(comparison, Search(Selection(order, 1), among, columns=False))
-    return executor.pair_scores(comparison, own, found.rows[:, 0])
+    which = found.rows[:, 0]
+    return which, executor.pair_scores(comparison, own, which)
 
 
 def negative_logsumexp(

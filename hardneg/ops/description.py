@@ -54,7 +54,11 @@ class Relation:
 
 
 class Window(NamedTuple):
-    """Bounds on the score, one an anchor: ``floor < score < ceiling``, both strict."""
+    """Bounds on the score, one an anchor: ``floor < score < ceiling``, both strict.
+
+    Executors compute scores in several ways, which differ by rounding. So whoever makes a bound from a
+    score narrows the window by that much (``rounding.Rounding``): what equals the bound is outside.
+    """
 
     row_floor: Float[Tensor, "n"] | None = None
     row_ceiling: Float[Tensor, "n"] | None = None

@@ -101,6 +101,11 @@ class Executor(Protocol):
     ) -> Float[Tensor, "..."]:
         """Scores of listed pairs, differentiable; 0 where an index is -1."""
 
+    def magnitudes(
+        self, comparison: Comparison, rows: Int[Tensor, "..."], columns: Int[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        """What the rounding of the scores of listed pairs is proportional to, for dot and distances."""
+
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """Sums of the terms over each anchor's admitted candidates."""
 

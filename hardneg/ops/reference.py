@@ -15,6 +15,7 @@ from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Among, Comparison, admitted
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.rounding import Ceilings
 from hardneg.penalties import Penalty
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import scores_of, working
@@ -197,7 +198,7 @@ def positives_penalty(
 ) -> BatchAll:
     """Batch-all: ``sum over positives p and negatives c of phi(s[i, c] - s[i, p] + margin)`` for every query i.
 
-    With a ceiling only the negatives below ``ceiling(s[i, p])``. Returns the sums and the counts of
+    With a ceiling only the negatives below ``ceiling(s[i, p])`` beyond rounding. Returns the sums and the counts of
     terms with a value above 0, one an anchor, or one an (anchor, positive) pair with ``per_pair``; and
     without gradient, of each anchor, the highest score of its negatives (-inf where there are none),
     the sum of its positives' scores, and how many of its positives admit a negative.
@@ -205,12 +206,16 @@ def positives_penalty(
     s = scores(comparison)
     positive, negative = mask(comparison, "positives"), mask(comparison, "negatives")
     sums, counts, pairs = [], [], []
+    bounds = None
+    if ceiling is not None:
+        rows, columns = (torch.arange(k, device=s.device) for k in s.shape)
+        bounds = Ceilings(ceiling, comparison).over(rows[:, None], columns, s.detach())
     for i in range(s.shape[0]):
         p, c = s[i][positive[i]], s[i][negative[i]]
         value = penalty.value(c[None] - p[:, None] + margin)
         below = torch.ones_like(value, dtype=torch.bool)
-        if ceiling is not None:
-            below = c.detach()[None] < ceiling(p.detach())[:, None]
+        if bounds is not None:
+            below = c.detach()[None] < bounds[i][positive[i]][:, None]
             value = torch.where(below, value, 0.0)
         pairs.append(below.any(1).sum())
         sums.append(value.sum(1) if per_pair else value.sum()[None])

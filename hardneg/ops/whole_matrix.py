@@ -11,6 +11,7 @@ from hardneg.ceilings import Ceiling
 from hardneg.ops import reference
 from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.operators.magnitudes import magnitudes
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
@@ -45,6 +46,10 @@ class WholeMatrix(ABC):
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``."""
         return reference.pair_scores(self.scored(comparison), rows, columns)
+
+    def magnitudes(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``."""
+        return magnitudes(comparison, rows, columns)
 
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""

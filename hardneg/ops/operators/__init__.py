@@ -6,6 +6,7 @@ Registered with shapes for the compiler (fake implementations) and backwards, so
 
 from hardneg.ops.operators import (
     logsumexp,
+    magnitudes,
     pair_scores,
     penalty_sum,
     positives_penalty,
@@ -16,6 +17,7 @@ from hardneg.ops.operators import (
 
 __all__ = [
     "logsumexp",
+    "magnitudes",
     "pair_scores",
     "penalty_sum",
     "positives_penalty",

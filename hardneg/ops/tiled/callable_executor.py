@@ -14,6 +14,7 @@ from hardneg.checks import check_tile
 from hardneg.ops.description import Among, Comparison
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
 from hardneg.ops.requests import EVERYTHING, ExponentialTerms, PenaltyTerms, Search, Wanted
+from hardneg.ops.rounding import Magnitudes
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import pair_scores
@@ -108,6 +109,10 @@ class CallableTiled:
 
         found = Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
         return found[0].view(rows.shape)
+
+    def magnitudes(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``."""
+        return Magnitudes(comparison).of_pairs(rows, columns)
 
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""

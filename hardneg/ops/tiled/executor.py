@@ -14,6 +14,7 @@ from hardneg.checks import check_tile
 from hardneg.ops import operators
 from hardneg.ops.description import Among, Comparison, Window
 from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.operators.magnitudes import magnitudes
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
@@ -98,6 +99,10 @@ class Tiled:
             self.engine,
         )
         return found.view(rows.shape)
+
+    def magnitudes(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
+        """See ``Executor``."""
+        return magnitudes(comparison, rows, columns)
 
     def penalty_sum(self, comparison: Comparison, terms: PenaltyTerms) -> Sums:
         """See ``Executor``."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Comparison, admitted
 from hardneg.ops.requests import EVERYTHING, Wanted
+from hardneg.ops.rounding import Ceilings
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
@@ -74,7 +75,7 @@ def find_positives(
     comparison: Comparison,
     tile: Tile,
     margin: float,
-    ceiling: Ceiling | None,
+    bounds: Ceilings | None,
 ) -> Positives:
     """Thresholds ``positive - margin`` (and ceilings) of every anchor; the padding is never exceeded."""
     taken = admitted(comparison.relation, "positives", tile.rows, tile.columns, scores.device)
@@ -82,13 +83,12 @@ def find_positives(
     counts = torch.bincount(rows, minlength=len(scores))
     slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
     found = scores[rows, columns]
-    width = max(1, int(counts.max()))
     never = excluded_value(scores.dtype)
-    thresholds = torch.full((len(scores), width), never, dtype=scores.dtype, device=scores.device)
+    thresholds = scores.new_full((len(scores), max(1, int(counts.max()))), never)
     ceilings = None
-    if ceiling is not None:
+    if bounds is not None:
         ceilings = torch.full_like(thresholds, never)
-        ceilings[rows, slots] = ceiling(found)
+        ceilings[rows, slots] = bounds.over(rows + tile.rows.start, columns, found)
     thresholds[rows, slots] = found - margin
     return Positives(rows, slots, columns, found, thresholds, ceilings)
 
@@ -180,11 +180,11 @@ def positives_penalty(
     tiles = tile_scores(comparison, (rows_at_once, m), wanted)
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
     joined = Joined(n, per_pair, tiles.buffers.dtype, tiles.buffers.device)
-    done = 0
+    bounds, done = None if ceiling is None else Ceilings(ceiling, comparison), 0
     for rows in chunks(n, tiles.tile[0]):
         block = Tile(rows, slice(0, m))
         scores = tiles.scores(block)
-        positives = find_positives(scores, comparison, block, margin, ceiling)
+        positives = find_positives(scores, comparison, block, margin, bounds)
         negatives = admission.fill(scores, block, -excluded_value(scores.dtype))
         first, done = done, done + len(positives.rows)
         mine = None
