@@ -12,9 +12,6 @@ from benchmarks.cases import CASES, OURS, PRODUCT, Case, Contender, Target
 from benchmarks.peers import Missing, needing
 from benchmarks.timing import run_once
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-"""The peers' imports warn."""
-
 PAIRS = [
     pytest.param(case, contender, id=f"{case.name}-{contender.name}")
     for case in CASES

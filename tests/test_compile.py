@@ -132,7 +132,7 @@ INDUCTOR = (
 
 @pytest.mark.parametrize("which", INDUCTOR, ids=str)
 @pytest.mark.full
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("default:::torch")
 def test_a_few_with_inductor(which: Case) -> None:
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("inductor needs a C++ compiler")
