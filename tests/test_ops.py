@@ -24,7 +24,7 @@ from hardneg.ops.backends import resolve_backend
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import Executor
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
 from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled import best, top_k
 from hardneg.ops.tiled.callable_executor import CallableTiled
@@ -720,6 +720,16 @@ def differentiable_runs(
             ).sums
         )
 
+    def selected(shape: dict[str, bool], penalty: object) -> Callable[..., Tensor]:
+        pick = Selection("highest", 2)
+
+        def sums(q: Tensor, c: Tensor, scale: Tensor) -> Tensor:
+            ceiling, factor = (None, scale) if penalty is None else (Ceiling(1.0, 5.0), None)
+            terms = SelectedTerms(penalty, 0.3, pick, ceiling, None, factor)
+            return executor.selected_penalty(compared(q, c), terms, **shape).sums
+
+        return sums
+
     everything = [q, c, rows, columns, scale]
     for penalty in (Hinge(), SquaredHinge(), Logistic(), Identity()):
         yield f"penalty_sum {penalty.code}", sums(penalty), everything
@@ -729,6 +739,10 @@ def differentiable_runs(
     for shape in ({}, {"per_pair": True}, {"total": True}):
         for penalty in (Hinge(), Logistic()):
             yield f"positives_penalty {shape} {penalty.code}", batch_all(shape, penalty), [q, c]
+        run = selected(shape, None)
+        yield f"selected_penalty {shape}", run, [q, c, scale]
+        logistic = selected(shape, Logistic())
+        yield f"selected_penalty {shape} logistic", lambda q, c, f=logistic: f(q, c, scale), [q, c]
 
 
 def recorded() -> dict[str, list[tuple[object, ...]]]:
@@ -772,6 +786,8 @@ DIFFERENTIABLE = {
     "positives_penalty",
     "positives_penalty_total",
     "scores",
+    "selected_penalty",
+    "selected_penalty_total",
 }
 
 

@@ -14,8 +14,8 @@ from hardneg.distributed.part import Part, part_of, sharded
 from hardneg.distributed.ring import Reduced
 from hardneg.distributed.selected import both_selected, rescued, rows_selected
 from hardneg.ops.description import Among, Comparison
-from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, SelectedSums, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
@@ -137,6 +137,30 @@ class GatheredCandidates:
             leaving(found.sums, part.ranks) if total else collect(found.sums),
             collect(found.counts),
             *(part.all_rows(x) for x in (found.maxima, found.positive_sums, found.pairs)),
+        )
+
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """See ``Executor``."""
+        part = self.part(comparison)
+        scale, seed = entering(terms.scale, part.ranks), part.one_seed(terms.seed)
+        mine = replace(terms, scale=scale, seed=seed)
+        found = part.executor.selected_penalty(
+            part.comparison, mine, total=total, per_pair=per_pair
+        )
+        collect = part.listed if per_pair else part.all_rows
+        return SelectedSums(
+            leaving(found.sums, part.ranks) if total else collect(found.sums),
+            collect(found.counts),
+            collect(found.considered),
+            collect(found.positives),
+            part.all_rows(found.pairs),
         )
 
     def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:

@@ -22,8 +22,9 @@ from hardneg.distributed.ring import Reduced, Trip, Vectors, bounds_of, travelle
 from hardneg.distributed.search import searched
 from hardneg.distributed.selected import rescued
 from hardneg.ops.description import Among, Comparison
-from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, Sums, Total
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.executor import BatchAll, Executor, LogSumExp, Selected, SelectedSums, Sums, Total
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
+from hardneg.ops.selected_terms import listed_penalty
 from hardneg.ops.tiled import relation
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
@@ -153,6 +154,20 @@ class PassedCandidates:
     ) -> BatchAll:
         """Needs whole rows of scores."""
         return needs_whole_rows("batch-all (all positives against all negatives)")
+
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """See ``Executor``. All pairs are listed; those under a ceiling need whole rows."""
+        if terms.ceiling is not None:
+            needs_whole_rows("ceiling for each (anchor, positive) pair, such as semi-hard's")
+        found = listed_penalty(self, comparison, terms, per_pair)
+        return found._replace(sums=found.sums.sum()) if total else found
 
     def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""

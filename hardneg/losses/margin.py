@@ -12,11 +12,11 @@ from hardneg.losses.mining import (
     Picked,
     bound_of,
     mine,
-    mine_per_pair,
     padded,
     pair_rounding,
     under_ceilings,
 )
+from hardneg.losses.selected_pairs import selected_pairs
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import All, Negatives, SelectiveHardest
 from hardneg.ops.description import OPEN, Comparison
@@ -202,21 +202,16 @@ def all_positives(
     """Every candidate of a query's label as its positive, each pair a term."""
     if isinstance(strategy, All) and reduction != "none":
         return batch_all(executor, comparison, strategy, margin, penalty, reduction)
+    if not isinstance(strategy, All):
+        return selected_pairs(
+            executor, comparison, strategy, penalty, margin, None, reduction, statistics
+        )
     anchors, positives = executor.positive_pairs(comparison)
     p = executor.pair_scores(comparison, anchors, positives)
-    if isinstance(strategy, All):
-        found = executor.positives_penalty(
-            comparison, penalty, margin, strategy.ceiling, per_pair=True
-        )
-        considered = executor.admitted_counts(comparison, "negatives")[0][anchors]
-        hardest = found.maxima[anchors]
-        return Direction(found.sums, considered > 0, found.counts, considered, p, hardest)
-    selection = strategy.selection(comparison.queries.shape[1])
-    assert selection is not None
-    picked = mine_per_pair(
-        executor, comparison, anchors, positives, p, strategy, selection, statistics
-    )
-    return picked_terms(penalty, margin, p, picked, torch.ones_like(anchors, dtype=torch.bool))
+    found = executor.positives_penalty(comparison, penalty, margin, strategy.ceiling, per_pair=True)
+    considered = executor.admitted_counts(comparison, "negatives")[0][anchors]
+    hardest = found.maxima[anchors]
+    return Direction(found.sums, considered > 0, found.counts, considered, p, hardest)
 
 
 def batch_all(

@@ -27,7 +27,6 @@ __all__ = [
     "bound_of",
     "check_strategy",
     "mine",
-    "mine_per_pair",
     "padded",
     "pair_rounding",
     "seed_for",
@@ -213,37 +212,3 @@ def listed_scores(
     columns = torch.cat([c for _, c in lists])
     scores = executor.pair_scores(comparison, rows, columns)
     return list(scores.split([r.shape[0] for r, _ in lists]))
-
-
-def mine_per_pair(
-    executor: Executor,
-    comparison: Comparison,
-    anchors: Int[Tensor, "t"],
-    positives: Int[Tensor, "t"],
-    positive_scores: Float[Tensor, "t"],
-    strategy: Negatives,
-    selection: Selection,
-    statistics: bool,
-) -> Picked:
-    """Many positives an anchor: negatives for every listed (anchor, positive) pair; queries only."""
-    seed = seed_for(selection, comparison)
-    own = torch.arange(comparison.queries.shape[0], device=anchors.device)
-    if strategy.ceiling is None:
-        search = Search(selection, seed=seed, columns=False, hardest=statistics)
-        found = executor.select(comparison, search)
-        chosen, top = found.rows, found.hardest_rows
-        scores = executor.pair_scores(comparison, *spread(own, chosen)).view(chosen.shape)
-        scores, index = scores.index_select(0, anchors), chosen.index_select(0, anchors)
-    else:
-        given = anchors, positives, positive_scores
-        bound = bound_of(executor, comparison, strategy.ceiling, *given)
-        index = executor.select_per_pair(comparison, anchors, bound, selection, seed)
-        scores = executor.pair_scores(comparison, *spread(anchors, index)).view(index.shape)
-        if statistics:
-            search = Search(Selection("highest", 1), columns=False)
-            top = executor.select(comparison, search).rows
-    if not statistics:
-        return picked(scores, index)
-    with torch.no_grad():
-        hardest = executor.pair_scores(comparison, own, top[:, 0])
-    return Picked(scores, index >= 0, hardest.index_select(0, anchors))

@@ -13,12 +13,12 @@ from hardneg.losses.mining import (
     Picked,
     bound_of,
     mine,
-    mine_per_pair,
     own_positive,
     under_ceilings,
 )
+from hardneg.losses.selected_pairs import selected_pairs
 from hardneg.losses.terms import Direction, Terms
-from hardneg.negatives import All, Negatives
+from hardneg.negatives import Negatives
 from hardneg.ops.description import OPEN, Comparison
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
@@ -176,9 +176,17 @@ def every_positive(
     statistics: bool,
 ) -> Direction:
     """All candidates of a query's id as positives, each against the negatives alone; queries only."""
-    selection = strategy.selection(comparison.queries.shape[1])
-    if strategy.ceiling is not None or reduction == "none" or selection is not None:
-        return listed_positives(executor, comparison, strategy, scale, margin, statistics)
+    if strategy.selection(comparison.queries.shape[1]) is not None:
+        return selected_pairs(
+            executor, comparison, strategy, None, margin, scale, reduction, statistics
+        )
+    if strategy.ceiling is not None:
+        raise ValueError(
+            f"negatives {strategy!r} with several positives an anchor: a softmax over all negatives under a "
+            "bound for each pair is not available; use TopK(k, ceiling=...)"
+        )
+    if reduction == "none":
+        return listed_positives(executor, comparison, scale, margin)
     found = executor.logsumexp(comparison, against_negatives(scale))
     negatives, _ = executor.admitted_counts(comparison, "negatives")
     positives, _ = executor.admitted_counts(comparison, "positives")
@@ -205,34 +213,18 @@ def mean_positive(
 
 
 def listed_positives(
-    executor: Executor,
-    comparison: Comparison,
-    strategy: Negatives,
-    scale: Float[Tensor, ""],
-    margin: float,
-    statistics: bool,
+    executor: Executor, comparison: Comparison, scale: Float[Tensor, ""], margin: float
 ) -> Direction:
-    """The same by listed (anchor, positive) pairs, for picked negatives and terms one by one."""
-    if isinstance(strategy, All) and strategy.ceiling is not None:
-        raise ValueError(
-            f"negatives {strategy!r} with several positives an anchor: a softmax over all negatives under a "
-            "bound for each pair is not available; use TopK(k, ceiling=...)"
-        )
+    """The same by listed (anchor, positive) pairs, for terms one by one."""
     anchors, positives = executor.positive_pairs(comparison)
     p = executor.pair_scores(comparison, anchors, positives)
-    selection = strategy.selection(comparison.queries.shape[1])
-    if selection is None:
-        found = executor.logsumexp(comparison, against_negatives(scale))
-        counts, _ = executor.admitted_counts(comparison, "negatives")
-        return from_logsumexp(
-            found.rows.index_select(0, anchors),
-            found.row_maxima.index_select(0, anchors),
-            counts.index_select(0, anchors),
-            p,
-            scale,
-            margin,
-        )
-    picked = mine_per_pair(
-        executor, comparison, anchors, positives, p, strategy, selection, statistics
+    found = executor.logsumexp(comparison, against_negatives(scale))
+    counts, _ = executor.admitted_counts(comparison, "negatives")
+    return from_logsumexp(
+        found.rows.index_select(0, anchors),
+        found.row_maxima.index_select(0, anchors),
+        counts.index_select(0, anchors),
+        p,
+        scale,
+        margin,
     )
-    return from_picked(picked, p, torch.ones_like(p, dtype=torch.bool), scale, margin)

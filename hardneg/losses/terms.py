@@ -51,6 +51,8 @@ class Direction:
         positives: score of each pair's positive.
         hardest: highest score among each pair's negatives.
         summed: ``values`` is the finished reduction of this direction.
+        pairs: how many valid terms each entry stands for, where more than one, for statistics; ``active``
+            and ``considered`` are then sums over them, ``positives`` and ``hardest`` means.
     """
 
     values: Float[Tensor, "t"]
@@ -60,6 +62,12 @@ class Direction:
     positives: Float[Tensor, "t"]
     hardest: Float[Tensor, "t"]
     summed: bool = False
+    pairs: Int[Tensor, "t"] | None = None
+
+    @property
+    def valid_terms(self) -> Int[Tensor, "t"]:
+        """How many valid terms each entry stands for."""
+        return self.valid.long() if self.pairs is None else self.pairs
 
     def reduce(self, reduction: str) -> Float[Tensor, "..."]:
         """The sum, the mean over valid terms, the mean over active ones, or the terms themselves."""
@@ -134,9 +142,10 @@ def statistics(
     considered = torch.cat([d.considered for d in directions])
     positives = torch.cat([d.positives for d in directions]).detach()
     hardest = torch.cat([d.hardest for d in directions]).detach()
-    terms = valid.sum().clamp(min=1)
-    positive_mean = torch.where(valid, positives, 0.0).sum() / terms
-    hardest_mean = torch.where(valid, hardest, 0.0).sum() / terms
+    each = torch.cat([d.valid_terms for d in directions])
+    terms = each.sum().clamp(min=1)
+    positive_mean = torch.where(valid, positives * each, 0.0).sum() / terms
+    hardest_mean = torch.where(valid, hardest * each, 0.0).sum() / terms
     total = torch.where(valid, considered, 0).sum()
     return MiningStatistics(
         torch.where(valid, active, 0).sum() / total.clamp(min=1),

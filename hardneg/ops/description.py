@@ -53,6 +53,16 @@ class Relation:
         )
 
 
+def of_rows(relation: Relation, rows: slice) -> Relation:
+    """The relation of some consecutive queries to all candidates, by their global numbers."""
+    ids, positives, ignore = (
+        None if x is None else x[rows]
+        for x in (relation.row_ids, relation.positives, relation.ignore)
+    )
+    offset = relation.row_offset + rows.start
+    return replace(relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=offset)
+
+
 class Window(NamedTuple):
     """Bounds on the score, one an anchor: ``floor < score < ceiling``, both strict.
 

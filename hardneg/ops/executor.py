@@ -13,14 +13,14 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Among, Comparison
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["BatchAll", "Executor", "LogSumExp", "Selected", "Sums", "Total"]
+__all__ = ["BatchAll", "Executor", "LogSumExp", "Selected", "SelectedSums", "Sums", "Total"]
 
 
 NO_SECOND_DERIVATIVE = (
@@ -68,6 +68,21 @@ class BatchAll(NamedTuple):
     counts: Int[Tensor, "..."]
     maxima: Float[Tensor, "n"]
     positive_sums: Float[Tensor, "n"]
+    pairs: Int[Tensor, "n"]
+
+
+class SelectedSums(NamedTuple):
+    """Terms over selected negatives, one a pair, or added up by query, or in all.
+
+    The terms; of each pair or query how many of its negatives gave a value above 0, how many there were,
+    and the score of the positive (for a query: the sum over its pairs that have a negative); of each query
+    how many of its pairs have a negative.
+    """
+
+    sums: Float[Tensor, "..."]
+    counts: Int[Tensor, "..."]
+    considered: Int[Tensor, "..."]
+    positives: Float[Tensor, "..."]
     pairs: Int[Tensor, "n"]
 
 
@@ -132,6 +147,16 @@ class Executor(Protocol):
         per_pair: bool = False,
     ) -> BatchAll:
         """Batch-all: one sum over all anchors with ``total``, one a pair with ``per_pair``, else one an anchor."""
+
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """The terms of all pairs: one sum with ``total``, one a pair with ``per_pair``, else one a query."""
 
     def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """Log of the sum of the terms over each anchor's admitted candidates."""

@@ -1,6 +1,7 @@
 """The dense definitions of the reductions: the specification that every other implementation is tested against.
 
-Plain autograd over the whole query x candidate matrix, in float64 where the inputs are float64.
+Plain autograd over the whole query x candidate matrix, in float64 where the inputs are float64. Those over
+every positive of a query are in ``hardneg.ops.reference_pairs``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Among, Comparison, admitted
-from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums
+from hardneg.ops.executor import LogSumExp, Selected, Sums
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
-from hardneg.ops.rounding import Ceilings
-from hardneg.penalties import Penalty
 from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import scores_of, working
 
@@ -29,7 +27,6 @@ __all__ = [
     "pair_scores",
     "penalty_sum",
     "positive_pairs",
-    "positives_penalty",
     "select",
     "select_per_pair",
 ]
@@ -187,43 +184,6 @@ def penalty_sum(comparison: Comparison, terms: PenaltyTerms) -> Sums:
         counts.append((value.detach() > 0).sum(1))
         maxima.append(torch.where(inside, x.detach(), -math.inf).amax(1))
     return Sums(*sums, *counts, *maxima)
-
-
-def positives_penalty(
-    comparison: Comparison,
-    penalty: Penalty,
-    margin: float,
-    ceiling: Ceiling | None = None,
-    per_pair: bool = False,
-) -> BatchAll:
-    """Batch-all: ``sum over positives p and negatives c of phi(s[i, c] - s[i, p] + margin)`` for every query i.
-
-    With a ceiling only the negatives below ``ceiling(s[i, p])`` beyond rounding. Returns the sums and the counts of
-    terms with a value above 0, one an anchor, or one an (anchor, positive) pair with ``per_pair``; and
-    without gradient, of each anchor, the highest score of its negatives (-inf where there are none),
-    the sum of its positives' scores, and how many of its positives admit a negative.
-    """
-    s = scores(comparison)
-    positive, negative = mask(comparison, "positives"), mask(comparison, "negatives")
-    sums, counts, pairs = [], [], []
-    bounds = None
-    if ceiling is not None:
-        rows, columns = (torch.arange(k, device=s.device) for k in s.shape)
-        bounds = Ceilings(ceiling, comparison).over(rows[:, None], columns, s.detach())
-    for i in range(s.shape[0]):
-        p, c = s[i][positive[i]], s[i][negative[i]]
-        value = penalty.value(c[None] - p[:, None] + margin)
-        below = torch.ones_like(value, dtype=torch.bool)
-        if bounds is not None:
-            below = c.detach()[None] < bounds[i][positive[i]][:, None]
-            value = torch.where(below, value, 0.0)
-        pairs.append(below.any(1).sum())
-        sums.append(value.sum(1) if per_pair else value.sum()[None])
-        active = value.detach() > 0
-        counts.append(active.sum(1) if per_pair else active.sum()[None])
-    maxima = torch.where(negative, s.detach(), -math.inf).amax(1)
-    of_positives = torch.where(positive, s.detach(), 0.0).sum(1)
-    return BatchAll(torch.cat(sums), torch.cat(counts), maxima, of_positives, torch.stack(pairs))
 
 
 def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from hardneg.ceilings import Ceiling
 from hardneg.energies import Energy
 from hardneg.ops.description import OPEN, Among, Window
 from hardneg.penalties import Penalty
@@ -15,7 +16,7 @@ from hardneg.selection import Selection
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["EVERYTHING", "ExponentialTerms", "PenaltyTerms", "Search", "Wanted"]
+__all__ = ["EVERYTHING", "ExponentialTerms", "PenaltyTerms", "Search", "SelectedTerms", "Wanted"]
 
 
 class Wanted(NamedTuple):
@@ -98,3 +99,28 @@ class ExponentialTerms:
     window: Window = OPEN
     rows: bool = True
     columns: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedTerms:
+    """A term for each (query, positive candidate) pair, over the negatives that are selected for it.
+
+    The sum of ``phi(margin - positive + negative)``; with a scale instead of a penalty the cross-entropy
+    ``log(1 + sum of exp(scale * (margin - positive + negative)))``.
+
+    Attributes:
+        penalty: phi; None with a scale.
+        margin: added to each difference.
+        selection: which negatives are taken.
+        ceiling: only negatives below that of the pair's positive are considered; None: those of the query,
+            whatever the positive.
+        seed: of a random selection.
+        scale: 1 / temperature.
+    """
+
+    penalty: Penalty | None
+    margin: float
+    selection: Selection
+    ceiling: Ceiling | None = None
+    seed: Int[Tensor, ""] | None = None
+    scale: Float[Tensor, ""] | None = None

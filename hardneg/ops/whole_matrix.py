@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from hardneg.ceilings import Ceiling
-from hardneg.ops import reference
+from hardneg.ops import reference, reference_pairs
 from hardneg.ops.description import Among, Comparison
-from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.executor import BatchAll, LogSumExp, Selected, SelectedSums, Sums, Total
 from hardneg.ops.operators.magnitudes import magnitudes
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
@@ -77,7 +77,19 @@ class WholeMatrix(ABC):
     ) -> BatchAll:
         """See ``Executor``."""
         scored = self.scored(comparison)
-        found = reference.positives_penalty(scored, penalty, margin, ceiling, per_pair)
+        found = reference_pairs.positives_penalty(scored, penalty, margin, ceiling, per_pair)
+        return found._replace(sums=found.sums.sum()) if total else found
+
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """See ``Executor``."""
+        found = reference_pairs.selected_penalty(self.scored(comparison), terms, per_pair)
         return found._replace(sums=found.sums.sum()) if total else found
 
     def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:

@@ -13,6 +13,7 @@ from hardneg.ops.operators import (
     relation,
     scores,
     select,
+    selected_penalty,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "relation",
     "scores",
     "select",
+    "selected_penalty",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,57 +10,38 @@ from torch import Tensor
 from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
 from hardneg.ops.description import Among, Comparison
-from hardneg.ops.executor import NO_SECOND_DERIVATIVE, BatchAll, LogSumExp, Selected, Sums, Total
-from hardneg.ops.requests import EVERYTHING, ExponentialTerms, PenaltyTerms, Search, Wanted
+from hardneg.ops.executor import (
+    BatchAll,
+    LogSumExp,
+    Selected,
+    SelectedSums,
+    Sums,
+    Total,
+)
+from hardneg.ops.requests import (
+    EVERYTHING,
+    ExponentialTerms,
+    PenaltyTerms,
+    Search,
+    SelectedTerms,
+    Wanted,
+)
 from hardneg.ops.rounding import Magnitudes
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import pair_scores
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
 from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
+from hardneg.ops.tiled.recomputed import Recomputed, Saved
 from hardneg.ops.tiled.relation import admitted_counts, positive_pairs
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
+from hardneg.ops.tiled.selected_penalty import selected_penalty
 from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
 
 __all__ = ["CallableTiled"]
-
-Saved = tuple[Any, ...]
-"""Tensors, or None in place of one that was not given."""
-
-
-class Recomputed(torch.autograd.Function):
-    """Runs a tiled reduction forward, and its gradient, by recomputed tiles, backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        run: Callable[..., tuple[Tensor, ...]],
-        differentiate: Callable[[Saved, Saved, Saved, Wanted], tuple[Tensor | None, ...]],
-        results: int,
-        *tensors: Tensor | None,
-    ) -> tuple[Tensor, ...]:
-        """``run(*tensors)``, of which the first ``results`` have a gradient."""
-        outputs = run(*tensors)
-        ctx.mark_non_differentiable(*outputs[results:])
-        ctx.save_for_backward(*tensors, *outputs)
-        ctx.differentiate, ctx.inputs = differentiate, len(tensors)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        """``differentiate(tensors, outputs, upstream, wanted)``: one gradient for each tensor."""
-        if torch.is_grad_enabled():
-            raise RuntimeError(NO_SECOND_DERIVATIVE)
-        saved = ctx.saved_tensors
-        tensors, outputs = saved[: ctx.inputs], saved[ctx.inputs :]
-        needed = ctx.needs_input_grad[3:]
-        wanted = Wanted(needed[0], needed[1], needed[-1])
-        found = ctx.differentiate(tensors, outputs, upstream, wanted)
-        kept = (x if on else None for x, on in zip(found, needed, strict=True))
-        return None, None, None, *kept
 
 
 @dataclass(frozen=True)
@@ -206,6 +185,38 @@ class CallableTiled:
 
         found = BatchAll(
             *Recomputed.apply(run, differentiate, 1, comparison.queries, comparison.candidates)
+        )
+        return found._replace(sums=found.sums.sum()) if total else found
+
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """See ``Executor``."""
+
+        def told(given: Saved) -> tuple[Comparison, SelectedTerms]:
+            queries, candidates, scale = given
+            compared = replace(comparison, queries=queries, candidates=candidates)
+            return compared, replace(terms, scale=scale)
+
+        def run(*given: Tensor | None) -> tuple[Tensor, ...]:
+            return selected_penalty(*told(given), None, per_pair)[0]
+
+        def differentiate(
+            given: Saved, results: Saved, upstream: Saved, wanted: Wanted
+        ) -> tuple[Tensor | None, ...]:
+            _, found = selected_penalty(*told(given), None, per_pair, upstream[0], wanted)
+            assert found is not None
+            return found.queries, found.candidates, found.scale
+
+        found = SelectedSums(
+            *Recomputed.apply(
+                run, differentiate, 1, comparison.queries, comparison.candidates, terms.scale
+            )
         )
         return found._replace(sums=found.sums.sum()) if total else found
 

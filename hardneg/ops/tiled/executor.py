@@ -13,9 +13,9 @@ from hardneg.ceilings import Ceiling
 from hardneg.checks import check_tile
 from hardneg.ops import operators
 from hardneg.ops.description import Among, Comparison, Window
-from hardneg.ops.executor import BatchAll, LogSumExp, Selected, Sums, Total
+from hardneg.ops.executor import BatchAll, LogSumExp, Selected, SelectedSums, Sums, Total
 from hardneg.ops.operators.magnitudes import magnitudes
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search, SelectedTerms
 from hardneg.ops.whole_matrix import weighted_total
 from hardneg.penalties import Penalty
 from hardneg.selection import Selection
@@ -154,6 +154,26 @@ class Tiled:
         terms = BatchAll(*found[:5])
         return terms._replace(sums=terms.sums.sum()) if total and not in_one_pass else terms
 
+    def selected_penalty(
+        self,
+        comparison: Comparison,
+        terms: SelectedTerms,
+        *,
+        total: bool = False,
+        per_pair: bool = False,
+    ) -> SelectedSums:
+        """See ``Executor``."""
+        chosen = None
+        if terms.ceiling is None:
+            search = Search(terms.selection, seed=terms.seed, columns=False)
+            chosen = self.select(comparison, search).rows
+        told = (*self.described(comparison), chosen, *selected_terms(terms), per_pair)
+        if total and gradients_in_one_pass(comparison, terms.scale):
+            found = OPERATORS.selected_penalty_total(*told, wanted_of(comparison, terms.scale))
+            return SelectedSums(*found[:5])
+        sums = SelectedSums(*OPERATORS.selected_penalty(*told))
+        return sums._replace(sums=sums.sums.sum()) if total else sums
+
     def logsumexp(self, comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
         """See ``Executor``."""
         found = OPERATORS.logsumexp(
@@ -212,6 +232,18 @@ def penalty_terms(terms: PenaltyTerms) -> tuple[Any, ...]:
         terms.among,
         terms.penalty.code,
         terms.sign,
+    )
+
+
+def selected_terms(terms: SelectedTerms) -> tuple[Any, ...]:
+    """Terms over selected negatives in the operators' order."""
+    return (
+        terms.seed,
+        terms.scale,
+        "" if terms.penalty is None else terms.penalty.code,
+        terms.margin,
+        [] if terms.ceiling is None else [terms.ceiling.relative, terms.ceiling.offset],
+        *spelled(terms.selection),
     )
 
 

@@ -14,6 +14,7 @@ from hardneg.ops.tiled.pair_scores import (
     GATHERED_ELEMENTS,
     Rows,
     chunk_size,
+    is_dense,
     named_rows,
     row_lengths,
     separation,
@@ -104,7 +105,8 @@ def listed_gradients(
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Sums over the pairs, a chunk at a time, in a fixed order."""
     none = q.new_empty(0)
-    if isinstance(similarity, Dot) and len(q) * len(c) <= min(FEW, len(rows) * WORTH):
+    few = len(q) * len(c) <= min(FEW, len(rows) * WORTH)
+    if isinstance(similarity, Dot) and (few or is_dense(len(q), len(c), len(rows))):
         weights = weight_matrix(len(q), len(c), rows, columns, gradient)
         return weights @ c if wanted.queries else none, weights.T @ q if wanted.candidates else none
     dq, dc = accumulators(q, c, wanted)

@@ -22,11 +22,20 @@ from hardneg.similarities import (
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["Rows", "chunk_size", "named_rows", "pair_scores", "row_lengths", "separation"]
+__all__ = [
+    "Rows",
+    "chunk_size",
+    "is_dense",
+    "named_rows",
+    "pair_scores",
+    "row_lengths",
+    "separation",
+]
 
 GATHERED_ELEMENTS = 1 << 17
 LARGE = 1 << 20
 CALLABLE_PAIRS = 16
+PRODUCT, WORTH = 1 << 21, 16
 
 
 class Rows:
@@ -63,6 +72,11 @@ def chunk_size(similarity: Any, queries: Tensor, pairs: int) -> int:
     rows, width = queries.shape
     fitting = max(1, GATHERED_ELEMENTS // width)
     return max(1, pairs) if pairs <= fitting else min(rows, fitting)
+
+
+def is_dense(n: int, m: int, pairs: int) -> bool:
+    """Whether a product of all rows, no larger than a tile, takes less time than gathering those of the pairs."""
+    return n * m <= min(PRODUCT, pairs * WORTH)
 
 
 def row_lengths(

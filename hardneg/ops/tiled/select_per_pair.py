@@ -12,6 +12,7 @@ from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.ops.tiled.select import with_fallback
+from hardneg.ops.tiled.top_k import first_k
 from hardneg.selection import ROW_SALT, Selection, ranking_keys
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ class Block:
             which, bound = anchors[part], ceilings[part]
             inside = self.taken[which] & (self.scores[which] < bound[:, None])
             masked = torch.where(inside, keys[which], self.lowest)
-            values, order = masked.sort(dim=1, descending=True, stable=True)
-            kept = torch.where(values > self.lowest / 2, order, -1)[:, : selection.k]
+            values, order = first_k(masked, selection.k)
+            kept = torch.where(values > self.lowest / 2, order, -1)
             found.append(torch.nn.functional.pad(kept, (0, selection.k - kept.shape[1]), value=-1))
         return torch.cat(found)
 

@@ -20,8 +20,8 @@ MOST = 32
 class Fused(Tiled):
     """Fused kernels on a CUDA device, for the closed similarities in float32, float16 and bfloat16.
 
-    ``positives_penalty``, ``select_per_pair``, ``admitted_counts`` and ``positive_pairs`` have no kernel
-    and run tiled.
+    ``positives_penalty``, ``selected_penalty``, ``select_per_pair``, ``admitted_counts`` and
+    ``positive_pairs`` have no kernel and run tiled.
 
     Attributes:
         tile: of what runs tiled; None for the device's default.

@@ -1,0 +1,201 @@
+"""Selected negatives for every (anchor, positive) pair: block by block as densely, in the memory of a block."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from every_loss import squashed
+from profiled import largest, products
+from torch import Tensor
+
+from hardneg import (
+    Hardest,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NTXentLoss,
+    PairwiseContrastiveLoss,
+    RandomK,
+    RankWindow,
+    SemiHard,
+    SupConLoss,
+    TopK,
+    TripletLoss,
+)
+from hardneg.ceilings import Ceiling
+from hardneg.ops.dense import Dense
+from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.executor import Executor
+from hardneg.ops.requests import SelectedTerms
+from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.tiled import grid, pair_scores, selected_penalty
+from hardneg.ops.tiled.callable_executor import CallableTiled
+from hardneg.ops.tiled.executor import Tiled
+from hardneg.penalties import Hinge, Logistic, SquaredHinge
+from hardneg.selection import Selection
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, is_closed
+
+RELATIONS = ("two classes", "many classes", "one set", "mask", "ignore", "paired", "one class")
+SELECTIONS = (
+    Selection("highest", 1, fallback="easiest"),
+    Selection("highest", 3),
+    Selection("highest", 4, skip=2),
+    Selection("random", 2, fallback="hardest"),
+    Selection("lowest", 2),
+)
+
+
+def compared(kind: str, similarity: Any) -> Comparison:
+    """Two sets, or one, of related rows; numbered from elsewhere."""
+    g = torch.Generator().manual_seed(len(kind))
+    n, m = 31, 44
+    q, c = (torch.randn(k, 6, generator=g, dtype=torch.float64) for k in (n, m))
+    classes = {"two classes": 2, "one class": 1, "many classes": 12}.get(kind, 4)
+    ids = [torch.randint(0, classes, (k,), generator=g) for k in (n, m)]
+    told: dict[str, Any] = {"row_ids": ids[0], "column_ids": ids[1]}
+    if kind == "one set":
+        c = torch.cat([q, c[n:]])
+        told = {"row_ids": ids[1][:n], "column_ids": ids[1], "same_set": True}
+    if kind == "mask":
+        told = {"positives": torch.rand(n, m, generator=g) < 0.3}
+    if kind == "ignore":
+        told["ignore"] = torch.rand(n, m, generator=g) < 0.2
+    if kind == "paired":
+        told["paired"] = True
+    relation = Relation(**told, row_offset=5 if kind == "paired" else 0)
+    return Comparison(q.requires_grad_(), c.detach().requires_grad_(), similarity, relation)
+
+
+def requests(seed: int) -> list[SelectedTerms]:
+    """Penalties and cross-entropies, with ceilings and without."""
+    scale = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    found = []
+    for place, (selection, ceiling) in enumerate(
+        itertools.product(SELECTIONS, (None, Ceiling(), Ceiling(0.9, 0.031)))
+    ):
+        penalty = (Hinge(), SquaredHinge(), Logistic(), None)[(place + seed) % 4]
+        factor = scale if penalty is None else None
+        draw = torch.tensor(seed) if selection.order == "random" else None
+        found.append(SelectedTerms(penalty, 0.3, selection, ceiling, draw, factor))
+    return found
+
+
+def results(
+    executor: Executor, comparison: Comparison, terms: SelectedTerms, **shape: bool
+) -> list[Tensor]:
+    """Everything that comes back, and the gradients of a sum in which every entry has its own weight."""
+    found = executor.selected_penalty(comparison, terms, **shape)
+    sums = found.sums.reshape(-1)
+    value = (sums * torch.linspace(0.5, 1.5, len(sums), dtype=sums.dtype)).sum()
+    leaves = [x for x in (comparison.queries, comparison.candidates, terms.scale) if x is not None]
+    gradients: Any = [None] * len(leaves)
+    if value.requires_grad:
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    zeros = [
+        torch.zeros_like(x) if g is None else g for x, g in zip(leaves, gradients, strict=True)
+    ]
+    valid = torch.where(found.considered > 0, found.positives, 0.0)
+    return [sums.detach(), found.counts, found.considered, valid, found.pairs, *zeros]
+
+
+def executors(similarity: Any) -> list[Executor]:
+    return [Tiled(), SingleTile()] if is_closed(similarity) else [CallableTiled()]
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Euclidean(), Order(), squashed], ids=str)
+@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("entries", [1 << 18, 40], ids=["one block", "small blocks"])
+def test_as_defined(
+    kind: str, similarity: Any, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selected_penalty, "ENTRIES", entries)
+    comparison = compared(kind, similarity)
+    for place, terms in enumerate(requests(len(kind))):
+        shape = ({}, {"per_pair": True}, {"total": True})[place % 3]
+        expected = results(Dense(), comparison, terms, **shape)
+        for executor in executors(similarity):
+            found = results(executor, comparison, terms, **shape)
+            for x, y in zip(found, expected, strict=True):
+                torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-9)
+
+
+def test_dense_lists_by_a_product_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where most pairs are listed, a product of all rows scores them."""
+    comparison, told = compared("two classes", Cosine()), requests(3)
+    for terms in told:
+        by_product = results(Tiled(), comparison, terms)
+        monkeypatch.setattr(pair_scores, "PRODUCT", 0)
+        gathered = results(Tiled(), comparison, terms)
+        monkeypatch.undo()
+        for x, y in zip(by_product, gathered, strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12)
+
+
+ROWS, TILE = 1600, 1 << 19
+WITH_PAIRS = {
+    "semi-hard": lambda: TripletLoss(),
+    "the hardest": lambda: TripletLoss(negatives="hardest"),
+    "top-k": lambda: TripletLoss(negatives=TopK(8)),
+    "top-k under a ceiling": lambda: TripletLoss(negatives=TopK(4, ceiling=Ceiling())),
+    "a window of ranks": lambda: TripletLoss(negatives=RankWindow(2, 6), reduction="sum"),
+    "random": lambda: TripletLoss(negatives=RandomK(3), penalty="logistic"),
+    "every negative": lambda: TripletLoss(negatives="all"),
+    "softmax, top-k": lambda: NTXentLoss(negatives=TopK(8)),
+    "softmax, semi-hard": lambda: NTXentLoss(negatives=SemiHard()),
+    "softmax": lambda: NTXentLoss(),
+    "supervised contrastive": lambda: SupConLoss(),
+    "supervised contrastive, top-k": lambda: SupConLoss(negatives=TopK(8)),
+    "margin": lambda: MarginLoss(negatives="all"),
+    "pairwise": lambda: PairwiseContrastiveLoss(),
+    "multi-similarity": lambda: MultiSimilarityLoss(),
+}
+
+
+@pytest.mark.parametrize("name", WITH_PAIRS)
+def test_no_tensor_grows_with_the_pairs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classes of 800 have 1.3 million pairs, times the negatives of each; tiles here have half a million scores."""
+    monkeypatch.setitem(grid.TILE_ELEMENTS, "cpu", TILE)
+    monkeypatch.setattr(selected_penalty, "ROWS", TILE)
+    loss = WITH_PAIRS[name]()
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(ROWS, 16, generator=g).requires_grad_()
+    labels = torch.arange(ROWS) % 2
+    assert largest(lambda: loss(x, labels).backward()) <= 2 * TILE
+
+
+def test_one_class_has_no_triplet_and_costs_none() -> None:
+    x = torch.randn(3000, 32, requires_grad=True)
+    labels = torch.zeros(3000, dtype=torch.long)
+    values = []
+    made = products(lambda: values.append(TripletLoss()(x, labels)))
+    assert values[0].item() == 0
+    assert made == 0
+    values[0].backward()
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("negatives", ["semihard", Hardest(), TopK(3), RandomK(2)], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "mean_active", "none"])
+@pytest.mark.parametrize("loss", [TripletLoss, NTXentLoss])
+def test_statistics_and_values_of_every_backend(
+    loss: Any, reduction: str, negatives: object
+) -> None:
+    """Sums by anchor give the statistics of the pairs."""
+    g = torch.Generator().manual_seed(1)
+    labels = torch.tensor([0] * 9 + [1] * 3 + [2] * 2 + [3])[torch.randperm(15, generator=g)]
+    x = torch.randn(15, 5, generator=g, dtype=torch.float64)
+    found = []
+    for backend in ("dense", "tiled", "auto"):
+        torch.manual_seed(3)
+        leaf = x.clone().requires_grad_()
+        made = loss(negatives=negatives, reduction=reduction, backend=backend)
+        value, stats = made(leaf, labels, return_stats=True)
+        value = value[0] if isinstance(value, tuple) else value
+        (gradient,) = torch.autograd.grad((value * torch.arange(1, value.numel() + 1)).sum(), leaf)
+        found.append([value.detach(), gradient, *vars(stats).values()])
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b))
