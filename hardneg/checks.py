@@ -206,3 +206,30 @@ def check_scores(found: Any, n: int, m: int) -> Tensor:
             f"similarity returned shape {tuple(found.shape)}: expected ({n}, {m}), queries by candidates"
         )
     return found
+
+
+def check_two_sets(first: str, a: Tensor, second: str, b: Tensor, instead: str) -> None:
+    """Two sets of rows, not one tensor passed twice, whose rows would find themselves.
+
+    Args:
+        instead: what to pass where one set is meant.
+    """
+    if is_one_tensor(a, b):
+        raise ValueError(
+            f"{first} and {second} are the same tensor, so every row would find itself: {instead}; or a "
+            ".clone() if that is meant"
+        )
+
+
+def is_one_tensor(a: Tensor, b: Tensor) -> bool:
+    """Whether both are one tensor, or views of the same numbers."""
+    if a is b:
+        return True
+    if torch.compiler.is_compiling() or a.layout != torch.strided or b.layout != torch.strided:
+        return False
+    if a.numel() == 0 or (a.shape, a.stride()) != (b.shape, b.stride()):
+        return False
+    try:
+        return a.device == b.device and a.data_ptr() == b.data_ptr() != 0
+    except RuntimeError:  # tensors without memory, as a tracer makes them
+        return False

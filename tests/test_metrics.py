@@ -342,7 +342,7 @@ def test_a_broken_first_row_does_not_hide_a_collapse():
 def test_zero_vectors_tie():
     zero = torch.zeros(4, 3)
     for similarity in ("cosine", "dot", "euclidean", "order"):
-        assert ranks(zero, zero, similarity=similarity).tolist() == [3] * 4
+        assert ranks(zero, zero.clone(), similarity=similarity).tolist() == [3] * 4
 
 
 # NaN and infinity
@@ -363,7 +363,7 @@ def test_broken_rows_count_against_the_model(similarity, broken):
     found = ranks(x, y, similarity=similarity)
     assert found[2] == 4 or broken == torch.inf
     if math.isnan(broken):
-        clean = ranks(x, x, similarity=similarity)
+        clean = ranks(x, x.clone(), similarity=similarity)
         others = [0, 1, 3, 4]
         assert (found[others] >= clean[others]).all()
         assert (found[others] >= 1).all()
@@ -809,7 +809,7 @@ X, IDS = torch.eye(4), torch.arange(4)
         (lambda: ndcg(X, X, relevance=-X), ValueError, "negative or non-finite"),
         (lambda: ndcg(X, X, relevance=X / 0), ValueError, "negative or non-finite"),
         (lambda: ndcg(X, X, relevance=[[1]]), TypeError, "relevance is list"),
-        (lambda: ndcg(X, X, relevance=0 * X), ValueError, "no gain is above 0"),
+        (lambda: ndcg(X, X.clone(), relevance=0 * X), ValueError, "no gain is above 0"),
         (lambda: ndcg(X, X, k=0), ValueError, "k is 0"),
         (lambda: retrieval_metrics(X, X[:3]), ValueError, "3 captions for 4 images"),
         (lambda: retrieval_metrics(X, X, IDS), ValueError, "caption_ids is missing"),
@@ -836,7 +836,7 @@ def test_widths_must_agree_between_batches():
 
 
 def test_gains_of_nothing_are_no_stretch():
-    relevant = by_gains(X, X, 0 * X, False)
+    relevant = by_gains(X, X.clone(), 0 * X, False)
     assert best_ranks(ranking(X, X, Dot()), relevant).tolist() == [-1] * 4
 
 
@@ -853,4 +853,4 @@ def test_relevant_scores_are_read_from_the_product(monkeypatch):
 
     monkeypatch.setattr(tiled.ProductTiles, "scores", jittered)
     x = torch.ones(20, 64)
-    assert ranks(x, x).tolist() == [19] * 20
+    assert ranks(x, x.clone()).tolist() == [19] * 20

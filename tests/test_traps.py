@@ -56,7 +56,12 @@ def test_the_same_labels_object_is_not_the_same_set(backend: object) -> None:
     copied = triplet_loss(x, labels, y, labels.clone(), **options)
     assert found > 0.1
     assert torch.equal(found, copied)
-    assert triplet_loss(x, labels, x, labels, **options) > 0.1
+    assert triplet_loss(x, labels, x.clone(), labels, **options) > 0.1
+    with pytest.raises(ValueError, match=r"same tensor.*same_set=True.*\.clone\(\)"):
+        triplet_loss(x, labels, x, labels, **options)
+    with pytest.raises(ValueError, match="same tensor"):
+        triplet_loss(x, labels, x.detach(), labels.clone(), **options)
+    assert triplet_loss(x, labels, x, labels, same_set=True, **options) == 0
 
 
 @pytest.mark.parametrize("wrong", ["hardset", "Hardest", "semi-hard", "", "all "])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask
+from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_two_sets
 from hardneg.losses.pairing import check_pairing
 from hardneg.ops.description import Comparison, Relation
 from hardneg.similarities import Similarity, resolve_similarity
@@ -75,6 +75,9 @@ def labelled(
     other = embeddings if reference is None else reference
     check_embeddings("reference", other)
     check_alike("embeddings", embeddings, "reference", other)
+    if not one and not same_set:
+        instead = "pass the embeddings alone for one set, or same_set=True"
+        check_two_sets("embeddings", embeddings, "reference", other, instead)
     if one and reference_labels is not None:
         raise ValueError("reference_labels are given without reference: pass both, or neither")
     if (labels is None) == (positives is None):

@@ -47,7 +47,8 @@ def recall_at_k(ranks: Int[Tensor, "n"], k: int) -> float:
         0.5
     """
     k = check_count("k", k)
-    return float((counted(ranks) < k).double().mean())
+    found = counted(ranks)
+    return int((found < k).sum()) / len(found)
 
 
 def median_rank(ranks: Int[Tensor, "n"]) -> int:
@@ -76,7 +77,8 @@ def mean_rank(ranks: Int[Tensor, "n"]) -> float:
         >>> mean_rank(torch.tensor([0, 1, 4, 7]))
         4.0
     """
-    return float(counted(ranks).double().mean()) + 1
+    found = counted(ranks)
+    return int(found.sum()) / len(found) + 1
 
 
 def mean_reciprocal_rank(ranks: Int[Tensor, "n"]) -> float:
@@ -89,4 +91,5 @@ def mean_reciprocal_rank(ranks: Int[Tensor, "n"]) -> float:
         >>> mean_reciprocal_rank(torch.tensor([0, 1, 3, 3]))
         0.5
     """
-    return float((1 / (counted(ranks) + 1).double()).mean())
+    found = counted(ranks).cpu().to(torch.float64)
+    return float((1 / (found + 1)).mean())

@@ -40,7 +40,8 @@ def ranks(
     as tied when its score lies within the rounding bound of the products
     (``hardneg.metrics.ranking.Ranking`` states it), and embeddings that are all equal to within
     the rounding of their type count as equal. Other relevant candidates are no rivals. Scores are
-    float64, a few rows at a time: memory O((n + m) d) and a panel of fixed size.
+    float64, a few rows at a time: memory O((n + m) d) and a panel of fixed size; on a device without
+    float64 (MPS, some XPU) the embeddings are copied to the CPU and ranked there.
 
     Args:
         queries: n x d embeddings of any floating-point type.
@@ -55,7 +56,8 @@ def ranks(
         A query with a NaN among its relevant scores ranks last; a NaN rival stands before it.
 
     Raises:
-        ValueError: for mismatched shapes or devices, one-sided ids, or one set without labels.
+        ValueError: for mismatched shapes or devices, one-sided ids, one set without labels, or one
+            tensor on both sides without ``same_set``.
         TypeError: for tensors of another type, or an unusable similarity.
 
     Example:
@@ -68,7 +70,8 @@ def ranks(
     """
     resolved = resolve_similarity(similarity)
     relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
-    return best_ranks(ranking(queries, candidates, resolved), relevant)
+    order = ranking(queries, candidates, resolved)
+    return best_ranks(order, relevant.to(order.device)).to(queries.device)
 
 
 def best_ranks(order: Ranking, relevant: Relevant) -> Int[Tensor, "n"]:

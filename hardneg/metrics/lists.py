@@ -50,7 +50,9 @@ def map_at_r(
     def average_precision(block: Standing, counts: Tensor) -> Tensor:
         inside = block.valid & (block.positions < counts[:, None])
         nth = torch.arange(1, inside.shape[1] + 1, device=counts.device)
-        return torch.where(inside, nth / (block.positions + 1).double(), 0.0).sum(1) / counts
+        return (
+            torch.where(inside, nth / (block.positions + 1).to(torch.float64), 0.0).sum(1) / counts
+        )
 
     relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
     return mean_of(average_precision, queries, candidates, relevant, similarity)
@@ -84,7 +86,7 @@ def r_precision(
 
     def precision(block: Standing, counts: Tensor) -> Tensor:
         inside = block.valid & (block.positions < counts[:, None])
-        return inside.sum(1).double() / counts
+        return inside.sum(1).to(torch.float64) / counts
 
     relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
     return mean_of(precision, queries, candidates, relevant, similarity)
@@ -121,8 +123,8 @@ def ndcg(
             if no query has gain.
 
     Example:
-        >>> x = torch.eye(2)
-        >>> ndcg(x, x, relevance=torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
+        >>> queries, documents = torch.eye(2), torch.eye(2)
+        >>> ndcg(queries, documents, relevance=torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
         1.0
 
     Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques (TOIS 2002).
@@ -138,7 +140,7 @@ def ndcg(
     cut = len(candidates) if k is None else k
 
     def normalised_gain(block: Standing, counts: Tensor) -> Tensor:
-        gains = block.valid.double() if block.gains is None else block.gains * block.valid
+        gains = block.valid.to(torch.float64) if block.gains is None else block.gains * block.valid
         first = torch.arange(gains.shape[1], device=gains.device)
         best = gains.sort(dim=1, descending=True).values
         return discounted(gains, block.positions, cut) / discounted(best, first, cut)
@@ -148,7 +150,7 @@ def ndcg(
 
 def discounted(gains: Float[Tensor, "r l"], positions: Tensor, cut: int) -> Float[Tensor, "r"]:
     """The discounted sum of the gains at positions from 0, as far as ``cut``."""
-    discount = torch.where(positions < cut, 1 / torch.log2(positions.double() + 2), 0.0)
+    discount = torch.where(positions < cut, 1 / torch.log2(positions.to(torch.float64) + 2), 0.0)
     return (gains * discount).sum(1)
 
 
@@ -161,10 +163,11 @@ def mean_of(
 ) -> float:
     """The mean of a value of every standing over the queries with a relevant candidate."""
     order = ranking(queries, candidates, resolve_similarity(similarity))
+    relevant = relevant.to(order.device)
     if not bool((relevant.counts > 0).any()):
         why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"
         raise ValueError(f"no query has a relevant candidate: {why}")
-    values = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
+    values = torch.zeros(len(queries), dtype=torch.float64, device=order.device)
     for block in standings(order, relevant):
         values[block.rows] = value(block, relevant.counts[block.rows])
     return float(values[relevant.counts > 0].mean())

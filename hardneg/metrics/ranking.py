@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardneg.ops.description import Comparison, Relation
 from hardneg.ops.geometry import central_row, unit_rows
+from hardneg.ops.precision import has_float64
 from hardneg.ops.tiled.grid import chunks
 from hardneg.similarities import (
     Cosine,
@@ -22,7 +23,7 @@ from hardneg.similarities import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 __all__ = ["Ranking", "ranking"]
 
@@ -33,56 +34,94 @@ ROWS_AT_ONCE = 1024
 class Ranking:
     """A comparison whose scores order the candidates, with the rounding bound of those scores.
 
-    Two scores ``s`` and ``t`` of query i count as tied where they differ by at most
-    ``absolute[i] + relative * |s|``.
+    The computed score of query i and candidate j lies within ``bound[i, j]`` of the exact one, and two
+    scores count as tied where these ranges meet. The bound belongs to the pair, so a far candidate is
+    in doubt itself and leaves the others alone. It is a product as well, and multiplied along with the
+    scores: those of ``comparison`` are the upper ends ``score + bound``.
 
     Scores of the library's similarities are float64 products whatever the type of the embeddings:
     among 25,000 candidates, float32 scores of neighbours are closer than their rounding error, so
     ranks would depend on the order of summation. In float64 the worst case is small enough to be
     used as it stands. A sum of d products has an error of at most ``d eps/2 |q| |c|`` (Higham,
     Accuracy and Stability of Numerical Algorithms, 3.1), normalisation adds ``(d/2 + 2) eps/2``
-    of the score, and two scores are compared: ``2 (d + 4) eps max|c| |q|`` covers all of them. That
-    is 5e-13 of the range at d = 1024, while 25,000 random candidates lie 1e-6 of it apart; integers
+    of the score: ``(d + 8) eps |q| |c|`` covers them and the sum of score and bound. That
+    is 2e-13 of the range at d = 1024, while 25,000 random candidates lie 1e-6 of it apart; integers
     of ordinary size tie only where they are equal. Euclidean distances are ranked by the product
-    ``2 q.c - |q|^2 - |c|^2`` of centred embeddings, with ``(|q| + max|c|)^2`` in place of
-    ``max|c| |q|``; float64 embeddings and order violations take differences, whose error is
+    ``2 q.c - |q|^2 - |c|^2`` of embeddings around a central one, with ``(|q| + |c|)^2`` in place of
+    ``|q| |c|``; float64 embeddings and order violations take differences, whose error is
     relative: ``(d + 4) eps`` of the score. A callable sees the precision in which losses are
     computed (float32, or float64 for float64); ``2 sqrt(d) eps`` of its score is allowed for.
+
+    Attributes:
+        comparison: what is scored; its relation is kept elsewhere.
+        bounds: factors of the queries and of the candidates, whose product is the bound; None for 0.
+        relative: what of a score is allowed for besides.
     """
 
     comparison: Comparison
-    absolute: Float[Tensor, "n"]
+    bounds: tuple[Float[Tensor, "n k"], Float[Tensor, "m k"]] | None
     relative: float
 
-    def tie_bound(self, scores: Float[Tensor, "r l"], rows: slice) -> Float[Tensor, "r l"]:
-        """How far below a score a rival still counts as ranked before it."""
-        return self.absolute[rows, None] + self.relative * scores.abs()
+    @property
+    def device(self) -> torch.device:
+        """Where ranks are computed: the embeddings' device, or the CPU for one without float64."""
+        return self.comparison.queries.device
+
+    def lower(
+        self, upper: Float[Tensor, "r l"], rows: slice, columns: Int[Tensor, "r l"]
+    ) -> Float[Tensor, "r l"]:
+        """The lower ends of scores of these queries with these candidates, from their upper ends."""
+        found = upper - self.relative * upper.abs()  # NaN for an infinite score
+        if self.bounds is not None:
+            of_queries, of_candidates = self.bounds
+            factors = zip(of_queries[rows].unbind(1), of_candidates.unbind(1), strict=True)
+            for of_query, of_candidate in factors:
+                found = found - 2 * of_query[:, None] * of_candidate[columns]
+        return found
 
 
 def ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Ranking:
     """The comparison in ranking precision, collapsed embeddings taken as equal."""
     q, c = queries.detach(), candidates.detach()
+    if is_closed(similarity) and not has_float64(q.device):
+        q, c = q.cpu(), c.cpu()
     width = q.shape[1]
     radius = collapse_radius(q.dtype, width)
     if not is_closed(similarity):
         q, c = as_one(working(q), radius), as_one(working(c), radius)
         relative = 2 * width**0.5 * torch.finfo(q.dtype).eps
-        return Ranking(compared(q, c, similarity), q.new_zeros(len(q)), relative)
+        return Ranking(compared(q, c, similarity), None, relative)
     differences = q.dtype == torch.float64
-    q, c = q.double(), c.double()
+    q, c = q.to(torch.float64), c.to(torch.float64)
     if isinstance(similarity, Cosine):
         q, c, similarity = unit_rows(q)[0], unit_rows(c)[0], Dot()
     q, c = as_one(q, radius), as_one(c, radius)
-    eps = (width + 4) * torch.finfo(torch.float64).eps
+    eps = torch.finfo(torch.float64).eps
     if isinstance(similarity, Dot):
-        return Ranking(compared(q, c, similarity), 2 * eps * lengths(q) * largest_length(c), 0.0)
+        bounds = (width + 8) * eps * lengths(q)[:, None], lengths(c)[:, None]
+        return with_bounds(q, c, bounds)
     if isinstance(similarity, Euclidean | SquaredEuclidean) and not differences:
         centre = central_row(c)
         q, c = q - centre, c - centre
-        absolute = 2 * eps * (lengths(q) + largest_length(c)).square()
-        return Ranking(compared(*as_product(q, c), Dot()), absolute, 0.0)
-    relative = 2 * eps if isinstance(similarity, SquaredEuclidean) else eps
-    return Ranking(compared(q, c, similarity), q.new_zeros(len(q)), relative)
+        return with_bounds(*as_product(q, c), square_of_sum((width + 8) * eps, q, c))
+    relative = (width + 4) * eps * (2 if isinstance(similarity, SquaredEuclidean) else 1)
+    return Ranking(compared(q, c, similarity), None, relative)
+
+
+def with_bounds(q: Tensor, c: Tensor, bounds: tuple[Tensor, Tensor]) -> Ranking:
+    """Products that carry their bounds along."""
+    upper = torch.cat([q, bounds[0]], 1), torch.cat([c, bounds[1]], 1)
+    return Ranking(compared(*upper, Dot()), bounds, 0.0)
+
+
+def square_of_sum(
+    factor: float, q: Float[Tensor, "n d"], c: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "m 3"]]:
+    """``factor * (|q| + |c|)^2`` as a product."""
+    of_q, of_c = lengths(q), lengths(c)
+    ones_q, ones_c = torch.ones_like(of_q), torch.ones_like(of_c)
+    left = factor * torch.stack([of_q.square(), 2 * of_q, ones_q], 1)
+    return left, torch.stack([ones_c, of_c, of_c.square()], 1)
 
 
 def compared(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Comparison:
@@ -91,13 +130,8 @@ def compared(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Com
 
 
 def lengths(x: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-    """L2 norms of the rows."""
-    return torch.linalg.vector_norm(x, dim=1)
-
-
-def largest_length(x: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """The largest finite norm: a broken row must not make everybody tie."""
-    return torch.nan_to_num(lengths(x), 0.0, 0.0, 0.0).max()
+    """L2 norms of the rows; 0 for a broken one, whose score says all."""
+    return torch.nan_to_num(torch.linalg.vector_norm(x, dim=1), 0.0, 0.0, 0.0)
 
 
 def as_product(q: Float[Tensor, "n d"], c: Float[Tensor, "m d"]) -> tuple[Tensor, Tensor]:
@@ -122,7 +156,9 @@ def as_one(x: Float[Tensor, "n d"], radius: float) -> Float[Tensor, "n d"]:
     for rows in chunks(len(x), ROWS_AT_ONCE):
         finite = x[rows].isfinite().all(dim=1)
         signs = torch.where(torch.mv(x[rows], first) < 0, -1.0, 1.0).to(x.dtype)[:, None]
-        if not bool(((lengths(x[rows] - signs * first) <= bound) | ~finite).all()):
+        if not bool(
+            ((torch.linalg.vector_norm(x[rows] - signs * first, dim=1) <= bound) | ~finite).all()
+        ):
             return x
         equal[rows] = torch.where(finite[:, None], signs * first, x[rows])
     return equal

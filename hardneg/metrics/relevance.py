@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_embeddings, check_ids
+from hardneg.checks import check_alike, check_embeddings, check_ids, check_two_sets
+from hardneg.ops.precision import has_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -34,6 +35,12 @@ class Relevant:
     counts: Int[Tensor, "n"]
     gains: Float[Tensor, "t"] | None = None
     same_set: bool = False
+
+    def to(self, device: torch.device) -> Relevant:
+        """The same on another device."""
+        names = ("starts", "lengths", "columns", "counts", "gains")
+        lists: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return replace(self, **{k: x.to(device) for k, x in lists.items() if x is not None})
 
     def listed(
         self, rows: slice
@@ -68,6 +75,13 @@ def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
             f"{len(candidates)} candidates: query i and candidate i are "
             "the same item, so pass the same embeddings twice"
         )
+
+
+def check_distinct(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
+    """One set is only compared with itself where that is said."""
+    if not same_set:
+        instead = "pass same_set=True, and an item does not retrieve itself"
+        check_two_sets("queries", queries, "candidates", candidates, instead)
 
 
 def resolve_ids(
@@ -113,6 +127,7 @@ def by_ids(
     """Candidates with the query's id, found by sorting the candidates by id once."""
     check_sets(queries, candidates, same_set)
     wanted, offered = resolve_ids(queries, candidates, query_ids, candidate_ids, same_set)
+    check_distinct(queries, candidates, same_set)
     ordered, columns = offered.sort(stable=True)
     starts = torch.searchsorted(ordered, wanted)
     lengths = torch.searchsorted(ordered, wanted, right=True) - starts
@@ -146,6 +161,7 @@ def by_gains(queries: Tensor, candidates: Tensor, relevance: Tensor, same_set: b
         raise ValueError(
             "relevance has negative or non-finite entries: expected gains of at least 0"
         )
+    check_distinct(queries, candidates, same_set)
     kept = gain > 0
     if same_set:
         kept &= row != column
@@ -156,9 +172,11 @@ def by_gains(queries: Tensor, candidates: Tensor, relevance: Tensor, same_set: b
 
 def entries(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows (rising), columns and float64 values of the entries; duplicates are added."""
+    if not has_float64(matrix.device):
+        matrix = matrix.cpu()
     if matrix.layout == torch.strided:
         row, column = matrix.nonzero(as_tuple=True)
-        return row, column, matrix[row, column].double()
-    coalesced = matrix.double().to_sparse_coo().coalesce()
+        return row, column, matrix[row, column].to(torch.float64)
+    coalesced = matrix.to(torch.float64).to_sparse_coo().coalesce()
     row, column = coalesced.indices()
     return row, column, coalesced.values()

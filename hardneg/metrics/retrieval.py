@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_count, check_embeddings, check_ids
+from hardneg.checks import (
+    check_alike,
+    check_count,
+    check_embeddings,
+    check_ids,
+    check_two_sets,
+)
 from hardneg.metrics.averages import mean_rank, median_rank, recall_at_k
 from hardneg.metrics.best_rank import ranks
+from hardneg.metrics.repeated_images import check_each_once, without_copies
 from hardneg.ops.description import Transposed
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -137,8 +144,9 @@ def retrieval_metrics(
 ) -> RetrievalMetrics:
     """R@1, R@5, R@10, median and mean rank in both directions, and their rsum.
 
-    Each image must occur once: a repeated image would be its own rival's copy in text-to-image
-    averages and weigh more in image-to-text ones (``RetrievalAccumulator`` skips repetitions).
+    Each image counts once: copies of it would be rivals in text-to-image averages. With ids, copies
+    under one id are left out, while different embeddings of one id (views) stay; without ids, data
+    whose images are repeated for each of their captions raise.
 
     Args:
         images: n x d.
@@ -149,7 +157,7 @@ def retrieval_metrics(
 
     Raises:
         ValueError: for mismatched shapes or devices, one-sided ids, m not a multiple of n without
-            ids, or ids that never meet.
+            ids, repeated images without ids, one tensor on both sides, or ids that never meet.
         TypeError: for tensors of another type, or an unusable similarity.
 
     Example:
@@ -164,6 +172,11 @@ def retrieval_metrics(
     there = resolve_similarity(similarity)
     back = there.swapped() if hasattr(there, "swapped") else Transposed(there)
     i_ids, c_ids = resolve_image_ids(images, captions, image_ids, caption_ids)
+    check_two_sets("images", images, "captions", captions, "pass the embeddings of each")
+    if image_ids is None:
+        check_each_once(images, captions)
+    else:
+        images, i_ids = without_copies(images, i_ids)
     to_text = ranks(images, captions, i_ids, c_ids, similarity=there)
     to_image = ranks(captions, images, c_ids, i_ids, similarity=back)
     return RetrievalMetrics(DirectionMetrics.of(to_text), DirectionMetrics.of(to_image))

@@ -71,7 +71,8 @@ def standing(
     if columns.shape[1] == 0:
         return Standing(rows, columns, valid, gains)
     lowest = torch.finfo(scores.dtype).min
-    found = torch.where(valid, scores.gather(1, columns).clamp(min=lowest), -torch.inf)
+    upper = torch.where(valid, scores.gather(1, columns).clamp(min=lowest), -torch.inf)
+    found = torch.where(valid, ranking.lower(upper, rows, columns).clamp(min=lowest), -torch.inf)
     scores.scatter_(1, columns, -torch.inf)
     if relevant.same_set:
         scores.diagonal(rows.start).fill_(-torch.inf)
@@ -82,11 +83,9 @@ def standing(
         found, order = settled(found).sort(dim=1, descending=True, stable=True)
         valid = valid.gather(1, order)
         gains = None if gains is None else gains.gather(1, order)
-    bound = ranking.tie_bound(found, rows)
     if gains is not None:
-        found, gains = least_gain_first(found, bound, gains)
-    thresholds = torch.where(found > lowest, found - bound, -torch.inf)
-    thresholds = torch.nan_to_num(thresholds, -torch.inf, torch.inf, -torch.inf)
+        found, gains = least_gain_first(found, settled(upper).gather(1, order), gains)
+    thresholds = torch.where(found > lowest, found, -torch.inf)
     rivals = m - int(relevant.same_set) - relevant.counts[rows, None]
     ahead = torch.minimum(not_below(scores, thresholds, tiles), rivals)
     place = torch.arange(ahead.shape[1], device=ahead.device)
@@ -117,17 +116,17 @@ def not_below(
 
 
 def least_gain_first(
-    found: Float[Tensor, "r l"], bound: Float[Tensor, "r l"], gains: Float[Tensor, "r l"]
+    lower: Float[Tensor, "r l"], upper: Float[Tensor, "r l"], gains: Float[Tensor, "r l"]
 ) -> tuple[Float[Tensor, "r l"], Float[Tensor, "r l"]]:
-    """Tied scores of a falling row made equal to their lowest, the least relevant put first.
+    """Tied scores made equal to their lowest, the least relevant put first; lower ends of a row fall.
 
-    Unmeant entries, at -inf, tie with none: the bound of the lowest finite score reaches down to them.
+    Scores tie whose ranges meet. Unmeant entries, at -inf, tie with none.
     """
-    step = torch.zeros_like(found, dtype=torch.long)
-    tied = found[:, 1:] >= found[:, :-1] - bound[:, :-1]
-    step[:, 1:] = ~tied | found[:, 1:].isneginf()
+    reach = upper.flip(1).cummax(dim=1).values.flip(1)  # of an entry and all behind it
+    step = torch.zeros_like(lower, dtype=torch.long)
+    step[:, 1:] = ~(reach[:, 1:] >= lower[:, :-1]) | lower[:, 1:].isneginf()
     group = step.cumsum(1)
-    least = torch.full_like(found, torch.inf).scatter_reduce_(1, group, found, "amin")
+    least = torch.full_like(lower, torch.inf).scatter_reduce_(1, group, lower, "amin")
     by_gain = gains.argsort(dim=1, stable=True)
     by_group = group.gather(1, by_gain).argsort(dim=1, stable=True)
     return least.gather(1, group), gains.gather(1, by_gain.gather(1, by_group))

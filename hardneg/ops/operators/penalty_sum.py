@@ -129,11 +129,10 @@ def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
     sums, gradients = run(a, (a.row_weights, a.column_weights), Wanted(*a.wanted_gradients))
     assert gradients is not None
-    total = gradients.scale.new_zeros((), dtype=torch.float64)
+    total = torch.zeros_like(gradients.scale)
     for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
         if weights is not None:
-            total += torch.dot(weights.double(), of_side.double())
-    total = total.to(gradients.scale.dtype)
+            total += (weights * of_side).sum()  # adds pairwise, which a dot product does not
     return total, *sums[2:], *tensors_of(gradients)
 
 

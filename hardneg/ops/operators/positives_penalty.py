@@ -110,12 +110,10 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
 )
 def run_total(a: Differentiated) -> tuple[Tensor, ...]:
     """The sum over all anchors, the counts, and in the same pass the gradients."""
-    kind = vector_type(a.queries)
-    ones = a.queries.new_ones(a.queries.shape[0], dtype=kind)
+    ones = a.queries.new_ones(a.queries.shape[0], dtype=vector_type(a.queries))
     terms, gradients = run(a, ones, Wanted(*a.wanted_gradients))
     assert gradients is not None
-    total = terms.sums.double().sum().to(kind)
-    return total, *terms.all()[1:], *gradients
+    return terms.sums.sum(), *terms.all()[1:], *gradients
 
 
 def backward(ctx: Any, upstream: Tensor | None, *_: None) -> Any:

@@ -36,8 +36,8 @@ class Admission:
             assert self.rows is not None
             assert self.columns is not None
             both, n = torch.cat([self.rows, self.columns]), len(self.rows)
-            codes = torch.unique(both, return_inverse=True)[1].to(torch.float64)
-            codes = codes.to(buffers.dtype) if len(both) < 1 << 24 else codes
+            codes = torch.unique(both, return_inverse=True)[1]
+            codes = codes.to(buffers.dtype if len(both) < 1 << 24 else torch.float64)
             self.rows, self.columns = codes[:n], codes[n:]
 
     @property

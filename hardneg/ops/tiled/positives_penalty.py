@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hardneg.ceilings import Ceiling
 from hardneg.ops.description import Comparison, admitted
+from hardneg.ops.precision import has_float64
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.rounding import Ceilings
 from hardneg.ops.tiled.admission import Admission, excluded_value
@@ -236,6 +237,7 @@ def block_terms(
 ) -> tuple[PairTerms, Float[Tensor, "r m"] | None]:
     """The terms of a block, and with weights the gradient of their total by its scores."""
     many = positives.thresholds.shape[1] >= FEWEST_TO_SORT and isinstance(penalty, Hinge)
+    many = many and has_float64(negatives.device)  # differences of sums over all scores need it
     if many:
         sums, counts, total, slopes = by_search(negatives, positives, weights)
     else:
