@@ -104,7 +104,11 @@ def executors(similarity: Any) -> list[Executor]:
     return [Tiled(), SingleTile()] if is_closed(similarity) else [CallableTiled()]
 
 
-@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Euclidean(), Order(), squashed], ids=str)
+@pytest.mark.parametrize(
+    "similarity",
+    [Cosine(), Dot(), Euclidean(), Order(), squashed],
+    ids=["cosine", "dot", "euclidean", "order", "callable"],
+)
 @pytest.mark.parametrize("kind", RELATIONS)
 @pytest.mark.parametrize("entries", [1 << 18, 40], ids=["one block", "small blocks"])
 def test_as_defined(
