@@ -274,7 +274,11 @@ def test_duplicate_captions_are_not_semi_hard(n: int) -> None:
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
-@pytest.mark.parametrize("similarity", [Cosine(), Dot(), Euclidean(), product], ids=str)
+@pytest.mark.parametrize(
+    "similarity",
+    [Cosine(), Dot(), Euclidean(), product],
+    ids=["cosine", "dot", "euclidean", "callable"],
+)
 def test_products_with_fewer_bits(similarity: Any, precision: str) -> None:
     """Where ``torch.set_float32_matmul_precision`` lets products round their factors, more counts as equal."""
     comparison = compared(300, 96, 5, similarity, torch.float32)

@@ -46,7 +46,7 @@ def test_every_loss_with_a_frozen_side(which: Case, backend: object) -> None:
     assert_only_the_learnt_side_differs(which, backend=backend)
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES, ids=str)
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda s: getattr(s, "__name__", str(s)))
 @pytest.mark.parametrize("negatives", ["all", "hardest"])
 @pytest.mark.parametrize("backend", ["auto", Tiled((7, 9))], ids=str)
 def test_every_similarity_with_a_frozen_side(

@@ -103,7 +103,9 @@ def test_every_loss(which: Case, backend: object, dtype: torch.dtype, refusing: 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=BACKEND_IDS)
 @pytest.mark.parametrize(
-    "similarity", ["euclidean", "squared_euclidean", "dot", "order", squashed], ids=str
+    "similarity",
+    ["euclidean", "squared_euclidean", "dot", "order", squashed],
+    ids=lambda s: getattr(s, "__name__", s),
 )
 def test_similarities_and_ids(similarity: Any, backend: object, refusing: Refusing) -> None:
     x, y, ids = torch.randn(70, 5), torch.randn(90, 5), torch.arange(90) // 3
