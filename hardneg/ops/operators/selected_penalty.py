@@ -114,11 +114,10 @@ def run_backward(a: Weighted) -> tuple[Tensor, ...]:
 )
 def run_total(a: Differentiated) -> tuple[Tensor, ...]:
     """The sum over all queries, and in the same pass its gradients."""
-    kind = vector_type(a.queries)
-    ones = a.queries.new_ones(a.queries.shape[0], dtype=kind)
+    ones = a.queries.new_ones(a.queries.shape[0], dtype=vector_type(a.queries))
     wanted = Wanted(*a.wanted_gradients)
     found, gradients = selected_penalty(a.comparison, a.terms, a.chosen, False, ones, wanted)
-    return found.sums.double().sum().to(kind), *found[1:], *tensors_of(gradients)
+    return found.sums.sum(), *found[1:], *tensors_of(gradients)
 
 
 def gradients_of(a: SelectedPenalty, found: tuple[Tensor, ...], wanted: list[bool]) -> Any:
