@@ -67,7 +67,7 @@ class Fact:
 def facts(sample: Sample, capability: int) -> list[Fact]:
     """What the kernels of a sample come to."""
     from hardneg.ops.triton.ahead_of_time import compiling_for
-    from hardneg.ops.triton.executor import Fused
+    from hardneg.ops.triton.backend import Fused
 
     with compiling_for(capability) as recorder:
         sample.run(Fused())

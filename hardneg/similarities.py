@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ __all__ = [
     "Euclidean",
     "Order",
     "Similarity",
+    "SimilarityName",
     "SquaredEuclidean",
     "resolve_similarity",
 ]
@@ -29,6 +30,21 @@ __all__ = [
 def working(x: Tensor) -> Tensor:
     """The embeddings in the precision in which scores are computed: float64 stays, the rest is float32."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def score_dtype(x: Tensor) -> torch.dtype:
+    """The type of the scores of such embeddings: float64 for float64, else float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def is_distance(similarity: Similarity) -> bool:
+    """Whether its scores are negated distances."""
+    return bool(getattr(similarity, "distance", False))
+
+
+def is_spherical(similarity: Similarity) -> bool:
+    """Whether its scores tell the distance of unit vectors."""
+    return isinstance(similarity, Cosine | Euclidean | SquaredEuclidean)
 
 
 def scores_of(
@@ -105,6 +121,7 @@ class Euclidean:
     """Negated Euclidean distance; the gradient of two equal points is 0."""
 
     code: ClassVar[str] = "euclidean"
+    distance: ClassVar[bool] = True
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``-torch.cdist(queries, candidates)``."""
@@ -130,6 +147,7 @@ class SquaredEuclidean:
     """Negated squared Euclidean distance."""
 
     code: ClassVar[str] = "squared_euclidean"
+    distance: ClassVar[bool] = True
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``-torch.cdist(queries, candidates) ** 2``."""
@@ -151,6 +169,8 @@ class Order:
     Queries are the specific side (images), candidates the general one (captions): a caption may
     not exceed its image in any coordinate. ``Order(general="queries")`` scores captions as queries.
     """
+
+    distance: ClassVar[bool] = True
 
     general: str = "candidates"
 
@@ -184,6 +204,8 @@ Similarity = (
     Cosine | Dot | Euclidean | SquaredEuclidean | Order | Callable[[Tensor, Tensor], Tensor]
 )
 
+SimilarityName = Literal["cosine", "dot", "euclidean", "squared_euclidean", "order"]
+
 BY_NAME: dict[str, Similarity] = {
     "cosine": Cosine(),
     "dot": Dot(),
@@ -196,7 +218,7 @@ BY_NAME: dict[str, Similarity] = {
 BY_CODE: dict[str, Similarity] = {**BY_NAME, "order_of_general_queries": Order("queries")}
 
 
-def is_closed(similarity: Similarity) -> bool:
+def is_builtin(similarity: Similarity) -> bool:
     """Whether it is one of the objects above, with tiled forms of their own, not any other callable."""
     return isinstance(similarity, Cosine | Dot | Euclidean | SquaredEuclidean | Order)
 

@@ -13,10 +13,10 @@ import hardneg
 from hardneg import Cosine, Tiled
 from hardneg.functional import contrastive_loss
 from hardneg.ops import backends
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.small import Small
 from hardneg.ops.triton import support
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.backend import Fused
 
 X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
 IDS = torch.tensor([0, 0, 1, 1])
@@ -87,7 +87,7 @@ def test_the_rule_on_gpus(
     assert backends.resolve_backend("auto", comparison) == expected
     assert backends.resolve_backend("tiled", comparison) == Tiled()
     small: Any = Comparison(Elsewhere(1000), Elsewhere(1000), Cosine(), Relation())
-    assert isinstance(backends.resolve_backend("auto", small), SingleTile)
+    assert isinstance(backends.resolve_backend("auto", small), Small)
     if reason is None:
         assert backends.resolve_backend("triton", comparison) == Fused()
         assert backends.resolve_backend("triton", small) == Fused()

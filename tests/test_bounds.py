@@ -21,13 +21,13 @@ from hardneg import (
     Tiled,
     TopK,
 )
-from hardneg.energies import Linear
-from hardneg.losses.mining import bound_of, pair_rounding, under_ceilings
+from hardneg.losses.terms.mining import bound_of, pair_rounding, under_ceilings
+from hardneg.negatives.selection import Selection
 from hardneg.ops.backends import resolve_backend
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.energies import Linear
+from hardneg.ops.requests import BatchAllTerms, ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Hinge, Logistic
-from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 
@@ -79,23 +79,29 @@ def test_a_duplicate_of_the_positive_is_not_below_it(
     for n, d in ((257, 5), (270, 129)):
         comparison = compared(n, d, n + d, similarity, dtype)
         executor, own = resolve_backend(backend, comparison), torch.arange(n)
-        p = executor.pair_scores(comparison, own, own)
+        p = executor.scores(comparison).pairs(own, own)
         bound = bound_of(executor, comparison, Ceiling(), own, own, p)
         window = under_ceilings(bound, comparison, queries=True, candidates=False)
         for k in (1, 3):
             search = Search(Selection("highest", k), window=window, columns=False)
-            assert nobody(executor.select(comparison, search).rows)
-        sums = executor.penalty_sum(comparison, PenaltyTerms(Logistic(), p, window=window))
+            assert nobody(executor.scores(comparison).select(search).rows)
+        sums = executor.scores(comparison).penalty_sum(PenaltyTerms(Logistic(), p, window=window))
         assert (sums.rows == 0).all()
         terms = ExponentialTerms(Linear(), window=window, columns=False)
-        assert executor.logsumexp(comparison, terms).rows.isneginf().all()
-        assert nobody(executor.select_per_pair(comparison, own, bound, Selection("highest", 1)))
+        assert executor.scores(comparison).logsumexp(terms).rows.isneginf().all()
+        assert nobody(
+            executor.scores(comparison).select_per_pair(own, bound, Selection("highest", 1))
+        )
         swapped = comparison.swapped()
         turned = Window(column_ceiling=bound)
-        found = executor.select(swapped, Search(Selection("highest", 1), window=turned, rows=False))
+        found = executor.scores(swapped).select(
+            Search(Selection("highest", 1), window=turned, rows=False)
+        )
         assert nobody(found.columns)
         for penalty in (Logistic(), Hinge()):
-            found = executor.positives_penalty(comparison, penalty, 0.1, Ceiling(), per_pair=True)
+            found = executor.scores(comparison).batch_all(
+                BatchAllTerms(penalty, 0.1, Ceiling(), per_pair=True)
+            )
             assert (found.sums == 0).all()
             assert (found.pairs == 0).all()
 
@@ -108,10 +114,10 @@ def test_a_duplicate_is_not_above_the_floor(
 ) -> None:
     comparison = compared(301, 24, 8, similarity, dtype)
     executor, own = resolve_backend(backend, comparison), torch.arange(301)
-    p = executor.pair_scores(comparison, own, own)
+    p = executor.scores(comparison).pairs(own, own)
     bound = pair_rounding(executor, comparison, own, own, p).above(p)
     search = Search(Selection("highest", 1), window=Window(row_floor=bound), columns=False)
-    assert nobody(executor.select(comparison, search).rows)
+    assert nobody(executor.scores(comparison).select(search).rows)
 
 
 @pytest.mark.parametrize("ceiling", [Ceiling(), Ceiling(0.9), Ceiling(1.5), Ceiling(1.0, -0.25)])
@@ -125,12 +131,14 @@ def test_what_is_below_by_a_little_is_found(
     images, captions, _ = batch(n, d, 3)
     comparison = Comparison(images, captions, similarity, Relation(paired=True))
     executor, own = resolve_backend(backend, comparison), torch.arange(n)
-    p = executor.pair_scores(comparison, own, own)
+    p = executor.scores(comparison).pairs(own, own)
     bound = bound_of(executor, comparison, ceiling, own, own, p)
     window = Window(row_ceiling=bound)
-    found = executor.select(
-        comparison, Search(Selection("highest", 1), window=window, columns=False)
-    ).rows[:, 0]
+    found = (
+        executor.scores(comparison)
+        .select(Search(Selection("highest", 1), window=window, columns=False))
+        .rows[:, 0]
+    )
     exact = similarity(images.double(), captions.double())
     limit = ceiling(exact.diagonal())
     width = (limit - bound).abs()
@@ -165,10 +173,10 @@ def test_whole_numbers_stay_exact(similarity: Any, backend: Any, offset: float) 
         similarity = whole
     comparison = Comparison(x, y, similarity, Relation(paired=True))
     executor, own = resolve_backend(backend, comparison), torch.arange(270)
-    p = executor.pair_scores(comparison, own, own)
+    p = executor.scores(comparison).pairs(own, own)
     bound = bound_of(executor, comparison, Ceiling(1.0, offset), own, own, p)
     search = Search(Selection("highest", 1), window=Window(row_ceiling=bound), columns=False)
-    found = executor.select(comparison, search).rows[:, 0]
+    found = executor.scores(comparison).select(search).rows[:, 0]
     scores = similarity(x, y).round()
     scores = torch.where(torch.eye(270, dtype=torch.bool), torch.inf, scores)
     limit = similarity(x, y).round().diagonal() + offset
@@ -281,10 +289,10 @@ def test_products_with_fewer_bits(similarity: Any, precision: str) -> None:
     executor, own = resolve_backend("auto", comparison), torch.arange(300)
     torch.set_float32_matmul_precision(precision)
     try:
-        p = executor.pair_scores(comparison, own, own)
+        p = executor.scores(comparison).pairs(own, own)
         bound = bound_of(executor, comparison, Ceiling(), own, own, p)
         search = Search(Selection("highest", 1), window=Window(row_ceiling=bound), columns=False)
-        found = executor.select(comparison, search).rows
+        found = executor.scores(comparison).select(search).rows
     finally:
         torch.set_float32_matmul_precision("highest")
     assert nobody(found)

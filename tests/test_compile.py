@@ -114,8 +114,8 @@ def test_ids_and_statistics_compile_whole(which: Case) -> None:
 def test_a_learnable_temperature_compiles_whole() -> None:
     embeddings, _ = arguments(EVERY[0])
     for loss in (
-        hardneg.InfoNCELoss(learnable_temperature=True),
-        hardneg.SigmoidLoss(learnable=True),
+        hardneg.InfoNCELoss(hardneg.Learned(0.07)),
+        hardneg.SigmoidLoss(hardneg.Learned(0.1, max_scale=1000)),
     ):
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         expected = torch.autograd.grad(loss(*embeddings), list(loss.parameters()))

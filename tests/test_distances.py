@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hardneg import ContrastiveLoss, Euclidean, SquaredEuclidean, Tiled, TripletLoss
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.geometry import central_row, near_rows
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import tile_scores

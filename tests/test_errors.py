@@ -214,7 +214,11 @@ def test_bad_masks(which: Case, bad: Any, error: type[Exception], parts: tuple[s
     groups = {} if which.kind == "paired" else {"labels": IDS}
     call = which.function
     options = dict(which.options)
-    says(raised(error, lambda: call(X, *others, ignore=bad, **groups, **options)), "ignore", *parts)
+    says(
+        raised(error, lambda: call(X, *others, ignore_mask=bad, **groups, **options)),
+        "ignore",
+        *parts,
+    )
     takes_mask_as_positives = which.name in ("contrastive", "polynomial", "unified_pair")
     name = "positives" if takes_mask_as_positives else "positive_mask"
     message = raised(error, lambda: call(X, *others, **{name: bad}, **options))

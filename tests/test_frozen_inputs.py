@@ -12,8 +12,8 @@ from profiled import products
 from torch import Tensor
 
 import hardneg.functional as H
-from hardneg import ContrastiveLoss, InfoNCELoss, SigmoidLoss, Tiled, TripletLoss
-from hardneg.ops.description import Comparison, Relation
+from hardneg import ContrastiveLoss, InfoNCELoss, Learned, SigmoidLoss, Tiled, TripletLoss
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.requests import PenaltyTerms
 from hardneg.penalties import Hinge
 from hardneg.similarities import Cosine
@@ -78,7 +78,7 @@ def test_a_long_frozen_queue(loss: str, rows: int) -> None:
 
 PASSES = {
     "InfoNCE": (InfoNCELoss(), 4),
-    "InfoNCE, learnt temperature": (InfoNCELoss(learnable_temperature=True), 4),
+    "InfoNCE, learnt temperature": (InfoNCELoss(Learned(0.07)), 4),
     "VSE0": (ContrastiveLoss(negatives="all"), 3),
     "sigmoid": (SigmoidLoss(), 3),
 }
@@ -119,7 +119,7 @@ def test_what_else_is_learnt_needs_no_product(learnt: str) -> None:
             rows = torch.zeros(n, requires_grad=True)
             terms = PenaltyTerms(Hinge(), rows)
             comparison = Comparison(q, c, Cosine(), Relation(paired=True))
-            Tiled().penalty_total(comparison, terms, torch.ones(n)).value.backward()
+            Tiled().scores(comparison).penalty_total(terms, torch.ones(n)).value.backward()
             assert rows.grad is not None
 
     assert products(step) / (n * n * d) == pytest.approx(1, rel=0.02)

@@ -71,7 +71,7 @@ def test_labels_meet_the_queue_as_their_reference(which: Case) -> None:
     x, labels = numbers(7, WIDTH, 4, torch.float64), torch.arange(7) % 4
     reference, groups = queue.extend(x, labels)
     itself = torch.eye(7, 13, dtype=torch.bool)
-    expected = which(x, reference, labels, groups, ignore=itself, backend="dense")
+    expected = which(x, reference, labels, groups, ignore_mask=itself, backend="dense")
     alone = which(x, None, labels)
     assert not torch.equal(expected, alone)
     for backend in ("dense", "tiled"):
@@ -91,7 +91,7 @@ def test_a_sample_is_not_its_own_negative() -> None:
         own = torch.eye(4, dtype=torch.bool)
         others = torch.cat([torch.zeros_like(own), ~own], dim=1)
         found = loss(images, rows, query_ids=ids, candidate_ids=row_ids)
-        only_own = loss(images, rows, positives=torch.cat([own, own], 1), ignore=others)
+        only_own = loss(images, rows, positives=torch.cat([own, own], 1), ignore_mask=others)
         assert torch.equal(only_own, plain)
         assert (found > plain) or not changes
 
@@ -182,7 +182,7 @@ def test_fixed_shapes_compile_once_and_whole() -> None:
 
     def step(queue: MemoryQueue, queries: Tensor, candidates: Tensor, ids: Tensor) -> Tensor:
         rows, row_ids, ignore = queue.extend_fixed(candidates, ids, queries=len(queries))
-        value = loss(queries, rows, query_ids=ids, candidate_ids=row_ids, ignore=ignore)
+        value = loss(queries, rows, query_ids=ids, candidate_ids=row_ids, ignore_mask=ignore)
         queue.update(candidates, ids)
         return value
 

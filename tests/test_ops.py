@@ -18,20 +18,19 @@ from every_loss import squashed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hardneg.ceilings import Ceiling
-from hardneg.energies import CircleNegative, CirclePositive, Linear
-from hardneg.ops.backends import resolve_backend
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import Executor
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
-from hardneg.ops.single_tile import SingleTile
+from hardneg.negatives.ceiling import Ceiling
+from hardneg.negatives.selection import Selection
+from hardneg.ops.backends import bind
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.energies import CircleNegative, CirclePositive, Linear
+from hardneg.ops.reference import Dense
+from hardneg.ops.requests import BatchAllTerms, ExponentialTerms, PairSearch, PenaltyTerms, Search
+from hardneg.ops.scores import Backend
+from hardneg.ops.small import Small, SmallScores
 from hardneg.ops.tiled import best, top_k
-from hardneg.ops.tiled.callable_executor import CallableTiled
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge, Step
-from hardneg.selection import Selection
-from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, is_closed
+from hardneg.ops.tiled.backend import Tiled
+from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, is_builtin
 
 CASES = range(30)
 cases = pytest.mark.parametrize("seed", CASES)
@@ -53,21 +52,13 @@ SIMILARITIES = [
     squashed,
 ]
 TILES = [None, (1, 1), (3, 4), (7, 100), (64, 64), (200, 33), "all"]
-AMONG = ["negatives", "positives", "others"]
+AMONG = ["negatives", "positives"]
 
 
-class AfreshEachTime:
-    """A single tile keeps the scores of the loss for which it was made, so every reduction gets its own here."""
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        return getattr(SingleTile(), name)
-
-
-def tiled(comparison: Comparison, tile: tuple[int, int] | str | None) -> Executor:
-    if tile == "all" and is_closed(comparison.similarity):
-        return AfreshEachTime()
-    tile = None if tile == "all" else tile
-    return Tiled(tile) if is_closed(comparison.similarity) else CallableTiled(tile)
+def tiled(comparison: Comparison, tile: tuple[int, int] | str | None) -> Backend:
+    if tile == "all" and is_builtin(comparison.similarity):
+        return Small()
+    return Tiled(None if tile == "all" else tile)
 
 
 @dataclass(eq=False)
@@ -78,7 +69,7 @@ class Case:
     leaves: list[Tensor]
     rng: random.Random
     generator: torch.Generator
-    executor: Executor
+    executor: Backend
     integer: bool
 
     @property
@@ -165,8 +156,8 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float, what: str) -
 
 
 def assert_agree(
-    run: Callable[[Executor], tuple[Tensor, list[Tensor]]],
-    executor: Executor,
+    run: Callable[[Backend], tuple[Tensor, list[Tensor]]],
+    executor: Backend,
     leaves: list[Tensor],
     tolerance: float,
 ) -> None:
@@ -222,8 +213,8 @@ def test_select(seed: int, among: str) -> None:
     selection, window = selection_of(one), one.window()
     seed_of_draws = torch.tensor(one.rng.randrange(1 << 40))
     search = Search(selection, among, window, seed_of_draws, hardest=True)
-    expected = Dense().select(one.comparison, search)
-    found = one.executor.select(one.comparison, search)
+    expected = Dense().scores(one.comparison).select(search)
+    found = one.executor.scores(one.comparison).select(search)
     scores = one.scores
     exact = one.integer and isinstance(one.comparison.similarity, Dot | SquaredEuclidean)
     exact = exact or (not one.integer and scores.unique().numel() == scores.numel())
@@ -231,7 +222,7 @@ def test_select(seed: int, among: str) -> None:
         assert_same_choice(x, y, s, exact)
     for rows, columns in ((True, False), (False, True)):
         one_side = replace(search, rows=rows, columns=columns, hardest=False)
-        half = one.executor.select(one.comparison, one_side)
+        half = one.executor.scores(one.comparison).select(one_side)
         assert torch.equal(half.rows, found.rows if rows else found.rows[:0])
         assert torch.equal(half.columns, found.columns if columns else found.columns[:0])
 
@@ -244,16 +235,17 @@ def test_select_per_pair(seed: int) -> None:
     size = one.rng.choice([1, 20, 60])
     anchors = torch.randint(0, n, (size,), generator=one.generator).sort()[0]
     ceilings = scores.flatten()[torch.randint(scores.numel(), (size,), generator=one.generator)]
-    told = (one.comparison, anchors, ceilings + 0.01, selection, torch.tensor(seed))
-    found, expected = one.executor.select_per_pair(*told), Dense().select_per_pair(*told)
+    search = PairSearch(anchors, ceilings + 0.01, selection, torch.tensor(seed))
+    found, expected = (
+        backend.scores(one.comparison).select_per_pair(search)
+        for backend in (one.executor, Dense())
+    )
     exact = not one.integer and scores.unique().numel() == scores.numel()
     assert_same_choice(found, expected, scores[anchors], exact)
 
 
 @cases
-@pytest.mark.parametrize(
-    "penalty", [Hinge(), SquaredHinge(), Logistic(), Identity(), Step()], ids=str
-)
+@pytest.mark.parametrize("penalty", [Hinge(), SquaredHinge(), Logistic(), Identity()], ids=str)
 def test_penalty_sum(seed: int, penalty: object) -> None:
     one = case(seed)
     n, m = one.shape
@@ -265,8 +257,10 @@ def test_penalty_sum(seed: int, penalty: object) -> None:
     told["window"] = one.window()
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        sums = executor.penalty_sum(one.comparison, PenaltyTerms(penalty, rows, columns, **told))
+    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+        sums = executor.scores(one.comparison).penalty_sum(
+            PenaltyTerms(penalty, rows, columns, **told)
+        )
         parts = [
             (x * w).sum()
             for x, w, on in zip((sums.rows, sums.columns), weights, sides, strict=True)
@@ -296,9 +290,9 @@ def test_penalty_total(seed: int, penalty: object) -> None:
     told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0]), "scale": scale}
     told["window"] = one.window()
 
-    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.penalty_total(
-            one.comparison, PenaltyTerms(penalty, rows, columns, **told), *weights
+    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = executor.scores(one.comparison).penalty_total(
+            PenaltyTerms(penalty, rows, columns, **told), *weights
         )
         return 2 * found.value, list(found[3:])
 
@@ -321,8 +315,8 @@ def test_logsumexp(seed: int, energy: object) -> None:
     told |= one.rng.choice([{}, {"rows": False}, {"columns": False}])
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.logsumexp(one.comparison, ExponentialTerms(energy, **told))
+    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = executor.scores(one.comparison).logsumexp(ExponentialTerms(energy, **told))
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -343,8 +337,8 @@ def test_pair_scores(seed: int) -> None:
     columns = torch.randint(-1, m, size, generator=one.generator)
     weights = one.draw(*size)
 
-    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.pair_scores(one.comparison, rows, columns)
+    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = executor.scores(one.comparison).pairs(rows, columns)
         assert (found[(rows < 0) | (columns < 0)] == 0).all()
         return (found * weights).sum(), [found.detach()]
 
@@ -362,8 +356,10 @@ def test_positives_penalty(seed: int, ceiling: Ceiling | None) -> None:
         (Hinge(), SquaredHinge(), Logistic()), ({}, {"per_pair": True}, {"total": True})
     ):
 
-        def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-            found = executor.positives_penalty(one.comparison, penalty, 0.3, ceiling, **shape)  # noqa: B023
+        def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+            found = executor.scores(one.comparison).batch_all(
+                BatchAllTerms(penalty, 0.3, ceiling, **shape)
+            )
             sums = found.sums.reshape(-1)
             weights = torch.linspace(0.5, 1.5, len(sums), dtype=sums.dtype)
             counts = [] if one.integer else [found.counts]
@@ -381,11 +377,11 @@ def test_positives_penalty(seed: int, ceiling: Ceiling | None) -> None:
 def test_counts_and_pairs(seed: int) -> None:
     one = case(seed)
     for among in AMONG:
-        found = one.executor.admitted_counts(one.comparison, among)
-        expected = Dense().admitted_counts(one.comparison, among)
+        found = one.executor.scores(one.comparison).counts(among)
+        expected = Dense().scores(one.comparison).counts(among)
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    found = one.executor.positive_pairs(one.comparison)
-    expected = Dense().positive_pairs(one.comparison)
+    found = one.executor.scores(one.comparison).positive_pairs()
+    expected = Dense().scores(one.comparison).positive_pairs()
     assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
 
 
@@ -400,8 +396,8 @@ def test_batch_all_with_many_positives(ceiling: Ceiling | None, per_pair: bool) 
     comparison = Comparison(x, x, Cosine(), relation)
     options = {"ceiling": ceiling, "per_pair": per_pair}
 
-    def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.positives_penalty(comparison, Hinge(), 0.3, **options)
+    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = executor.scores(comparison).batch_all(BatchAllTerms(Hinge(), 0.3, **options))
         weights = torch.linspace(0.5, 1.5, len(found.sums), dtype=torch.float64)
         return (found.sums * weights).sum(), [found.sums.detach(), found.counts]
 
@@ -416,8 +412,10 @@ def test_many_positives_with_scores_on_their_thresholds() -> None:
     labels = torch.arange(60) % 3
     comparison = Comparison(x, x, Dot(), Relation(labels, labels, same_set=True))
     for ceiling in (Ceiling(1.0, -1.0), Ceiling(1.0, 2.0)):
-        told = (comparison, Hinge(), 0.0, ceiling)
-        found, expected = Tiled().positives_penalty(*told), Dense().positives_penalty(*told)
+        terms = BatchAllTerms(Hinge(), 0.0, ceiling)
+        found, expected = (
+            backend.scores(comparison).batch_all(terms) for backend in (Tiled(), Dense())
+        )
         assert torch.equal(found.sums, expected.sums)
         assert torch.equal(found.counts, expected.counts)
 
@@ -455,10 +453,16 @@ def test_ties_go_to_the_smallest_index_whatever_the_tiles(
     window = Window(row_floor=floor, column_ceiling=ceiling)
     for order, fallback in itertools.product(("highest", "lowest"), ("none", "easiest", "hardest")):
         selection = Selection(order, 6, 1 if fallback == "none" else 0, (), fallback)
-        found = Tiled(tile).select(comparison, Search(selection, "negatives", window, hardest=True))
-        expected = Dense().select(comparison, Search(selection, "negatives", window, hardest=True))
+        found = (
+            Tiled(tile)
+            .scores(comparison)
+            .select(Search(selection, "negatives", window, hardest=True))
+        )
+        expected = (
+            Dense().scores(comparison).select(Search(selection, "negatives", window, hardest=True))
+        )
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    plain = Dense().select(comparison, Search(Selection("highest", 19), hardest=True)).rows
+    plain = Dense().scores(comparison).select(Search(Selection("highest", 19), hardest=True)).rows
     for i in range(13):
         mine = [j for j in plain[i].tolist() if j >= 0]
         assert mine == sorted(mine, key=lambda j: (-scores[i, j].item(), j))
@@ -499,8 +503,8 @@ def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> 
     q, c = base.queries.requires_grad_(), base.candidates.requires_grad_()
     zero = torch.zeros(13), torch.zeros(19)
 
-    def run(executor: Executor) -> list[Tensor]:
-        sums = executor.penalty_sum(base, PenaltyTerms(Hinge(), *zero))
+    def run(executor: Backend) -> list[Tensor]:
+        sums = executor.scores(base).penalty_sum(PenaltyTerms(Hinge(), *zero))
         return [*sums, *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), (q, c))]
 
     for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
@@ -519,15 +523,18 @@ def test_a_window_is_strict_on_both_sides(tile: object) -> None:
         side = "rows" if comparison is base else "columns"
         executor = Dense() if tile == "dense" else tiled(comparison, tile)
         told = {"among": "negatives", "window": window}
-        found = executor.select(comparison, Search(Selection("highest", 3), **told))
+        found = executor.scores(comparison).select(Search(Selection("highest", 3), **told))
         assert getattr(found, side).tolist() == [[1, -1, -1]]
         zeros = [x.new_zeros(len(s)) for s in (comparison.queries, comparison.candidates)]
         assert (
-            getattr(executor.penalty_sum(comparison, PenaltyTerms(Hinge(), *zeros, **told)), side)
+            getattr(
+                executor.scores(comparison).penalty_sum(PenaltyTerms(Hinge(), *zeros, **told)), side
+            )
             == 2
         )
         assert (
-            getattr(executor.logsumexp(comparison, ExponentialTerms(Linear(), **told)), side) == 2
+            getattr(executor.scores(comparison).logsumexp(ExponentialTerms(Linear(), **told)), side)
+            == 2
         )
 
 
@@ -555,14 +562,14 @@ RANDOM = [Selection("random", 3), Selection("distance_weighted", 3, 0, (6.0, 0.5
 def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
     comparison = on_sphere(40, 90)
     seed = torch.tensor(123456789)
-    expected = Dense().select(comparison, Search(selection, seed=seed))
+    expected = Dense().scores(comparison).select(Search(selection, seed=seed))
     for tile in TILES:
-        found = tiled(comparison, tile).select(comparison, Search(selection, seed=seed))
+        found = tiled(comparison, tile).scores(comparison).select(Search(selection, seed=seed))
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    other = Dense().select(comparison, Search(selection, seed=seed + 1))
+    other = Dense().scores(comparison).select(Search(selection, seed=seed + 1))
     assert (other.rows != expected.rows).float().mean() > 0.5
     square = on_sphere(40, 40).among(row_ids=None, column_ids=None)
-    both = Dense().select(square, Search(selection, seed=seed))
+    both = Dense().scores(square).select(Search(selection, seed=seed))
     assert (both.rows != both.columns).float().mean() > 0.5  # the directions draw apart
     # A part of the candidates, told where it starts, draws as the whole does.
     ids = comparison.relation.row_ids, comparison.relation.column_ids
@@ -573,17 +580,17 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
         Relation(ids[0][10:], ids[1], row_offset=10),
     )
     assert torch.equal(
-        Tiled((4, 9)).select(part, Search(selection, seed=seed)).rows, expected.rows[10:]
+        Tiled((4, 9)).scores(part).select(Search(selection, seed=seed)).rows, expected.rows[10:]
     )
 
 
 @pytest.mark.parametrize("selection", RANDOM, ids=lambda s: s.order)
 @pytest.mark.parametrize("executor", [Dense(), Tiled((5, 7))], ids=str)
-def test_draws_are_distinct_negatives(selection: Selection, executor: Executor) -> None:
+def test_draws_are_distinct_negatives(selection: Selection, executor: Backend) -> None:
     comparison = on_sphere(40, 25)
     row_ids, column_ids = comparison.relation.row_ids, comparison.relation.column_ids
     for seed in range(20):
-        found = executor.select(comparison, Search(selection, seed=torch.tensor(seed)))
+        found = executor.scores(comparison).select(Search(selection, seed=torch.tensor(seed)))
         sides = (found.rows, row_ids, column_ids), (found.columns, column_ids, row_ids)
         for chosen, mine, others in sides:
             for i, picks in enumerate(chosen.tolist()):
@@ -594,7 +601,7 @@ def test_draws_are_distinct_negatives(selection: Selection, executor: Executor) 
     mask = torch.ones(40, 25, dtype=torch.bool)
     mask[:, :2] = False
     few = few.among(ignore=mask)
-    found = executor.select(few, Search(Selection("random", 3), seed=torch.tensor(0))).rows
+    found = executor.scores(few).select(Search(Selection("random", 3), seed=torch.tensor(0))).rows
     assert (found[:, 2] == -1).all()
     assert torch.equal(found[:, :2].sort(1).values, torch.tensor([[0, 1]]).expand(40, 2))
 
@@ -604,7 +611,9 @@ def test_random_draws_are_uniform() -> None:
     n, m = 6000, 12
     zeros = torch.zeros(n, 1, dtype=torch.float64)
     comparison = Comparison(zeros, zeros[:m], Dot(), Relation(torch.arange(n) + m, torch.arange(m)))
-    picks = Tiled().select(comparison, Search(Selection("random", 2), seed=torch.tensor(7))).rows
+    picks = (
+        Tiled().scores(comparison).select(Search(Selection("random", 2), seed=torch.tensor(7))).rows
+    )
     assert (picks >= 0).all()
     for place in (0, 1):
         counts = torch.bincount(picks[:, place], minlength=m).double()
@@ -615,7 +624,7 @@ def test_random_draws_are_uniform() -> None:
         comparison, queries=zeros[:1], relation=Relation(torch.tensor([m]), torch.arange(m))
     )
     searches = [Search(Selection("random", 1), seed=torch.tensor(s)) for s in range(1500)]
-    seeds = [Dense().select(one, search).rows.item() for search in searches]
+    seeds = [Dense().scores(one).select(search).rows.item() for search in searches]
     counts = torch.bincount(torch.tensor(seeds), minlength=m).double()
     assert abs(chi_square(counts, torch.full((m,), 1500 / m))) < 4
 
@@ -623,7 +632,7 @@ def test_random_draws_are_uniform() -> None:
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), SquaredEuclidean()], ids=name_of)
 @pytest.mark.parametrize("executor", [Dense(), Tiled((500, 7))], ids=str)
 def test_distance_weighted_draws_follow_the_inverse_density(
-    similarity: object, executor: Executor
+    similarity: object, executor: Backend
 ) -> None:
     """Wu et al., section 4.1: weights 1 / (d^(n-2) (1 - d^2/4)^((n-3)/2)), short distances cut off."""
     n, width, cutoff, farthest = 8000, 4, 0.5, 1.4
@@ -637,9 +646,11 @@ def test_distance_weighted_draws_follow_the_inverse_density(
     relation = Relation(torch.arange(n) + 100, torch.arange(len(c)))
     comparison = Comparison(q, c, similarity, relation)
     selection = Selection("distance_weighted", 1, 0, (float(width), cutoff, farthest))
-    picks = executor.select(
-        comparison, Search(selection, seed=torch.tensor(11), columns=False)
-    ).rows[:, 0]
+    picks = (
+        executor.scores(comparison)
+        .select(Search(selection, seed=torch.tensor(11), columns=False))
+        .rows[:, 0]
+    )
     d = (c - q[0]).norm(dim=1).clamp(min=cutoff)
     weights = d ** -(width - 2.0) * (1 - d**2 / 4) ** (-(width - 3) / 2)
     near = d < farthest
@@ -680,7 +691,7 @@ def labelled(similarity: object, dtype: torch.dtype = torch.float64) -> Comparis
 
 
 def differentiable_runs(
-    executor: Executor, similarity: object
+    executor: Backend, similarity: object
 ) -> Iterator[tuple[str, Callable[..., Tensor], list[Tensor]]]:
     """Each differentiable reduction as a function of its tensors, and tensors away from the kinks."""
     base = labelled(similarity)
@@ -697,27 +708,27 @@ def differentiable_runs(
         return replace(base, queries=q, candidates=c)
 
     def sums(penalty: object) -> Callable[..., tuple[Tensor, Tensor]]:
-        return lambda q, c, rows, columns, scale: executor.penalty_sum(
-            compared(q, c), PenaltyTerms(penalty, rows, columns, scale=scale)
+        return lambda q, c, rows, columns, scale: executor.scores(compared(q, c)).penalty_sum(
+            PenaltyTerms(penalty, rows, columns, scale=scale)
         )[:2]
 
     def total(q: Tensor, c: Tensor, rows: Tensor, columns: Tensor, scale: Tensor) -> Tensor:
         terms = PenaltyTerms(Logistic(), rows, columns, scale=scale)
-        return executor.penalty_total(compared(q, c), terms, *weights).value
+        return executor.scores(compared(q, c)).penalty_total(terms, *weights).value
 
     def logsumexp(q: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return executor.logsumexp(compared(q, c), ExponentialTerms(Linear(2.0, 0.1), scale=scale))[
-            :2
-        ]
+        return executor.scores(compared(q, c)).logsumexp(
+            ExponentialTerms(Linear(2.0, 0.1), scale=scale)
+        )[:2]
 
     def scores(q: Tensor, c: Tensor) -> Tensor:
-        return executor.pair_scores(compared(q, c), *pairs)
+        return executor.scores(compared(q, c)).pairs(*pairs)
 
     def batch_all(shape: dict[str, bool], penalty: object) -> Callable[..., Tensor]:
         return lambda q, c: (
-            executor.positives_penalty(
-                compared(q, c), penalty, 0.3, Ceiling(1.0, 5.0), **shape
-            ).sums
+            executor.scores(compared(q, c))
+            .batch_all(BatchAllTerms(penalty, 0.3, Ceiling(1.0, 5.0), **shape))
+            .sums
         )
 
     everything = [q, c, rows, columns, scale]
@@ -735,7 +746,7 @@ def recorded() -> dict[str, list[tuple[object, ...]]]:
     """Calls of every operator: with gradients, windows, draws, and each similarity once."""
     with Recorder() as recorder:
         for similarity, executor in itertools.product(
-            (Cosine(), Euclidean(), Order()), (Tiled((3, 4)), AfreshEachTime())
+            (Cosine(), Euclidean(), Order()), (Tiled((3, 4)), Small())
         ):
             for _, run, leaves in differentiable_runs(executor, similarity):
                 found = run(*leaves)
@@ -748,12 +759,14 @@ def recorded() -> dict[str, list[tuple[object, ...]]]:
                 Selection("random", 2, fallback="easiest"),
             ):
                 search = Search(selection, "negatives", window, torch.tensor(1), hardest=True)
-                executor.select(comparison, search)
+                executor.scores(comparison).select(search)
                 anchors = torch.tensor([0, 0, 3])
                 ceilings = torch.zeros(3, dtype=torch.float64)
-                executor.select_per_pair(comparison, anchors, ceilings, selection, torch.tensor(1))
-            executor.admitted_counts(comparison, "others")
-            executor.positive_pairs(comparison)
+                executor.scores(comparison).select_per_pair(
+                    PairSearch(anchors, ceilings, selection, torch.tensor(1))
+                )
+            executor.scores(comparison).counts("positives")
+            executor.scores(comparison).positive_pairs()
             executor.magnitudes(comparison, anchors, anchors)
     return recorder.calls
 
@@ -769,9 +782,9 @@ DIFFERENTIABLE = {
     "penalty_total",
     "logsumexp",
     "pair_scores",
-    "positives_penalty",
-    "positives_penalty_total",
-    "scores",
+    "batch_all",
+    "batch_all_total",
+    "score_matrix",
 }
 
 
@@ -836,19 +849,19 @@ def test_a_second_derivative_works_densely(similarity: object) -> None:
 
 
 def test_a_single_tile_computes_the_scores_once() -> None:
-    """For both directions, and for any relation between the same embeddings."""
-    base, executor = labelled(Order()), SingleTile()
+    """For both directions."""
+    base = labelled(Order())
+    scores = Small().scores(base)
     with Recorder() as recorder:
-        for comparison in (base, base.swapped(), base.among(same_set=False, paired=True)):
-            executor.select(comparison, Search(Selection("highest", 1)))
-            executor.penalty_sum(comparison, PenaltyTerms(Hinge(), base.queries.new_zeros(1), None))
-    assert len(recorder.calls["scores"]) == 1
-    assert len(executor.known) == 1
+        for side in (scores, scores.swapped()):
+            side.select(Search(Selection("highest", 1)))
+            side.penalty_sum(PenaltyTerms(Hinge(), base.queries.new_zeros(1), None))
+    assert len(recorder.calls["score_matrix"]) == 1
 
 
 @pytest.mark.parametrize("n", [256, 257])
 def test_auto_takes_one_tile_where_all_scores_fit_it(n: int) -> None:
     comparison = Comparison(torch.randn(n, 2), torch.randn(256, 2), Cosine(), Relation())
-    small = isinstance(resolve_backend("auto", comparison), SingleTile)
+    small = isinstance(bind("auto", comparison), SmallScores)
     assert small == (n == 256)
-    assert not isinstance(resolve_backend("tiled", comparison), SingleTile)
+    assert not isinstance(bind("tiled", comparison), SmallScores)

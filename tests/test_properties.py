@@ -455,19 +455,19 @@ def test_ignoring_a_pair_takes_out_its_contribution(
     told = (batch.queries, batch.candidates)
     options = {"negatives": "all", "reduction": "sum", "backend": backend}
     whole = contrastive_loss(*told, margin=0.4, **options)
-    found = contrastive_loss(*told, margin=0.4, ignore=ignore, **options)
+    found = contrastive_loss(*told, margin=0.4, ignore_mask=ignore, **options)
     share = (0.4 - s[i, i] + s[i, j]).relu()
     if j < n:
         share = share + (0.4 - s[j, j] + s[i, j]).relu()
     torch.testing.assert_close(whole - found, share, rtol=1e-7, atol=1e-9)
     whole = sigmoid_loss(*told, bias=-1.0, **options)
-    found = sigmoid_loss(*told, bias=-1.0, ignore=ignore, **options)
+    found = sigmoid_loss(*told, bias=-1.0, ignore_mask=ignore, **options)
     share = torch.nn.functional.softplus(10 * s[i, j] - 1)
     torch.testing.assert_close(whole - found, share, rtol=1e-7, atol=1e-9)
     a, b = batch.query_groups, batch.candidate_groups
     labels = (batch.queries, a, batch.candidates, b)
     options = {"positives": "all", "margin": 0.4, **options}
-    gone = triplet_loss(*labels, **options) - triplet_loss(*labels, ignore=ignore, **options)
+    gone = triplet_loss(*labels, **options) - triplet_loss(*labels, ignore_mask=ignore, **options)
     kin, others = (a[i] == b).nonzero()[:, 0], (a[i] != b).nonzero()[:, 0]
     x = 0.4 - s[i, kin][:, None] + s[i, others][None]
     here = kin == j if a[i] == b[j] else others == j

@@ -35,6 +35,7 @@ from hardneg import (
     DistanceWeighted,
     Hardest,
     InfoNCELoss,
+    Learned,
     NTXentLoss,
     RandomK,
     RankWindow,
@@ -191,7 +192,7 @@ def test_a_label_that_occurs_once_is_left_out(which: Case, backend: object) -> N
     with_single = value_and_gradients(which, [x], [labels], backend=backend, reduction="mean")
     ignore = torch.zeros(7, 7, dtype=torch.bool)
     ignore[6] = True
-    ignored = value_and_gradients(which, [x], [labels], backend=backend, ignore=ignore)
+    ignored = value_and_gradients(which, [x], [labels], backend=backend, ignore_mask=ignore)
     if which.name not in PAIR_LOSSES:
         assert_same(with_single, ignored)
     assert with_single[1][0].isfinite().all()
@@ -388,7 +389,7 @@ def test_duplicates_by_id_are_no_negatives(which: Case, backend: object) -> None
     alone = torch.cat([candidates, numbers(3, 4, 2)])
     found = which(queries, alone, ids, torch.tensor([0] * 5 + [1, 2, 3]), **options)
     others = torch.eye(5, 8).eq(0) & (torch.arange(8) < 5)
-    torch.testing.assert_close(found, which(queries, alone, ignore=others, **options))
+    torch.testing.assert_close(found, which(queries, alone, ignore_mask=others, **options))
 
 
 # Degenerate embeddings
@@ -829,15 +830,15 @@ def test_statistics_do_not_depend_on_the_backend(which: Case, backend: object) -
 
 MODULES = [
     hardneg.ContrastiveLoss(negatives=TopK(3), similarity="order"),
-    hardneg.InfoNCELoss(learnable_temperature=True),
+    hardneg.InfoNCELoss(hardneg.Learned(0.07)),
     hardneg.UnifiedPairLoss(),
     hardneg.PolynomialLoss(),
-    hardneg.SigmoidLoss(learnable=True),
+    hardneg.SigmoidLoss(hardneg.Learned(0.1, max_scale=1000)),
     hardneg.TripletLoss(positives="hardest"),
-    hardneg.NTXentLoss(learnable_temperature=True),
+    hardneg.NTXentLoss(hardneg.Learned(0.07)),
     hardneg.SupConLoss(),
     hardneg.PairwiseContrastiveLoss(),
-    hardneg.MarginLoss(negatives="all", learnable_beta=True),
+    hardneg.MarginLoss(negatives="all", beta=hardneg.Learned(1.2)),
     hardneg.MultiSimilarityLoss(),
     hardneg.CircleLoss(),
 ]
@@ -873,14 +874,14 @@ def test_modules_print_their_choices(loss: torch.nn.Module) -> None:
 
 
 LEARNED = [
-    (InfoNCELoss, {"learnable_temperature": True}),
-    (InfoNCELoss, {"learnable_temperature": True, "negatives": TopK(2)}),
-    (NTXentLoss, {"learnable_temperature": True}),
-    (NTXentLoss, {"learnable_temperature": True, "negatives": TopK(2)}),
-    (SupConLoss, {"learnable_temperature": True}),
-    (SupConLoss, {"learnable_temperature": True, "negatives": TopK(2)}),
-    (SigmoidLoss, {"learnable": True, "bias": -1.0}),
-    (SigmoidLoss, {"learnable": True, "bias": -1.0, "negatives": TopK(2)}),
+    (InfoNCELoss, {"temperature": Learned(0.1)}),
+    (InfoNCELoss, {"temperature": Learned(0.1), "negatives": TopK(2)}),
+    (NTXentLoss, {"temperature": Learned(0.1)}),
+    (NTXentLoss, {"temperature": Learned(0.1), "negatives": TopK(2)}),
+    (SupConLoss, {"temperature": Learned(0.1)}),
+    (SupConLoss, {"temperature": Learned(0.1), "negatives": TopK(2)}),
+    (SigmoidLoss, {"temperature": Learned(0.1), "bias": Learned(-1.0)}),
+    (SigmoidLoss, {"temperature": Learned(0.1), "bias": Learned(-1.0), "negatives": TopK(2)}),
 ]
 
 
@@ -921,7 +922,7 @@ def test_the_temperature_and_bias_of_siglip() -> None:
     z = F.normalize(queries) @ F.normalize(candidates).T * scale.exp() + bias
     expected = -F.logsigmoid((2 * torch.eye(6) - 1) * z).sum() / 6
     expected.backward()
-    loss = SigmoidLoss(learnable=True)
+    loss = SigmoidLoss(Learned(0.1, max_scale=1000))
     value = loss(queries, candidates)
     value.backward()
     torch.testing.assert_close(value, expected)
@@ -931,7 +932,7 @@ def test_the_temperature_and_bias_of_siglip() -> None:
 
 @backends
 def test_the_bound_of_the_scale_lets_the_gradient_pass(backend: object) -> None:
-    told = {"learnable_temperature": True, "max_scale": 5.0, "backend": backend}
+    told = {"temperature": Learned(0.1), "max_scale": 5.0, "backend": backend}
     loss = InfoNCELoss(0.1, **told)
     bounded = InfoNCELoss(0.2, learnable_temperature=False, backend=backend)
     value = of_module(loss)

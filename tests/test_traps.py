@@ -77,7 +77,7 @@ def test_an_empty_row_gives_no_nan(which: Case, backend: object) -> None:
     ignore[3] = True
     ignore[:, 4] = True
     leaves = [x.requires_grad_() for x in embeddings]
-    value = run(which, leaves, groups, ignore=ignore, backend=backend)
+    value = run(which, leaves, groups, ignore_mask=ignore, backend=backend)
     value.backward()
     assert value.isfinite()
     for x in leaves:

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, Arithmetic, OwnPrecision
 from benchmarks.gpu.place import Place
 from hardneg.ops import reference
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.similarities import BY_CODE
 
 

@@ -12,9 +12,9 @@ from benchmarks.gpu.arithmetic import Arithmetic, Verdict
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import Problem
 from hardneg.ops import reference
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.ops.requests import Search
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
+from hardneg.negatives.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import BY_CODE
 
 SELECTIONS: dict[str, tuple[Selection, bool]] = {
@@ -37,8 +37,10 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     seed = torch.tensor(SEED, device=problem.place.device)
     x = problem.comparison
     with problem.arithmetic.chosen():
-        found = problem.place.executor().select(
-            x, Search(selection, window=window, seed=seed, hardest=not windowed)
+        found = (
+            problem.place.executor()
+            .scores(x)
+            .select(Search(selection, window=window, seed=seed, hardest=not windowed))
         )
     exact = problem.exactly()
     sides = (
@@ -127,7 +129,7 @@ def ties(place: Place, arithmetic: Arithmetic) -> Iterator[Verdict]:
             if selection.order not in ("highest", "lowest"):
                 continue
             with arithmetic.chosen():
-                found = place.executor().select(mine, Search(selection, hardest=True))
+                found = place.executor().scores(mine).select(Search(selection, hardest=True))
             right = reference.select(exact, Search(selection, hardest=True))
             wrong = sum(int((a != b).sum()) for a, b in zip(found, right, strict=True))
             yield Verdict(f"ties, {code}, {name}", float(wrong), 0.0, 0.0)

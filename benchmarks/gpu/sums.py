@@ -12,11 +12,11 @@ from torch import Tensor
 
 from benchmarks.gpu.arithmetic import Verdict, judged
 from benchmarks.gpu.problems import Problem, between
-from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import OPEN, Comparison, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.comparison import OPEN, Comparison, Window
+from hardneg.ops.energies import CircleNegative, CirclePositive, Energy, Linear
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
+from hardneg.ops.scores import Backend
 from hardneg.penalties import BY_NAME, Penalty
 
 
@@ -61,7 +61,7 @@ class Anchors:
         )
 
 
-Reduction = Callable[[Executor, Comparison, Anchors], tuple[dict[str, Tensor], Tensor]]
+Reduction = Callable[[Backend, Comparison, Anchors], tuple[dict[str, Tensor], Tensor]]
 """Results by name, and the number whose gradients are compared."""
 
 
@@ -79,12 +79,11 @@ def penalty_sum(
     among: str,
     sign: float,
     windowed: bool,
-    by: Executor,
+    by: Backend,
     x: Comparison,
     a: Anchors,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    found = by.penalty_sum(
-        x,
+    found = by.scores(x).penalty_sum(
         PenaltyTerms(
             penalty,
             a.row_thresholds,
@@ -99,10 +98,9 @@ def penalty_sum(
 
 
 def penalty_total(
-    penalty: Penalty, among: str, sign: float, by: Executor, x: Comparison, a: Anchors
+    penalty: Penalty, among: str, sign: float, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], Tensor]:
-    found = by.penalty_total(
-        x,
+    found = by.scores(x).penalty_total(
         PenaltyTerms(
             penalty, a.row_thresholds, a.column_thresholds, among=among, sign=sign, scale=a.scale
         ),
@@ -113,19 +111,21 @@ def penalty_total(
 
 
 def logsumexp(
-    energy: Energy, among: str, windowed: bool, by: Executor, x: Comparison, a: Anchors
+    energy: Energy, among: str, windowed: bool, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], Tensor]:
     window = a.window if windowed else OPEN
-    found = by.logsumexp(x, ExponentialTerms(energy, among=among, scale=a.scale, window=window))
+    found = by.scores(x).logsumexp(
+        ExponentialTerms(energy, among=among, scale=a.scale, window=window)
+    )
     return found._asdict(), weighted(found.rows, found.columns, a)
 
 
-def pair_scores(by: Executor, x: Comparison, a: Anchors) -> tuple[dict[str, Tensor], Tensor]:
+def pair_scores(by: Backend, x: Comparison, a: Anchors) -> tuple[dict[str, Tensor], Tensor]:
     n, m = x.queries.shape[0], x.candidates.shape[0]
     rows = torch.arange(n, device=x.queries.device)[:, None].expand(n, 3)
     columns = (rows * 5 + torch.arange(3, device=rows.device)) % m
     columns = torch.where((rows + columns) % 4 == 3, -1, columns)
-    found = by.pair_scores(x, rows, columns)
+    found = by.scores(x).pairs(rows, columns)
     return {"scores": found}, (found * a.row_weights[:, None]).sum()
 
 
@@ -201,7 +201,7 @@ def size_of_sum(reduction: Reduction, problem: Problem, a: Anchors) -> float:
 
 
 def outcome(
-    reduction: Reduction, by: Executor, x: Comparison, a: Anchors
+    reduction: Reduction, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values and gradients."""
     values, total = reduction(by, x, a)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.distributed.boundary import gathered
+from hardneg.distributed.autograd import gather_from_ranks
+from hardneg.distributed.collectives import Ranks
 from hardneg.distributed.layout import Layout
-from hardneg.distributed.ranks import Ranks
 from hardneg.similarities import working
 
 __all__ = ["ShardedRows"]
@@ -83,10 +83,10 @@ class ShardedRows(Tensor):
         return f"ShardedRows({tuple(self.shape)}, {self.local.shape[0]} of them here)"
 
     def everywhere(self) -> Tensor:
-        """The rows of all ranks, gathered once; with history where gradients are wanted."""
+        """The rows of all ranks, gather_from_ranks once; with history where gradients are wanted."""
         if self.collected is None:
             with torch.set_grad_enabled(self.differentiable):
-                self.collected = gathered(self.local, self.rows, self.ranks)
+                self.collected = gather_from_ranks(self.local, self.rows, self.ranks)
         return self.collected
 
     def own_rows(self, rows: Layout) -> Tensor:
@@ -100,7 +100,7 @@ class ShardedRows(Tensor):
             parts = rows.parted(self.local.T).transpose(1, 2).to(torch.uint8)
             missing = self.rows.longest - parts.shape[1]
             parts = torch.nn.functional.pad(parts, (0, 0, 0, missing))
-            whole = self.rows.joined(self.ranks.exchanged(parts)).bool()
+            whole = self.rows.joined(self.ranks.all_to_all(parts)).bool()
             self.collected = whole[:, : rows.lengths[self.ranks.rank]].T
         return self.collected
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask
 from hardneg.losses.pairing import check_pairing
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:

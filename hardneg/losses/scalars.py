@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WithScalars", "shown"]
+from hardneg.checks import check_number, number_field
+
+__all__ = ["Learned", "WithScalars", "shown"]
 
 HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A number that is trained.
+
+    Args:
+        value: the first value.
+        max_scale: of a temperature: 1 / temperature never exceeds it, nor at first.
+    """
+
+    value: float
+    max_scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        number_field(self, "value")
+        number_field(self, "max_scale", above=0)
 
 
 class WithScalars(nn.Module):
@@ -35,6 +55,15 @@ class WithScalars(nn.Module):
         else:
             self.fixed = (*self.fixed, name)
             self.set_fixed(name, value)
+
+    def hold_choice(self, name: str, choice: float | Tensor | Learned) -> None:
+        """Hold a number or ``Learned`` under that name; a tensor stays outside the state."""
+        if isinstance(choice, Tensor):
+            setattr(self, name, choice)
+        else:
+            learned = isinstance(choice, Learned)
+            value = choice.value if isinstance(choice, Learned) else choice
+            self.hold(name, check_number(name, value), learned)
 
     def set_fixed(self, name: str, value: float) -> None:
         """Set a fixed number."""

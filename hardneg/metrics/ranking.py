@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.geometry import central_row, unit_rows
 from hardneg.ops.tiled.grid import chunks
 from hardneg.similarities import (
@@ -17,7 +17,7 @@ from hardneg.similarities import (
     Euclidean,
     Similarity,
     SquaredEuclidean,
-    is_closed,
+    is_builtin,
     working,
 )
 
@@ -64,7 +64,7 @@ def ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Rank
     q, c = queries.detach(), candidates.detach()
     width = q.shape[1]
     radius = collapse_radius(q.dtype, width)
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         q, c = as_one(working(q), radius), as_one(working(c), radius)
         relative = 2 * width**0.5 * torch.finfo(q.dtype).eps
         return Ranking(compared(q, c, similarity), q.new_zeros(len(q)), relative)

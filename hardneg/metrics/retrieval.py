@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg.checks import check_alike, check_count, check_embeddings, check_ids
 from hardneg.metrics.averages import mean_rank, median_rank, recall_at_k
 from hardneg.metrics.best_rank import ranks
-from hardneg.ops.description import Transposed
+from hardneg.ops.comparison import Transposed
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:

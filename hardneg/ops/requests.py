@@ -1,4 +1,4 @@
-"""What an executor is asked for: a search, or the terms to add up for every anchor."""
+"""Requests to ``Scores``: a search, or the terms to add up for every anchor."""
 
 from __future__ import annotations
 
@@ -7,32 +7,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from hardneg.energies import Energy
-from hardneg.ops.description import OPEN, Among, Window
+from hardneg.negatives import Ceiling, Selection
+from hardneg.ops.comparison import OPEN, Among, Window
+from hardneg.ops.energies import Energy
 from hardneg.penalties import Penalty
-from hardneg.selection import Selection
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["EVERYTHING", "ExponentialTerms", "PenaltyTerms", "Search", "Wanted"]
-
-
-class Wanted(NamedTuple):
-    """Which inputs a gradient is asked for; that of a frozen one is never computed, its place is empty."""
-
-    queries: bool = True
-    candidates: bool = True
-    scale: bool = True
-
-    @property
-    def embeddings(self) -> bool:
-        """Whether either side is learnt."""
-        return self.queries or self.candidates
-
-
-EVERYTHING = Wanted()
-"""Nothing is frozen."""
+__all__ = [
+    "EVERYTHING",
+    "BatchAllTerms",
+    "ExponentialTerms",
+    "PairSearch",
+    "PenaltyTerms",
+    "Search",
+    "Wanted",
+    "Weights",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +51,23 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
+class PairSearch:
+    """The first k negatives of listed queries, each below a ceiling of its own.
+
+    Attributes:
+        anchors: numbers of the queries, rising.
+        ceilings: one bound on the score for each of them.
+        selection: which come first, and how many are taken.
+        seed: of a random selection.
+    """
+
+    anchors: Int[Tensor, "t"]
+    ceilings: Float[Tensor, "t"]
+    selection: Selection
+    seed: Int[Tensor, ""] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class PenaltyTerms:
     """``phi(sign * (scale * score - threshold))`` of every admitted pair in the window.
 
@@ -81,6 +90,25 @@ class PenaltyTerms:
 
 
 @dataclass(frozen=True, eq=False)
+class BatchAllTerms:
+    """``phi(s[i, c] - s[i, p] + margin)`` of every positive p and negative c of every query i.
+
+    Attributes:
+        penalty: phi.
+        margin: added to the difference.
+        ceiling: of the negatives' scores, relative to each positive's; None: all negatives.
+        per_pair: one sum for each (query, positive) pair instead of one for each query.
+        total: one sum over all queries.
+    """
+
+    penalty: Penalty
+    margin: float
+    ceiling: Ceiling | None = None
+    per_pair: bool = False
+    total: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class ExponentialTerms:
     """``exp(scale * energy(score))`` of every admitted pair in the window.
 
@@ -98,3 +126,28 @@ class ExponentialTerms:
     window: Window = OPEN
     rows: bool = True
     columns: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A weight for the sum of each row and of each column; None for a side without."""
+
+    rows: Float[Tensor, "n"] | None = None
+    columns: Float[Tensor, "m"] | None = None
+
+
+class Wanted(NamedTuple):
+    """Inputs whose gradient is needed; that of a frozen one is never computed, its place is empty."""
+
+    queries: bool = True
+    candidates: bool = True
+    scale: bool = True
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether either side is learned."""
+        return self.queries or self.candidates
+
+
+EVERYTHING = Wanted()
+"""Nothing is frozen."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.ceilings import Ceiling
-from hardneg.ops.description import Comparison
+from hardneg.negatives import Ceiling
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import central_row, near_rows
 from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
     SquaredEuclidean,
-    is_closed,
+    is_builtin,
     working,
 )
 
@@ -96,7 +96,7 @@ def rounding_of(
         return Rounding(product * magnitudes())
     if isinstance(similarity, Euclidean | SquaredEuclidean) and not double:
         return Rounding(product * magnitudes(), of_square=isinstance(similarity, Euclidean))
-    if is_closed(similarity):
+    if is_builtin(similarity):
         return Rounding(0.0, unit)
     return Rounding(product * scores.detach().abs().mean(), product)
 

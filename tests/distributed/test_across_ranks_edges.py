@@ -15,7 +15,7 @@ from torch import Tensor
 import hardneg
 from hardneg import Hardest, RandomK, SemiHard, TopK
 from hardneg.distributed import AcrossRanks
-from hardneg.distributed.ranks import Ranks
+from hardneg.distributed.collectives import Ranks
 
 RING = pytest.mark.parametrize("ring", [False, True], ids=("gathered", "ring"))
 

@@ -41,7 +41,7 @@ def test_a_similarity_that_is_trained() -> None:
 
 
 def test_the_loss_itself_still_works_alone() -> None:
-    loss = hardneg.InfoNCELoss(learnable_temperature=True)
+    loss = hardneg.InfoNCELoss(hardneg.Learned(0.07))
     across = AcrossRanks(loss)
     assert loss(torch.randn(3, 2), torch.randn(3, 2)).isfinite()
     assert next(across.parameters()) is next(loss.parameters())
@@ -87,13 +87,13 @@ def other_gradients(rank: int) -> Any:
 
 def other_parameters(rank: int) -> Any:
     """A temperature that is frozen on one rank, which the others' backward would wait for."""
-    loss = hardneg.InfoNCELoss(learnable_temperature=True)
+    loss = hardneg.InfoNCELoss(hardneg.Learned(0.07))
     return AcrossRanks(loss.requires_grad_(rank == 0))(X, X)
 
 
 def no_embeddings(rank: int) -> Any:
     mask = torch.zeros(3, 6, dtype=torch.bool)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X if rank else None, ignore=mask)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X if rank else None, ignore_mask=mask)
 
 
 def labels_of_nothing(rank: int) -> Any:
@@ -111,12 +111,12 @@ def wrong_ids(rank: int) -> Any:
 
 def wrong_mask(rank: int) -> Any:
     ignore = torch.zeros(3, 6 if rank == 0 else 3, dtype=torch.bool)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore_mask=ignore)
 
 
 def mask_of_numbers(rank: int) -> Any:
     ignore = torch.zeros(3, 6, dtype=torch.bool if rank else torch.float32)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore_mask=ignore)
 
 
 def no_partner(rank: int) -> Any:

@@ -16,7 +16,7 @@ from towers import tower
 
 import hardneg
 from hardneg.distributed import AcrossRanks
-from hardneg.memory_queue import MemoryQueue
+from hardneg.training.memory_queue import MemoryQueue
 
 RING = pytest.mark.parametrize("ring", [False, True], ids=("gathered", "ring"))
 

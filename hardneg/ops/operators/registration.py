@@ -1,151 +1,50 @@
-"""How a reduction becomes an operator: its arguments are a class, from which the schema follows."""
+"""``Operator``: a reduction over requests as an operator of PyTorch, or as the same code under autograd.
+
+An operator's schema is that of its requests (``schema``). What no schema can name, such as a similarity that is any
+callable, runs the same function inside ``torch.autograd.Function``.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hardneg import similarities
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import NO_SECOND_DERIVATIVE
+from hardneg.ops.operators.schema import (
+    flatten,
+    is_named,
+    schema_of,
+    tensor_names,
+    tensors_of,
+    unflatten,
+    value_names,
+    with_tensors,
+)
+from hardneg.ops.scores import NO_SECOND_DERIVATIVE
 
-__all__ = [
-    "Compared",
-    "Windowed",
-    "differentiable",
-    "given",
-    "gradient_of",
-    "operator",
-    "vector_type",
-]
+__all__ = ["Engine", "Gradients", "Operator", "empty_gradient", "scaled"]
 
 LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
 """The library of each operator, kept where a second import of this package finds it."""
 
-SCHEMA_TYPES = {
-    "Tensor": "Tensor",
-    "Tensor | None": "Tensor?",
-    "bool": "bool",
-    "int": "int",
-    "float": "float",
-    "str": "str",
-    "list[bool]": "bool[]",
-    "list[int]": "int[]",
-    "list[float]": "float[]",
-}
+Gradients = Mapping[str, Tensor | None]
+"""Gradients by the name of the tensor that they belong to."""
 
 
-class Arguments:
-    """Arguments of an operator, in order: the annotated names, those of the bases first.
+@dataclass(frozen=True)
+class Engine:
+    """How a reduction runs: a request like others.
 
-    A dataclass would say the same; seventeen of them would take a tenth of the package's import.
+    Attributes:
+        tile: rows and columns of a tile; empty for the device's default.
+        fused: whether a kernel computes it, where it has one.
     """
 
-    types: ClassVar[dict[str, str]] = {}
-    """The annotation of every argument."""
-
-    differentiable_results: ClassVar[int] = 1
-    """How many of the operator's results have a gradient; they come first."""
-
-    def __init_subclass__(cls) -> None:
-        own = inspect.get_annotations(cls)
-        arguments = {n: t for n, t in own.items() if not t.startswith("ClassVar")}
-        cls.types = {**cls.types, **arguments}
-
-    def __init__(self, *values: Any) -> None:
-        for name, value in zip(self.types, values, strict=True):
-            setattr(self, name, value)
-
-    @classmethod
-    def schema(cls) -> str:
-        """The operator's parameters in PyTorch's schema language."""
-        return ", ".join(f"{SCHEMA_TYPES[kind]} {name}" for name, kind in cls.types.items())
-
-    def values(self) -> tuple[Any, ...]:
-        """The arguments themselves."""
-        return tuple(getattr(self, name) for name in self.types)
-
-    @classmethod
-    def setup_context(cls, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep the arguments and the results for the backward."""
-        outputs = output if isinstance(output, tuple) else (output,)
-        ctx.mark_non_differentiable(*outputs[cls.differentiable_results :])
-        # no zeros the size of the embeddings for what has no gradient
-        ctx.set_materialize_grads(False)
-        is_tensor = ["Tensor" in kind for kind in cls.types.values()]
-        tensors = [x for x, yes in zip(inputs, is_tensor, strict=True) if yes]
-        ctx.save_for_backward(*tensors, *outputs)
-        ctx.plain = [None if yes else x for x, yes in zip(inputs, is_tensor, strict=True)]
-        ctx.outputs = len(outputs)
-
-    @classmethod
-    def restore(cls, ctx: Any) -> tuple[Self, tuple[Tensor, ...]]:
-        """The kept arguments and results."""
-        saved = ctx.saved_tensors
-        tensors, outputs = iter(saved[: -ctx.outputs]), saved[-ctx.outputs :]
-        arguments = [
-            next(tensors) if "Tensor" in kind else x
-            for kind, x in zip(cls.types.values(), ctx.plain, strict=True)
-        ]
-        return cls(*arguments), outputs
-
-    @classmethod
-    def wanted(cls, ctx: Any) -> list[bool]:
-        """Which of queries, candidates and scale a gradient is asked for, as a backward operator is told."""
-        places = {name: place for place, name in enumerate(cls.types)}
-        asked = ("queries", "candidates", "scale")
-        return [name in places and ctx.needs_input_grad[places[name]] for name in asked]
-
-    @classmethod
-    def gradients(cls, **given: Tensor | None) -> tuple[Tensor | None, ...]:
-        """One gradient for each argument, None for those not named."""
-        return tuple(given.get(name) for name in cls.types)
-
-
-class Compared(Arguments):
-    """A comparison, the size of its tiles and who carries it out, taken apart.
-
-    ``engine`` is ``"tiled"`` or ``"triton"``; operators without a kernel disregard it.
-    """
-
-    queries: Tensor
-    candidates: Tensor
-    row_ids: Tensor | None
-    column_ids: Tensor | None
-    positives: Tensor | None
-    ignore: Tensor | None
-    paired: bool
-    same_set: bool
-    row_offset: int
-    column_offset: int
-    similarity: str
-    tile: list[int]
-    engine: str
-
-    @property
-    def fused(self) -> bool:
-        """Whether a kernel is asked for."""
-        return self.engine == "triton"
-
-    @property
-    def comparison(self) -> Comparison:
-        """The comparison put together again."""
-        relation = Relation(
-            self.row_ids,
-            self.column_ids,
-            self.positives,
-            self.ignore,
-            self.paired,
-            self.same_set,
-            self.row_offset,
-            self.column_offset,
-        )
-        similarity = similarities.BY_CODE[self.similarity]
-        return Comparison(self.queries, self.candidates, similarity, relation)
+    tile: tuple[int, ...] = ()
+    fused: bool = False
 
     @property
     def tile_size(self) -> tuple[int, int] | None:
@@ -153,61 +52,125 @@ class Compared(Arguments):
         return (self.tile[0], self.tile[1]) if self.tile else None
 
 
-def gradient_of(x: Tensor, wanted: bool) -> Tensor:
-    """The shape of the gradient of embeddings; empty where they are frozen."""
-    return x.new_empty(x.shape if wanted else 0)
+class Operator:
+    """A reduction over requests.
 
-
-def given(gradient: Tensor) -> Tensor | None:
-    """What a backward returns for embeddings: None for the empty place of frozen ones."""
-    return None if gradient.dim() == 1 else gradient
-
-
-class Windowed(Compared):
-    """A comparison with bounds on its scores."""
-
-    row_floor: Tensor | None
-    row_ceiling: Tensor | None
-    column_floor: Tensor | None
-    column_ceiling: Tensor | None
-
-    @property
-    def window(self) -> Window:
-        """The bounds."""
-        return Window(self.row_floor, self.row_ceiling, self.column_floor, self.column_ceiling)
-
-
-def vector_type(x: Tensor) -> torch.dtype:
-    """The type of scores, sums and thresholds for embeddings of this type."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def operator(
-    name: str, arguments: type[Arguments], results: int, fake: Callable[[Any], Any]
-) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-    """Register the decorated function as ``torch.ops.hardneg.<name>`` for every device, outside autocast.
-
-    Both the function and ``fake``, which gives shapes only, take the arguments' class.
+    Args:
+        name: of ``torch.ops.hardneg.<name>``.
+        requests: their classes, in order.
+        results: how many tensors it returns.
+        run: computes them from the requests.
+        shapes: tensors of the same shapes and types, contents undefined.
     """
 
-    def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def kernel(*values: Any) -> Any:
-            given = arguments(*values)
-            with torch.no_grad(), torch.autocast(values[0].device.type, enabled=False):
-                return unshared(run(given))
-
-        def shapes(*values: Any) -> Any:
-            return fake(arguments(*values))
-
-        returned = "Tensor" if results == 1 else "(" + ", ".join(["Tensor"] * results) + ")"
+    def __init__(
+        self,
+        name: str,
+        requests: tuple[type, ...],
+        results: int,
+        run: Callable[..., tuple[Tensor, ...]],
+        shapes: Callable[..., tuple[Tensor, ...]],
+    ) -> None:
+        self.name, self.requests, self.run = name, requests, run
+        self.results, self.shapes = results, shapes
+        self.differentiable = 0
+        self.backward: Callable[..., Gradients] | None = None
+        schema = ", ".join(text for kind in requests for text in schema_of(kind))
+        returned = ", ".join(["Tensor"] * results)
         tags = (torch.Tag.pt2_compliant_tag,)
         library = fresh_library(name)
-        library.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
-        library.impl(name, kernel, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"hardneg::{name}", shapes, lib=library)
-        return run
+        library.define(f"{name}({schema}) -> ({returned})", tags=tags)
+        library.impl(name, self.kernel, "CompositeExplicitAutograd")
+        self.packet = getattr(torch.ops.hardneg, name)
+        torch.library.register_fake(f"hardneg::{name}", self.fake, lib=library)
 
-    return register
+    def __call__(self, *requests: Any) -> tuple[Tensor, ...]:
+        """The results."""
+        if all(is_named(request) for request in requests):
+            values = [value for request in requests for value in flatten(request)]
+            found = self.packet(*values)
+            return (found,) if self.results == 1 else found
+        if self.backward is None:
+            return self.without_autograd(requests)
+        tensors = [x for request in requests for x in tensors_of(request)]
+        results: tuple[Tensor, ...] = Unnamed.apply(self, requests, *tensors)
+        return results
+
+    def restored(self, values: Any) -> tuple[Any, ...]:
+        """The requests of flat values."""
+        left = iter(values)
+        return tuple(unflatten(kind, left) for kind in self.requests)
+
+    def without_autograd(self, requests: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        """The results, outside autograd and autocast."""
+        device = requests[0].queries.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return self.run(*requests)
+
+    def kernel(self, *values: Any) -> Any:
+        """What PyTorch calls. No two results share memory, as operators must have it; only empty ones ever do."""
+        found = self.without_autograd(self.restored(values))
+        found = tuple(x.clone() if x.numel() == 0 else x for x in found)
+        return found[0] if self.results == 1 else found
+
+    def fake(self, *values: Any) -> Any:
+        """What PyTorch calls to learn the shapes."""
+        found = self.shapes(*self.restored(values))
+        return found[0] if self.results == 1 else found
+
+    def differentiate(
+        self, backward: Callable[..., Gradients], results: int, by: Operator | None = None
+    ) -> None:
+        """Give the first ``results`` results a backward, computed ``by`` an operator that has none itself.
+
+        Args:
+            backward: ``(requests, results, upstream, needed) -> Gradients``; ``needed`` holds the names of the
+                tensors that want a gradient.
+        """
+        self.backward, self.differentiable = backward, results
+        torch.library.register_autograd(
+            f"hardneg::{self.name}",
+            self.flat_backward,
+            setup_context=self.keep,
+            lib=LIBRARIES[self.name],
+        )
+        if by is not None:
+            forbid_backward(by.name)
+
+    def keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep arguments and results for the backward."""
+        output = (output,) if self.results == 1 else output
+        ctx.mark_non_differentiable(*output[self.differentiable :])
+        ctx.set_materialize_grads(
+            False
+        )  # no zeros the size of the embeddings for what has no gradient
+        requests = self.restored(inputs)
+        tensors = [x for request in requests for x in tensors_of(request)]
+        ctx.save_for_backward(*tensors, *output)
+        ctx.requests = [with_tensors(request, iter(lambda: None, 0)) for request in requests]
+        ctx.results = len(output)
+
+    def flat_backward(self, ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        """One gradient for each flat argument."""
+        names = [name for kind in self.requests for name in value_names(kind)]
+        needed = {
+            name for name, yes in zip(names, ctx.needs_input_grad, strict=True) if yes is True
+        }
+        given = self.gradients(ctx, upstream, needed)
+        return tuple(given.get(name) if name in needed else None for name in names)
+
+    def gradients(
+        self, ctx: Any, upstream: tuple[Tensor | None, ...], needed: set[str]
+    ) -> Gradients:
+        """The gradients from what was kept."""
+        wanted = upstream[: self.differentiable]
+        if all(gradient is None for gradient in wanted):
+            return {}
+        saved = ctx.saved_tensors
+        tensors, results = iter(saved[: -ctx.results]), saved[-ctx.results :]
+        requests = tuple(with_tensors(request, tensors) for request in ctx.requests)
+        assert self.backward is not None
+        return self.backward(requests, results, wanted, needed)
 
 
 def fresh_library(name: str) -> torch.library.Library:
@@ -221,46 +184,66 @@ def fresh_library(name: str) -> torch.library.Library:
     return LIBRARIES[name]
 
 
-def unshared(results: Any) -> Any:
-    """Results of which no two share memory, as operators must have them; only the empty ones ever do."""
-    if isinstance(results, Tensor):
-        return results
-    return tuple(x.clone() if x.numel() == 0 else x for x in results)
+class Unnamed(torch.autograd.Function):
+    """An operator on requests that no schema can name."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operator: Operator, requests: tuple[Any, ...], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The results."""
+        output = operator.without_autograd(requests)
+        ctx.mark_non_differentiable(*output[operator.differentiable :])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output)
+        ctx.operator, ctx.results = operator, len(output)
+        ctx.requests = [with_tensors(request, iter(lambda: None, 0)) for request in requests]
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        """One gradient for each tensor."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
+        names = [name for kind in ctx.operator.requests for name in tensor_names(kind)]
+        needed = {n for n, yes in zip(names, ctx.needs_input_grad[2:], strict=True) if yes}
+        given = ctx.operator.gradients(ctx, upstream, needed)
+        return None, None, *(given.get(name) if name in needed else None for name in names)
 
 
-def no_second_derivative(ctx: Any, *gradients: Tensor) -> Any:
-    """Raise rather than be silently wrong."""
-    raise RuntimeError(NO_SECOND_DERIVATIVE)
+def forbid_backward(name: str) -> None:
+    """Raise for a second derivative rather than be silently wrong."""
+
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
+
+    torch.library.register_autograd(f"hardneg::{name}", backward, lib=LIBRARIES[name])
 
 
-def differentiable(
-    name: str, arguments: type[Arguments], backward: Callable[..., Any], by: str | None = None
-) -> None:
-    """Register the backward of operator ``name``, and forbid that of the operator ``by`` that computes it."""
-    setup, library = arguments.setup_context, LIBRARIES[name]
-    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=library)
-    if by is not None:
-        forbid_second_derivative(by)
+def empty_gradient(x: Tensor, needed: bool) -> Tensor:
+    """The shape of the gradient of embeddings; empty where they are frozen."""
+    return x.new_empty(x.shape if needed else 0)
 
 
-def forbid_second_derivative(name: str) -> None:
-    """Give an operator that computes gradients a backward that raises."""
-    library = LIBRARIES[name]
-    torch.library.register_autograd(f"hardneg::{name}", no_second_derivative, lib=library)
-
-
-class Scaled(Arguments):
+@dataclass(frozen=True, eq=False)
+class Scaling:
     """A gradient that the forward pass computed, and the upstream number that scales it."""
 
+    queries: Tensor
     upstream: Tensor
-    gradient: Tensor
 
 
-@operator("scaled", Scaled, 1, lambda a: torch.empty_like(a.gradient))
-def scaled(a: Scaled) -> Tensor:
+def scale(request: Scaling) -> tuple[Tensor]:
     """The product, rounded once: the upstream number of a loss scaler is beyond float16."""
-    upstream = a.upstream.reshape((1,) * a.gradient.dim())
-    return torch.mul(a.gradient, upstream, out=torch.empty_like(a.gradient))
+    gradient = request.queries
+    upstream = request.upstream.reshape((1,) * gradient.dim())
+    return (torch.mul(gradient, upstream, out=torch.empty_like(gradient)),)
 
 
-forbid_second_derivative("scaled")
+SCALED = Operator("scaled", (Scaling,), 1, scale, lambda a: (torch.empty_like(a.queries),))
+forbid_backward("scaled")
+
+
+def scaled(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """A gradient that the forward pass computed, times the upstream number."""
+    return SCALED(Scaling(gradient, upstream))[0]

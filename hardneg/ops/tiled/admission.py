@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation
+from hardneg.ops.comparison import Among, Relation
 from hardneg.ops.tiled.grid import Buffers, Tile
 
 __all__ = ["Admission", "excluded_value"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import central_row, near_rows, one_origin
 from hardneg.ops.requests import Wanted
 from hardneg.ops.tiled.grid import Buffers, Tile

@@ -20,7 +20,15 @@ from hardneg.ops.tiled.pair_scores import (
 )
 from hardneg.ops.tiled.scores import project_out_length
 from hardneg.ops.tiled.side_gradients import accumulators
-from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, scores_of, working
+from hardneg.similarities import (
+    Cosine,
+    Dot,
+    Order,
+    SquaredEuclidean,
+    is_builtin,
+    scores_of,
+    working,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -118,7 +126,7 @@ def listed_gradients(
         to_q = to_c = out
         if isinstance(similarity, Dot):
             to_q, to_c, sign = right, left, 1
-        elif is_closed(similarity):
+        elif is_builtin(similarity):
             to_q = to_c = separation(similarity, left, right, out)
             weights, sign, out = pull(similarity, to_q, weights), -1, of_queries.copies[: len(left)]
         else:

@@ -14,7 +14,7 @@ from hardneg.similarities import (
     Dot,
     Order,
     SquaredEuclidean,
-    is_closed,
+    is_builtin,
     scores_of,
     working,
 )
@@ -58,7 +58,7 @@ class Rows:
 
 def chunk_size(similarity: Any, queries: Tensor, pairs: int) -> int:
     """Pairs at a time: what fits a buffer; no more than one pair a query where that would break runs."""
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         return CALLABLE_PAIRS
     rows, width = queries.shape
     fitting = max(1, GATHERED_ELEMENTS // width)
@@ -132,7 +132,7 @@ def score_rows(
     similarity: Any, q: Float[Tensor, "t d"], c: Float[Tensor, "t d"], out: Float[Tensor, "t d"]
 ) -> Float[Tensor, "t"]:
     """Row i of one against row i of the other; ``out`` is scratch."""
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         with torch.no_grad():
             return scores_of(similarity, q, c).diagonal()
     if isinstance(similarity, Dot):

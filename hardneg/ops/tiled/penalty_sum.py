@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Sums
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
+from hardneg.ops.scores import Sums
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores

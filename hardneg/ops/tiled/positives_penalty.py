@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ceilings import Ceiling
-from hardneg.ops.description import Comparison, admitted
+from hardneg.negatives import Ceiling
+from hardneg.ops.comparison import Comparison, admitted
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.rounding import Ceilings
 from hardneg.ops.tiled.admission import Admission, excluded_value

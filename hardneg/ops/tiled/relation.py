@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation, admitted
+from hardneg.ops.comparison import Among, Relation, admitted
 from hardneg.ops.tiled.grid import chunks
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.grid import Tile
 from hardneg.ops.tiled.pair_scores import row_lengths

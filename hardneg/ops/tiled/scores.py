@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import unit_rows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.distances import distance_tiles

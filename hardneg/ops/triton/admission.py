@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation
+from hardneg.ops.comparison import Among, Relation
 
 __all__ = ["admission_arguments", "admitted"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import NearRows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.finish import finish

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hardneg.ops.triton.phi import energy_slope, energy_value
+from hardneg.ops.triton.forms import energy_slope, energy_value
 from hardneg.ops.triton.ranking import within
 
 __all__ = ["exponential_part"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hardneg.energies import CircleNegative, CirclePositive, Energy
+from hardneg.ops.energies import CircleNegative, CirclePositive, Energy
 from hardneg.ops.triton.lengths import squared_lengths
 from hardneg.ops.triton.operands import Operands
 from hardneg.penalties import Penalty, SquaredHinge

@@ -9,10 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg import energies
-from hardneg.ops.description import Comparison, Window
-from hardneg.ops.executor import LogSumExp
+from hardneg.ops import energies
+from hardneg.ops.comparison import Comparison, Window
 from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
+from hardneg.ops.scores import LogSumExp
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients
 from hardneg.ops.triton.fold import fold_exponentials

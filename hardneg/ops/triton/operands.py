@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import NearRows, central_row, near_rows
 from hardneg.ops.tiled.grid import grid
 from hardneg.ops.triton.launch import INTERPRETED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hardneg.ops.triton.phi import penalty_slope, penalty_value
+from hardneg.ops.triton.forms import penalty_slope, penalty_value
 from hardneg.ops.triton.ranking import within
 
 __all__ = ["penalty_part"]

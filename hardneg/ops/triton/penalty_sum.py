@@ -9,9 +9,9 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Sums
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
+from hardneg.ops.scores import Sums
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.dense_gradient import NO_WEIGHTS, Gradients

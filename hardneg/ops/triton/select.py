@@ -10,9 +10,10 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Selected
+from hardneg.negatives.selection import COLUMN_SALT, ROW_SALT
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import Search
+from hardneg.ops.scores import Selected
 from hardneg.ops.triton.admission import admission_arguments
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.keys import no_keys
@@ -21,7 +22,6 @@ from hardneg.ops.triton.operands import Operands, Panel, operands, vector
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
-from hardneg.selection import COLUMN_SALT, ROW_SALT
 
 __all__ = ["select"]
 

@@ -14,7 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, Panel, operands

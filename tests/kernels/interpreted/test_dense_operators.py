@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardneg import functional
-from hardneg.energies import Linear
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.energies import Linear
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.backend import Fused
 from hardneg.penalties import Hinge, Logistic
 from hardneg.similarities import Cosine, Euclidean
 
@@ -45,11 +45,15 @@ def recorded() -> dict[str, tuple[Any, ...]]:
     rows, columns, scale = torch.zeros(9), torch.zeros(11), torch.tensor(2.0, requires_grad=True)
     recorder = Recorder()
     with recorder:
-        sums = Fused().penalty_sum(comparison, PenaltyTerms(Logistic(), rows, columns, scale=scale))
+        sums = (
+            Fused()
+            .scores(comparison)
+            .penalty_sum(PenaltyTerms(Logistic(), rows, columns, scale=scale))
+        )
         (sums.rows.sum() + sums.columns.sum()).backward()
         weights = torch.ones(9), torch.ones(11)
-        Fused().penalty_total(comparison, PenaltyTerms(Hinge(), rows, columns), *weights)
-        found = Fused().logsumexp(comparison, ExponentialTerms(Linear(), scale=scale))
+        Fused().scores(comparison).penalty_total(PenaltyTerms(Hinge(), rows, columns), *weights)
+        found = Fused().scores(comparison).logsumexp(ExponentialTerms(Linear(), scale=scale))
         (found.rows.sum() + found.columns.sum()).backward()
     return recorder.calls
 

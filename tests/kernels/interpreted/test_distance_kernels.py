@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import PenaltyTerms, Search
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.triton.backend import Fused
 from hardneg.ops.triton.operands import operands
 from hardneg.ops.triton.select import select as fused_select
 from hardneg.penalties import Hinge
-from hardneg.selection import Selection
 from hardneg.similarities import Euclidean, SquaredEuclidean
 
 N, M, D = 60, 90, 20
@@ -76,7 +76,7 @@ def run(
     q: Tensor, c: Tensor, similarity: object, terms: PenaltyTerms, frozen: int | None, by: object
 ) -> list[Tensor]:
     leaves = [x.clone().requires_grad_(place != frozen) for place, x in enumerate((q, c))]
-    sums = by.penalty_sum(Comparison(*leaves, similarity, Relation()), terms)
+    sums = by.scores(Comparison(*leaves, similarity, Relation())).penalty_sum(terms)
     learnt = [x for x in leaves if x.requires_grad]
     gradients = torch.autograd.grad(sums.rows.sum() + 2 * sums.columns.sum(), learnt)
     return [sums.rows.detach(), sums.columns.detach(), *gradients]

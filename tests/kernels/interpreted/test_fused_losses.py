@@ -13,9 +13,9 @@ from torch import Tensor
 import hardneg.functional as H
 from hardneg import DistanceWeighted, Hardest, RandomK, RankWindow, SemiHard, TopK
 from hardneg.ops.backends import recomputing, resolve_backend
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.tiled.backend import Tiled
+from hardneg.ops.triton.backend import Fused
 from hardneg.similarities import Cosine, Order
 
 N, M, WIDTH = 37, 45, 12
