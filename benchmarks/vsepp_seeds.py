@@ -37,6 +37,7 @@ def row_of(folder: Path, threads: str) -> dict:
         "run": folder.name,
         "results": result["results"],
         "best_epoch": result["best_epoch"],
+        "epochs_count_from": 1,
         "dev_rsum": round(result["dev_rsum"], 1),
         "dev_rsum_by_epoch": [round(one["rsum"], 1) for one in result["history"]],
         "loss_by_epoch": [round(one["loss"], 2) for one in result["history"]],

@@ -83,7 +83,7 @@ class Report:
     """Write report.html about finished runs: expected numbers beside ours, curves, a gallery."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of finished runs."""
+    """Folders of finished runs, or a folder that holds such folders; others are left out."""
     out: Path = Path("report.html")
     """Where to write the page."""
 

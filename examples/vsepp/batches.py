@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vsepp.data import Batch, Pairs, view_seed
 from vsepp.errors import InputError
+from vsepp.interrupts import leave_signals_to_the_trainer
 
 
 class ShuffledBatches(Sampler[list[int]]):
@@ -104,6 +105,7 @@ def training_loader(batches: ShuffledBatches, workers: int, accelerator: Acceler
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator().manual_seed(batches.seed),
+        worker_init_fn=leave_signals_to_the_trainer,
     )
     one = {"num_processes": 1, "process_index": 0}
     placed = prepare_data_loader(loader, accelerator.device, put_on_device=True, **one)

@@ -1,50 +1,29 @@
-"""What a run leaves on disk, written so that a kill at any moment leaves a whole checkpoint behind.
+"""Models on disk, ours and any: written whole or not at all, read without running anything.
 
-A run's folder holds ``state-<step>/`` (accelerate's state: model, optimiser, random generators;
-and our ``progress.json``), ``best-<step>.pt`` (the best model with its settings and vocabulary),
-and, at the end, ``result.json``. A state folder gets its name only when it is complete, and names
-its best model.
+A run's folder holds ``state-<step>/`` (``state_folder.py``: everything that training goes on from),
+``best-<step>.pt`` (the best model with its settings and vocabulary), and, at the end,
+``result.json``. A state names its best model.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
+import io
 import pickle
-import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
-from vsepp.files import to_disk, write_file
+from vsepp.files import write_bytes
+from vsepp.progress import read_progress
 from vsepp.settings import Settings
+from vsepp.state_folder import check_sum, newest_state
 from vsepp.vocabulary import Vocabulary
 
 FORMAT = "hardneg vsepp 1"
-
-
-@dataclass
-class Progress:
-    """Where a run stands: enough to go on as if nothing had happened."""
-
-    epoch: int = 0
-    done: int = 0
-    """Batches of this epoch that have been trained on."""
-    step: int = 0
-    loss_total: float = 0.0
-    """Sum of this epoch's losses, and of its seconds of training."""
-    seconds: float = 0.0
-    best_rsum: float = -1.0
-    best_epoch: int = -1
-    best_file: str = ""
-    collapse_streak: int = 0
-    collapse_steps: list[int] = field(default_factory=list)
-    skipped: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,54 +37,16 @@ class Trained:
     where: str
 
 
-def save_state(accelerator: Accelerator, folder: Path, progress: Progress) -> None:
-    """Write a new state folder and remove the older ones, in that order."""
-    final = folder / f"state-{progress.step:09d}"
-    unfinished = folder / f".{final.name}.unfinished"
-    if accelerator.is_main_process:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(unfinished))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (unfinished / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        for path in unfinished.rglob("*"):
-            to_disk(path)
-        to_disk(unfinished)
-        os.replace(unfinished, final)
-        to_disk(folder)
-        remove_older(folder, final, progress.best_file)
-    accelerator.wait_for_everyone()
-
-
-def remove_older(folder: Path, state: Path, best_file: str) -> None:
-    """Remove states and models that the newest state does not need."""
-    for path in folder.glob("state-*"):
-        if path != state:
-            shutil.rmtree(path)
-    for path in folder.glob("best-*.pt"):
-        if path.name != best_file:
-            path.unlink()
-
-
-def newest_state(folder: Path) -> Path | None:
-    """The newest complete state of a run, if it has one."""
-    return max(folder.glob("state-*"), default=None)
-
-
-def load_progress(state: Path) -> Progress:
-    """The progress that a state folder records."""
-    return Progress(**json.loads((state / "progress.json").read_text(encoding="utf-8")))
-
-
 def save_model(
     path: Path,
     settings: Settings,
     vocabulary: Vocabulary,
     model: nn.Module,
     metrics: dict[str, Any],
-) -> None:
-    """Write a model with its settings and vocabulary, complete or not at all."""
+) -> str:
+    """Write a model with its settings and vocabulary, complete or not at all; returns the file's
+    SHA-256.
+    """
     content = {
         "format": FORMAT,
         "settings": settings.record(),
@@ -113,7 +54,10 @@ def save_model(
         "model": model.state_dict(),
         "metrics": metrics,
     }
-    write_file(path, lambda unfinished: torch.save(content, unfinished))
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    write_bytes(path, stream.getbuffer())
+    return hashlib.sha256(stream.getbuffer()).hexdigest()
 
 
 def load_model(path: Path) -> Trained:
@@ -124,13 +68,13 @@ def load_model(path: Path) -> Trained:
             f"{path} is not a model of ours (format {FORMAT!r}): "
             "the authors' files end in .pth.tar, a run's folder can be named instead of a file"
         )
-    return Trained(
-        Settings.from_record(content["settings"]),
-        Vocabulary.from_record(content["vocabulary"], str(path)),
-        content["model"],
-        content["metrics"],
-        str(path),
-    )
+    try:
+        settings = Settings.from_record(content["settings"])
+        vocabulary = Vocabulary.from_record(content["vocabulary"], str(path))
+        weights = {name: weight.detach() for name, weight in content["model"].items()}
+        return Trained(settings, vocabulary, weights, content["metrics"], str(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} lacks what a model needs ({error!r}): it is damaged") from error
 
 
 def model_file(path: Path) -> Path:
@@ -143,10 +87,11 @@ def model_file(path: Path) -> Path:
             f"{path} holds no checkpoint: name a run's folder, as runs/<recipe>-seed<seed>, whose "
             "training has begun"
         )
-    best = load_progress(state).best_file
-    if not best:
+    progress = read_progress(state)
+    if not progress.best_file:
         raise FileNotFoundError(f"{path} holds no model yet: its first validation is still to come")
-    return path / best
+    check_sum(path / progress.best_file, progress.best_sha256)
+    return path / progress.best_file
 
 
 def read_tensors(path: Path) -> Any:

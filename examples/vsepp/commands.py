@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +18,9 @@ from typing import TypeVar
 import tyro
 
 from vsepp.arguments import COMMANDS, Evaluate, Features, Recipes, Report, Train, Words
+from vsepp.interrupts import Stopped
 from vsepp.recipes import RECIPES, recipe_named
-from vsepp.settings import Data, Options
+from vsepp.settings import Data
 
 DEFAULT_RECIPES = {
     "scenes": ("scenes-vse0", "scenes-vse++"),
@@ -38,6 +40,13 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
     try:
         command = command_of(given)
         RUN[command](dataset, given)
+    except Stopped as stopped:
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(stopped, file=sys.stderr)
+        raise SystemExit(stopped.status) from None
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; nothing more was written", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except REFUSALS as error:
         if os.environ.get("VSEPP_TRACEBACK"):
             raise
@@ -77,21 +86,44 @@ def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
     names = recipe_names(dataset, given)
     asked = [(name, train_arguments(name, names, given)) for name in names]
+    from vsepp.rank_watch import LostRank, RankWatch
+
+    try:
+        with RankWatch():
+            folders = train_each(asked)
+    except LostRank as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # what waits for the lost process would keep this one from ending
+    if folders:
+        report_on(folders, asked[0][1].out / "report.html")
+
+
+def train_each(asked: Sequence[tuple[str, Train]]) -> list[Path]:
+    """Train one recipe after the other; the folders of the runs, on the first process."""
     from accelerate import PartialState
 
-    from vsepp.finished import read_run
-    from vsepp.report import text_table, write_report
+    from vsepp.run_folder import check_folder
     from vsepp.train import train
 
-    folders = []
-    for name, arguments in asked:
-        folder = arguments.out / f"{name}-seed{arguments.settings.schedule.seed}"
+    main = PartialState(cpu=asked[0][1].run.cpu).is_main_process
+    folders = [one.out / f"{name}-seed{one.settings.schedule.seed}" for name, one in asked]
+    if main:
+        # a refusal of the second folder is worth more before the first recipe has trained
+        for folder, (_, arguments) in zip(folders, asked, strict=True):
+            check_folder(folder, arguments.settings, arguments.run)
+    for folder, (name, arguments) in zip(folders, asked, strict=True):
         train(name, arguments.settings, arguments.data, folder, arguments.run)
-        folders.append(folder)
-    if not PartialState().is_main_process:
-        return
-    runs = [read_run(folder) for folder in folders]
-    page = asked[0][1].out / "report.html"
+    return folders if main else []
+
+
+def report_on(paths: Sequence[Path], page: Path) -> None:
+    """A page about finished runs, and their table on the screen."""
+    from vsepp.finished import read_runs
+    from vsepp.report import text_table, write_report
+
+    runs, left_out = read_runs(paths)
+    for line in left_out:
+        print(f"left out: {line}", file=sys.stderr)
     write_report(runs, page)
     print(text_table(runs))
     print(f"\nreport: {page}")
@@ -111,8 +143,7 @@ def recipe_names(dataset: str, given: list[str]) -> tuple[str, ...]:
 def train_arguments(name: str, names: tuple[str, ...], given: list[str]) -> Train:
     """The command line on top of a recipe's settings."""
     recipe = recipe_named(name)
-    demo = recipe.settings.data.dataset == "scenes" and "--resume" not in given
-    default = Train(names, settings=recipe.settings, run=Options(overwrite=demo))
+    default = Train(names, settings=recipe.settings)
     arguments = parsed(Train, "train", given, default)
     if recipe.start_from and arguments.run.start_from is None and not arguments.run.resume:
         raise ValueError(
@@ -162,15 +193,9 @@ def run_features(dataset: str, given: list[str]) -> None:
 def run_report(dataset: str, given: list[str]) -> None:
     """Write the page about finished runs."""
     arguments = parsed(Report, "report", given)
-    from vsepp.finished import read_run
-    from vsepp.report import text_table, write_report
-
     if not arguments.runs:
-        raise ValueError("no run is named: pass the folders of finished runs, runs/* for example")
-    runs = [read_run(folder) for folder in arguments.runs]
-    write_report(runs, arguments.out)
-    print(text_table(runs))
-    print(f"\nreport: {arguments.out}")
+        raise ValueError("no run is named: pass the folders of finished runs, or one of many runs")
+    report_on(arguments.runs, arguments.out)
 
 
 def run_recipes(dataset: str, given: list[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,19 +36,85 @@ class Embedded:
     skipped: int = 0
 
 
-def embed(model: MatchingModel, split: Split, vocabulary: Vocabulary) -> Embedded:
-    """Every image once, every caption once; captions of images that cannot be read are left out."""
+def embed(
+    model: MatchingModel,
+    split: Split,
+    vocabulary: Vocabulary,
+    accelerator: Accelerator | None = None,
+) -> Embedded:
+    """Every image once, every caption once; captions of images that cannot be read are left out.
+
+    Of several processes each takes every so many-th batch. The batches are those of one process, so
+    the embeddings are the same to the last bit.
+    """
     model.eval()
     device = next(model.parameters()).device
+    part = (0, 1)
+    if accelerator is not None:
+        part = (accelerator.process_index, accelerator.num_processes)
     with torch.inference_mode():
-        images, images_kept = encode_images(model.image, split, device)
+        images, images_kept = embed_images(model, split, part)
+        if accelerator is not None and part[1] > 1:
+            images, images_kept = of_all_rows(images, images_kept, len(split.images), accelerator)
+        readable(images_kept, split)
         row_of = np.full(len(split.images), -1)
         row_of[images_kept] = np.arange(len(images_kept))
         captions_kept = np.flatnonzero(row_of[split.image_of] >= 0)
-        captions = embed_captions(model, [split.captions[j] for j in captions_kept], vocabulary)
+        kept = [split.captions[j] for j in captions_kept]
+        captions = embed_captions(model, kept, vocabulary, part)
+        if accelerator is not None and part[1] > 1:
+            captions = accelerator.reduce(captions.to(device), "sum").cpu()
     image_of = torch.from_numpy(row_of[split.image_of[captions_kept]])
     skipped = len(split.images) - len(images_kept)
     return Embedded(images, captions, image_of, images_kept, captions_kept, skipped)
+
+
+def embed_images(
+    model: MatchingModel, split: Split, part: tuple[int, int]
+) -> tuple[Tensor, np.ndarray]:
+    """The embeddings of a process's part of the images, and their rows."""
+    device = next(model.parameters()).device
+    found = [*encoded(model.image, split, device, BATCH, part)]
+    nothing = torch.empty(0, model.text.embed_dim)
+    rows = np.array([row for _, kept in found for row in kept], dtype=np.int64)
+    return torch.cat([nothing, *(images for images, _ in found)]), rows
+
+
+def of_all_rows(
+    images: Tensor, rows: np.ndarray, count: int, accelerator: Accelerator
+) -> tuple[Tensor, np.ndarray]:
+    """The rows of all processes in their order; each has some of the ``count`` rows and adds 0 to
+    the others.
+    """
+    whole, there = torch.zeros(count, images.shape[1]), torch.zeros(count, dtype=torch.int64)
+    whole[rows], there[rows] = images, 1
+    whole = accelerator.reduce(whole.to(accelerator.device), "sum").cpu()
+    kept = accelerator.reduce(there.to(accelerator.device), "sum").cpu().numpy().nonzero()[0]
+    return whole[kept], kept
+
+
+def readable(rows: np.ndarray, split: Split) -> None:
+    """Refuse to go on with a split of which no image could be read."""
+    if len(rows) == 0:
+        raise ValueError(f"{split.where}: not one image could be read")
+
+
+def encoded(
+    encode: Callable[[Tensor], Tensor],
+    split: Split,
+    device: torch.device,
+    size: int,
+    part: tuple[int, int] = (0, 1),
+    shown: str = "",
+) -> Iterator[tuple[Tensor, list[int]]]:
+    """What ``encode`` makes of the images that can be read, batch by batch, and their rows."""
+    rank, ranks = part
+    starts = range(0, len(split.images), size)[rank::ranks]
+    for start in tqdm(starts, desc=shown, leave=False, disable=None if shown else True):
+        rows = range(start, min(start + size, len(split.images)))
+        images, read = split.images.batch(rows, seeds=None)
+        if read:
+            yield encode(images.to(device)).float().cpu(), [rows[position] for position in read]
 
 
 def encode_images(
@@ -59,28 +126,29 @@ def encode_images(
 ) -> tuple[Tensor, np.ndarray]:
     """What ``encode`` makes of every image, and the rows of those that could be read.
 
-    A progress bar appears if it is given something to be ``shown``.
+    A progress bar appears on a terminal if it is given something to be ``shown``.
     """
-    parts, kept = [], []
-    starts = range(0, len(split.images), size)
-    for start in tqdm(starts, desc=shown, leave=False, disable=not shown):
-        rows = range(start, min(start + size, len(split.images)))
-        images, read = split.images.batch(rows, seeds=None)
-        if read:
-            parts.append(encode(images.to(device)).float().cpu())
-            kept += [rows[position] for position in read]
-    if not parts:
-        raise ValueError(f"{split.where}: not one image could be read")
-    return torch.cat(parts), np.array(kept)
+    found = [*encoded(encode, split, device, size, shown=shown)]
+    rows = np.array([row for _, kept in found for row in kept])
+    readable(rows, split)
+    return torch.cat([images for images, _ in found]), rows
 
 
-def embed_captions(model: MatchingModel, captions: list[str], vocabulary: Vocabulary) -> Tensor:
-    """The embeddings in the captions' order; batches hold captions of like length."""
+def embed_captions(
+    model: MatchingModel,
+    captions: list[str],
+    vocabulary: Vocabulary,
+    part: tuple[int, int] = (0, 1),
+) -> Tensor:
+    """The embeddings in the captions' order; batches hold captions of like length. Rows of another
+    process's part stay 0.
+    """
     device = next(model.parameters()).device
     words = [torch.tensor(vocabulary.encode(caption)) for caption in captions]
     order = sorted(range(len(words)), key=lambda j: len(words[j]))
-    embedded = torch.empty(len(words), model.text.embed_dim)
-    for start in range(0, len(order), BATCH):
+    embedded = torch.zeros(len(words), model.text.embed_dim)
+    rank, ranks = part
+    for start in range(0, len(order), BATCH)[rank::ranks]:
         picks = order[start : start + BATCH]
         ids, lengths = padded([words[j] for j in picks])
         embedded[picks] = model.text(ids.to(device), lengths).float().cpu()

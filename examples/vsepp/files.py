@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -14,9 +21,10 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        write(unfinished)
-        to_disk(unfinished)
-        os.replace(unfinished, path)
+        with full_disk_told(path, "what was there before is unharmed"):
+            write(unfinished)
+            to_disk(unfinished)
+            os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     to_disk(path.parent)
@@ -24,11 +32,30 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, complete or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write bytes, complete or not at all."""
 
     def write(unfinished: Path) -> None:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(content)
 
     write_file(path, write)
+
+
+@contextmanager
+def full_disk_told(path: Path, comfort: str) -> Iterator[None]:
+    """Turn the error of a full disk, a quota or a size limit into a line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            f"no space left while writing {path} ({error.strerror}): {comfort}; "
+            "free some space, then go on with --resume"
+        ) from error
 
 
 def to_disk(path: Path) -> None:
@@ -38,3 +65,22 @@ def to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder in one step for every reader: it loses its name before its content."""
+    doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed.unfinished")
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; every fault names the file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): it is damaged or incomplete") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected an object")
+    return content

@@ -1,14 +1,17 @@
-"""A finished run, read from its folder."""
+"""Finished runs, read from their folders, which may come from anywhere."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hardneg.metrics import RetrievalMetrics
+from vsepp.files import read_json
 from vsepp.retrieval import from_record
+from vsepp.run_schema import GALLERY, METRICS, RESULT, check
+from vsepp.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -17,16 +20,18 @@ class Run:
 
     name: str
     recipe: str
+    settings: Settings
     result: dict[str, Any]
     gallery: dict[str, Any]
 
     def retrieval(self, protocol: str) -> RetrievalMetrics:
         """The test result under a protocol."""
-        return from_record(self.result["results"][protocol])
+        values = self.result["results"][protocol]
+        return from_record({way: values[way] for way in METRICS})
 
 
 def read_run(folder: Path) -> Run:
-    """The result that a run left in its folder."""
+    """The result that a run left in its folder; values that no run writes are refused."""
     path = folder / "result.json"
     if not path.is_file():
         begun = (folder / "settings.json").is_file()
@@ -38,7 +43,36 @@ def read_run(folder: Path) -> Run:
                 else "name a run's folder, as runs/<recipe>-seed<seed>"
             )
         )
-    result = json.loads(path.read_text(encoding="utf-8"))
-    gallery = folder / "gallery.json"
-    shown = json.loads(gallery.read_text(encoding="utf-8")) if gallery.is_file() else {}
-    return Run(folder.name, result["recipe"], result, shown)
+    result = read_json(path)
+    check(path, result, RESULT)
+    settings = Settings.from_record(result["settings"])
+    shown = folder / "gallery.json"
+    gallery = read_json(shown) if shown.is_file() else {}
+    if gallery:
+        check(shown, gallery, GALLERY)
+    return Run(folder.name, result["recipe"], settings, result, gallery)
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The finished runs under some paths, run folders or folders of them, and a line about each
+    folder that is none. Files beside the runs, which ``runs/*`` names too, need no word.
+    """
+    runs, left_out = [], []
+    folders = [path for path in paths if not path.is_file()] or paths
+    for folder in dict.fromkeys(one for path in folders for one in run_folders(path)):
+        try:
+            runs.append(read_run(folder))
+        except (OSError, ValueError) as error:
+            left_out.append(str(error))
+    if not runs:
+        raise FileNotFoundError("; ".join(left_out))
+    return runs, left_out
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The folder itself if a run wrote there, else the folders of runs inside it."""
+    marks = ("result.json", "settings.json")
+    if any((path / mark).is_file() for mark in marks) or not path.is_dir():
+        return [path]
+    inside = sorted({one.parent for mark in marks for one in path.glob(f"[!.]*/{mark}")})
+    return inside or [path]

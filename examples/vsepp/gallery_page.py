@@ -1,68 +1,55 @@
-"""The gallery as HTML: queries with each model's top five, right and wrong marked."""
+"""The gallery of a report: each query once, with the five best answers of every recipe."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
 from vsepp.finished import Run
+from vsepp.run_schema import picture
 
 
-def gallery_of(runs: Sequence[Run]) -> list[str]:
-    """The same queries under every recipe (its first run), one below the other."""
+def galleries_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A gallery for each test split: its first run of every recipe, and their answers by query."""
     first = {run.recipe: run for run in reversed(runs) if run.gallery}
-    shown = [
-        first[recipe] for recipe in dict.fromkeys(run.recipe for run in runs) if recipe in first
-    ]
-    if not shown:
-        return []
-    texts = zip(*(run.gallery["text"] for run in shown), strict=True)
-    images = zip(*(run.gallery["image"] for run in shown), strict=True)
-    names = [run.recipe for run in shown]
+    shown: dict[tuple[str, ...], list[Run]] = {}
+    for recipe in dict.fromkeys(run.recipe for run in runs):
+        if recipe in first:
+            shown.setdefault(queries_of(first[recipe]), []).append(first[recipe])
     return [
-        "<h2>From text to images</h2><p class=note>The five best images; the right one has a "
-        "green frame.</p>",
-        *(text_query(names, query) for query in texts),
-        "<h2>From images to text</h2><p class=note>The five best captions; right ones are "
-        "green.</p>",
-        *(image_query(names, query) for query in images),
+        {
+            "text": [text_query(group, number) for number in range(len(group[0].gallery["text"]))],
+            "image": [
+                image_query(group, number) for number in range(len(group[0].gallery["image"]))
+            ],
+        }
+        for group in shown.values()
     ]
 
 
-def text_query(names: Sequence[str], answers: Sequence[dict[str, Any]]) -> str:
-    """A caption, the image it describes, and each model's five best images."""
-    rows = []
-    for name, answer in zip(names, answers, strict=True):
-        found = "".join(image(one["picture"], mark(one)) for one in answer["top"])
-        rows.append(f"<div class=row><b>{html.escape(name)}</b>{found}</div>")
-    caption = html.escape(answers[0]["caption"])
-    return query(f"{image(answers[0]['answer'], '')}<br>{caption}", "".join(rows))
+def queries_of(run: Run) -> tuple[str, ...]:
+    """What tells one test split's gallery from another's: captions, and the number of pictures."""
+    captions = (one["caption"] for one in run.gallery["text"])
+    return (*captions, str(len(run.gallery["image"])))
 
 
-def image_query(names: Sequence[str], answers: Sequence[dict[str, Any]]) -> str:
-    """An image, and each model's five best captions."""
-    lists = []
-    for name, answer in zip(names, answers, strict=True):
-        found = "".join(
-            f"<li class={mark(one)}>{html.escape(one['caption'])}</li>" for one in answer["top"]
-        )
-        lists.append(f"<h3>{html.escape(name)}</h3><ol>{found}</ol>")
-    return query(image(answers[0]["picture"], ""), "".join(lists))
+def text_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
+    """A caption, the image it describes, and each recipe's five best images."""
+    asked = runs[0].gallery["text"][number]
+    answers = [
+        {
+            "recipe": run.recipe,
+            "top": [
+                {"picture": picture(one["picture"]), "right": one["right"]}
+                for one in run.gallery["text"][number]["top"]
+            ],
+        }
+        for run in runs
+    ]
+    return {"caption": asked["caption"], "picture": picture(asked["answer"]), "answers": answers}
 
 
-def query(asked: str, answered: str) -> str:
-    """What was asked on the left, what came back on the right."""
-    return f"<div class=query><div>{asked}</div><div>{answered}</div></div>"
-
-
-def mark(answer: dict[str, Any]) -> str:
-    """The style of a right or a wrong answer."""
-    return "right" if answer["right"] else "wrong"
-
-
-def image(source: str, kind: str) -> str:
-    """A picture, or a word where the features have none."""
-    if not source:
-        return f'<span class="{kind}">(no picture)</span>'
-    return f'<img class="{kind}" src="{source}" alt="">'
+def image_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
+    """An image, and each recipe's five best captions."""
+    answers = [{"recipe": run.recipe, "top": run.gallery["image"][number]["top"]} for run in runs]
+    return {"picture": picture(runs[0].gallery["image"][number]["picture"]), "answers": answers}

@@ -23,8 +23,6 @@ class Gradients:
         self.chunk, ranks = settings.schedule.chunk, accelerator.num_processes
         self.objective = build_objective(settings.loss, settings.model.embed_dim, ranks)
         self.objective.to(accelerator.device)
-        if settings.loss.queue:
-            accelerator.register_for_checkpointing(self.objective)
 
     def __call__(self, batch: Batch, negatives: Any) -> Tensor:
         """The loss, detached."""

@@ -38,7 +38,7 @@ def find_broken(paths: list[Path], quiet: bool) -> dict[Path, UndecodableError]:
     """The pictures that cannot be decoded. Pillow works outside Python's lock: threads help."""
     with without_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(fault_of, paths)
-        hidden = quiet or len(paths) < SHOWN_FROM
+        hidden = True if quiet or len(paths) < SHOWN_FROM else None  # None: only on a terminal
         bar = tqdm(found, "looking at the pictures", len(paths), leave=False, disable=hidden)
         return {path: one for path, one in zip(paths, bar, strict=True) if one is not None}
 

@@ -56,6 +56,10 @@ def hints(kind: type) -> dict[str, Any]:
 
 def expectation(kind: Any, value: Any) -> str:
     """What was expected of a value that its type does not allow; empty if it does."""
+    if type(None) in get_args(kind):
+        if value is None:
+            return ""
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
     plain, *ranges = get_args(kind) if get_origin(kind) is Annotated else (kind,)

@@ -215,19 +215,19 @@ class Options:
     resume: bool = False
     """Go on from the newest checkpoint in the run's folder; start afresh if there is none."""
     overwrite: bool = False
-    """Replace a run that is already in the folder."""
+    """Replace a run that is already in the folder, once the new one has a checkpoint."""
     start_from: Path | None = None
     """Start from this model's weights with a fresh optimiser (the paper's second stage)."""
     checkpoint_every: Annotated[int, POSITIVE] = 500
     """Steps between checkpoints; there is one after every validation as well."""
-    workers: Annotated[int, Range(0, 256)] = 0
-    """Processes that decode images."""
+    workers: Annotated[int, Range(0, 256)] | None = None
+    """Processes that decode images; None chooses from the cores (features need none)."""
     tensorboard: bool = True
     """Write TensorBoard logs into the run's folder, if tensorboard is installed."""
     cpu: bool = False
     """Stay on the CPU even if there is a GPU."""
     quiet: bool = False
-    """No progress bar."""
+    """No progress bar; there is none either where the output is no terminal."""
 
     def __post_init__(self) -> None:
         check_options(self)

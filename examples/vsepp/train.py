@@ -7,44 +7,38 @@ optimiser and of the random generators) is left to accelerate.
 from __future__ import annotations
 
 import json
-import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from tqdm import tqdm
 
 from vsepp.batches import ShuffledBatches, training_loader
-from vsepp.checkpoints import (
-    Progress,
-    Trained,
-    load_model,
-    load_progress,
-    load_weights,
-    model_file,
-    newest_state,
-    save_model,
-    save_state,
-)
+from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
 from vsepp.data import Batch, Pairs, read_splits, vocabulary_of
-from vsepp.evaluate import embed, protocols
 from vsepp.files import write_text
 from vsepp.gallery import write_gallery
 from vsepp.gradients import Gradients
 from vsepp.images import feature_width
-from vsepp.memory import peak_memory_mib
+from vsepp.interrupts import Interrupts, Stopped
+from vsepp.measuring import Measuring
 from vsepp.model import build_model, check_image_size
 from vsepp.objective import negatives_by_step
 from vsepp.picture_check import check_pictures
-from vsepp.retrieval import line, record, retrieve
-from vsepp.run_folder import begin_folder, check_folder
+from vsepp.progress import Progress
+from vsepp.result import result_record
+from vsepp.retrieval import line, record
+from vsepp.run_folder import begin_folder, check_folder, forget_replaced, note, run_in
+from vsepp.screen import Screen
 from vsepp.settings import Options, Settings
 from vsepp.splits import Splits
+from vsepp.state_folder import whole_state
+from vsepp.training_state import Parts, load_state, save_state
 from vsepp.watch import Losses, Seen
+from vsepp.workers import decoding_workers
 
 DECAY = 0.1
 LOOK_EVERY = 20
@@ -64,8 +58,11 @@ class Trainer:
             project_dir=str(folder),
             cpu=options.cpu,
         )
-        if self.accelerator.is_main_process:
-            check_folder(folder, settings, options)
+        main = self.accelerator.is_main_process
+        self.screen = Screen(folder.name, main, options.quiet)
+        self.interrupts, self.changed = Interrupts(), list[str]()
+        if main:
+            self.changed = check_folder(folder, settings, options)
         self.accelerator.wait_for_everyone()
         set_seed(settings.schedule.seed)
         start = options.start_from
@@ -90,48 +87,52 @@ class Trainer:
         pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
         part = (rank, self.accelerator.num_processes)
         self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *part)
-        self.loader = training_loader(self.batches, self.options.workers, self.accelerator)
+        workers = decoding_workers(self.options.workers, settings.data)
+        self.loader = training_loader(self.batches, workers, self.accelerator)
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
         self.losses = Losses(settings.loss, len(self.loader))
         self.gradients = Gradients(self.accelerator, self.model, settings)
+        queues = self.gradients.objective if settings.loss.queue else None
+        self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues)
+        self.measuring = Measuring(self.accelerator, self.plain, self.vocabulary, settings)
         if rank:
             # Each process hides words of its own; the weights are the first one's in all.
             torch.manual_seed(schedule.seed + rank)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, then read the test split once with the best model."""
-        self.introduce()
+        parameters = sum(one.numel() for one in self.plain.parameters())
+        where = f"{parameters:,} parameters on {self.accelerator.device}"
+        self.screen.introduce(self.splits, self.vocabulary, where)
         if self.accelerator.is_main_process:
             begin_folder(self.folder, self.settings, self.options)
         self.accelerator.wait_for_everyone()
         self.resume()
         if self.options.tensorboard:
             self.accelerator.init_trackers("tensorboard")
-        while self.progress.epoch < self.settings.schedule.epochs:
-            self.epoch()
+        with self.interrupts:
+            while self.progress.epoch < self.settings.schedule.epochs:
+                self.epoch()
         result = self.result()
         if self.accelerator.is_main_process:
             write_text(self.folder / "result.json", json.dumps(result, indent=1))
         self.accelerator.end_training()
         return result
 
-    def introduce(self) -> None:
-        """What is about to be trained on what."""
-        for name in ("train", "dev", "test"):
-            self.say(f"{name}: {getattr(self.splits, name)}")
-        words = self.vocabulary
-        self.say(f"{len(words):,} words, split by {words.tokenizer}, from {words.made_from}")
-        parameters = sum(one.numel() for one in self.plain.parameters())
-        self.say(f"{parameters:,} parameters on {self.accelerator.device}")
-
     def resume(self) -> None:
         """Take up the newest state, if that is asked for and there is one."""
-        state = newest_state(self.folder) if self.options.resume else None
+        state = whole_state(self.folder) if self.options.resume else None
         if state is not None:
-            self.progress = load_progress(state)
-            self.losses.watch.streak = self.progress.collapse_streak
-            self.accelerator.load_state(str(state))
-            self.say(f"resuming at epoch {self.progress.epoch}, step {self.progress.step}")
+            self.go_on_from(state)
+        if self.accelerator.is_main_process:
+            note(self.folder, self.settings)
+
+    def go_on_from(self, state: Path) -> None:
+        """Load a state, and say which settings are other ones from there on."""
+        self.progress = progress = load_state(self.parts, state)
+        self.losses.watch.streak = progress.collapse_streak
+        for said in progress.go_on(self.settings.schedule.epochs, self.changed, self.folder):
+            self.screen.say(said)
 
     def epoch(self) -> None:
         """One pass over the captions, or the rest of one."""
@@ -141,10 +142,11 @@ class Trainer:
             group["lr"] = self.rate
         self.batches.start(progress.epoch, progress.done)
         self.plain.start_epoch()
-        if any(row["epoch"] == progress.epoch for row in progress.history):
+        if any(row["epoch"] == progress.epoch + 1 for row in progress.history):
             self.plain.after_validation()
         self.clock = time.perf_counter()
-        for batch in self.bar():
+        place = (progress.epoch + 1, progress.done, len(self.loader))
+        for batch in self.screen.bar(self.loader, *place):
             self.step(batch)
             progress.done, progress.step = progress.done + 1, progress.step + 1
             if progress.step % LOOK_EVERY == 0:
@@ -153,8 +155,10 @@ class Trainer:
                 self.within_epoch()
         self.validate()
         progress.epoch, progress.done = progress.epoch + 1, 0
-        progress.loss_total, progress.seconds = 0.0, 0.0
+        progress.loss_total, progress.seconds, progress.skipped_in_epoch = 0.0, 0.0, 0
         self.save()
+        self.interrupts.agree(self.gradients.of_all(*self.interrupts.counts()))
+        self.stop()
 
     def within_epoch(self) -> None:
         """What is due between two steps: a validation, a checkpoint."""
@@ -163,14 +167,23 @@ class Trainer:
             self.validate()
             self.plain.after_validation()
             self.save()
-        elif step % self.options.checkpoint_every == 0:
+        elif step % self.options.checkpoint_every == 0 or self.interrupts.agreed:
             self.look()
             self.save()
+        self.stop()
+
+    def stop(self) -> None:
+        """End a run that was asked to stop; its checkpoint is written."""
+        if self.interrupts.agreed:
+            raise Stopped(self.folder.name, self.interrupts.agreed, self.progress)
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, update."""
-        pairs, skipped = self.gradients.of_all(len(batch.lengths), batch.skipped)
+        mine = (len(batch.lengths), batch.skipped, *self.interrupts.counts())
+        pairs, skipped, *signals = self.gradients.of_all(*mine)
+        self.interrupts.agree(signals)
         self.progress.skipped += skipped
+        self.progress.skipped_in_epoch += skipped
         if pairs == 0:
             return
         queued = self.gradients.objective.queued
@@ -187,18 +200,19 @@ class Trainer:
         if waiting:
             self.accelerator.log({"loss": float(waiting[-1].loss)}, step=progress.step)
         for advice in self.losses.read(progress):
-            self.say(advice)
+            self.screen.say(advice)
         progress.seconds += time.perf_counter() - self.clock
         self.clock = time.perf_counter()
 
     def validate(self) -> None:
         """Measure the dev split, note it, and keep the model if it is the best so far."""
         self.look()
-        progress, measure = self.progress, self.settings.loss.measure
-        embedded = embed(self.plain, self.splits.dev, self.vocabulary)
-        found = retrieve(embedded.images, embedded.captions, embedded.image_of, measure)
+        progress = self.progress
+        if progress.skipped_in_epoch == len(self.batches.pairs):
+            raise ValueError(f"{self.splits.train.where}: not one training image could be read")
+        found = self.measuring.retrieval(self.splits.dev)
         row = {
-            "epoch": progress.epoch,
+            "epoch": progress.epoch + 1,
             "step": progress.step,
             "loss": progress.loss_total / progress.done,
             "learning_rate": self.rate,
@@ -207,72 +221,46 @@ class Trainer:
         }
         progress.history.append(row)
         self.accelerator.log({"dev/rsum": found.rsum, "epoch loss": row["loss"]}, progress.step)
-        left_out = f", {progress.skipped:,} pairs left out so far" if progress.skipped else ""
-        trained = f"loss {row['loss']:.2f}, {row['seconds']:.1f} s{left_out}"
-        self.say(f"epoch {progress.epoch}: {trained}, dev {line(found)}")
+        self.screen.say(f"{progress.told(row)}, dev {line(found)}")
         if found.rsum > progress.best_rsum:
-            progress.best_rsum, progress.best_epoch = found.rsum, progress.epoch
-            progress.best_file = f"best-{progress.step:09d}.pt"
-            if self.accelerator.is_main_process:
-                path = self.folder / progress.best_file
-                save_model(path, self.settings, self.vocabulary, self.plain, row)
+            self.keep(row)
         self.clock = time.perf_counter()
+
+    def keep(self, row: dict[str, Any]) -> None:
+        """The best model so far: note it and write it."""
+        progress = self.progress
+        progress.best_rsum, progress.best_epoch = row["rsum"], row["epoch"]
+        progress.best_file = f"best-{progress.step:09d}.pt"
+        if self.accelerator.is_main_process:
+            given = (self.settings, self.vocabulary, self.plain, row)
+            progress.best_sha256 = save_model(self.folder / progress.best_file, *given)
 
     def save(self) -> None:
         """A checkpoint; the time that it takes is not training time."""
-        save_state(self.accelerator, self.folder, self.progress)
+        save_state(self.parts, self.folder, self.progress)
+        if self.accelerator.is_main_process:
+            forget_replaced(self.folder)
         self.clock = time.perf_counter()
 
     def result(self) -> dict[str, Any]:
         """The test split, read once with the best model, and how the run went."""
-        progress = self.progress
-        seconds = {row["epoch"]: row["seconds"] for row in progress.history}
-        load_weights(self.plain, load_model(self.folder / progress.best_file))
-        embedded = embed(self.plain, self.splits.test, self.vocabulary)
-        found = protocols(embedded, self.settings.loss.measure, self.settings.data.dataset)
+        load_weights(self.plain, load_model(self.folder / self.progress.best_file))
+        embedded = self.measuring.embedded(self.splits.test)
+        found = self.measuring.protocols(embedded)
         for protocol, retrieval in found.items():
-            self.say(f"{protocol}: {line(retrieval)}")
+            self.screen.say(f"{protocol}: {line(retrieval)}")
         if self.accelerator.is_main_process:
             write_gallery(self.folder, embedded, self.splits.test, self.settings.loss.measure)
-        return {
-            "recipe": self.recipe,
-            "settings": self.settings.record(),
-            "results": {protocol: record(one) for protocol, one in found.items()},
-            "best_epoch": progress.best_epoch,
-            "dev_rsum": progress.best_rsum,
-            "best_file": progress.best_file,
-            "history": progress.history,
-            "seconds_per_epoch": median(seconds.values()),
-            "peak_memory_mib": peak_memory_mib(),
-            "collapse_steps": progress.collapse_steps,
-            "skipped_pairs": progress.skipped,
-            "skipped_test_images": embedded.skipped,
-            "tokenizer": self.vocabulary.tokenizer,
-            "vocabulary_size": len(self.vocabulary),
-            "torch": torch.__version__,
-            "device": str(self.accelerator.device),
-        }
-
-    def bar(self) -> tqdm:
-        """The batches of this epoch, with a progress bar for the person who waits."""
-        return tqdm(
-            self.loader,
-            desc=f"epoch {self.progress.epoch}",
-            initial=self.progress.done,
-            total=len(self.loader),
-            disable=self.options.quiet or not self.accelerator.is_main_process,
-            leave=False,
-        )
-
-    def say(self, message: str) -> None:
-        """A line on the main process, clear of the progress bar."""
-        if self.accelerator.is_main_process:
-            tqdm.write(f"[{self.folder.name}] {message}", file=sys.stderr)
+        device, begun_with = self.accelerator.device, {"settings": self.settings.record()}
+        went = result_record(found, embedded, self.progress, self.vocabulary, device)
+        return {"recipe": self.recipe, **begun_with, **went}
 
 
 def train(
     recipe: str, settings: Settings, root: Path | None, folder: Path, options: Options
 ) -> dict[str, Any]:
-    """Read the data and train."""
-    splits = check_pictures(read_splits(settings.data, root), options.quiet)
-    return Trainer(recipe, settings, splits, folder, options).run()
+    """Read the data and train, alone in the folder. Of several processes the first holds it."""
+    main = PartialState(cpu=options.cpu).is_main_process
+    with run_in(folder) if main else nullcontext():
+        splits = check_pictures(read_splits(settings.data, root), options.quiet)
+        return Trainer(recipe, settings, splits, folder, options).run()

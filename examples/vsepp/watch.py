@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vsepp.checkpoints import Progress
 from vsepp.objective import warmup_steps
+from vsepp.progress import Progress
 from vsepp.settings import Loss
 
 

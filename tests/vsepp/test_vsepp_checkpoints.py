@@ -13,11 +13,12 @@ import torch
 from tiny_data import write_precomp
 from vsepp.assess import assess, load_any, rebuild
 from vsepp.authors import load_authors_checkpoint
-from vsepp.checkpoints import Progress, load_model, load_weights, model_file, save_model
+from vsepp.checkpoints import load_model, load_weights, model_file, save_model
 from vsepp.data import read_splits
 from vsepp.evaluate import embed
 from vsepp.files import write_file
 from vsepp.model import build_model
+from vsepp.progress import Progress
 from vsepp.settings import Data, Model, Settings
 from vsepp.vocabulary import SPECIAL, Vocabulary
 

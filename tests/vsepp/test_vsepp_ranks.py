@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hardneg import All
 from test_vsepp_resume import assert_same, environment, only_run
@@ -23,6 +24,7 @@ from vsepp.data import Pairs, read_splits
 from vsepp.model import build_model
 from vsepp.reach import build_objective
 from vsepp.settings import Data, Loss, Model
+from vsepp.state_folder import newest_state
 from vsepp.vocabulary import build_vocabulary
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "vsepp_flickr8k.py"
@@ -91,8 +93,8 @@ def test_a_killed_run_resumes_as_if_left_alone(folders, tmp_path: Path) -> None:
     assert killed.returncode != 0
     folder = only_run(tmp_path)
     assert not (folder / "result.json").exists()
-    (state,) = folder.glob("state-*")
-    queue = torch.load(state / "custom_checkpoint_0.pkl", weights_only=True)
+    state = newest_state(folder)
+    queue = load_file(state / "queues.safetensors")
     assert queue["captions.seen"] == 23 * json.loads((state / "progress.json").read_text())["step"]
     finish(start(*given))
     assert_same(tmp_path, folders["two"])

@@ -153,12 +153,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
     """Killed at the n-th time that a file is put on disk or given its name, each time in one run.
 
-    3 of these are the settings file, at the first start; then each checkpoint has 7: its files and
-    folder, its name, and the run's folder. A validation puts the best model before it.
+    3 of these are the settings file, at the first start; then each checkpoint has 8: its files, its
+    folder, its name and the run's folder. The third removes the first. A validation puts the best model before it.
     """
     out = tmp_path / "out"
     run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
-    for count in (2, 6, 7, 60):
+    for count in (2, 6, 8, 10, 29, 60):
         killed = subprocess.run(
             [sys.executable, "-c", KILLER, str(count), *run[1:]],
             env=environment(),

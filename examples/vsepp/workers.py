@@ -1,0 +1,35 @@
+"""How many processes decode images."""
+
+from __future__ import annotations
+
+import os
+
+from accelerate import PartialState
+
+from vsepp.settings import Data
+
+MOST = 8
+"""More than these do not help one GPU, and each holds batches in memory."""
+
+
+def decoding_workers(asked: int | None, data: Data) -> int:
+    """What was asked for; else a share of the cores where images are decoded.
+
+    Features and scenes are in memory: a worker would cost more than it saves. On a GPU the cores have
+    nothing else to do; on a CPU the training needs most of them.
+    """
+    if asked is not None:
+        return asked
+    if data.layout == "precomp" or data.dataset == "scenes":
+        return 0
+    state = PartialState()
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    cores = usable_cores() // max(1, here)
+    return min(MOST, cores // 4 if state.device.type == "cpu" else max(1, cores - 1))
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
