@@ -391,8 +391,11 @@ def test_counts_and_pairs(seed: int) -> None:
 
 @pytest.mark.parametrize("ceiling", [None, Ceiling(0.9, 0.0931)], ids=str)
 @pytest.mark.parametrize("per_pair", [False, True])
-def test_batch_all_with_many_positives(ceiling: Ceiling | None, per_pair: bool) -> None:
-    """From nine positives on the hinge is found by sorted thresholds."""
+@pytest.mark.parametrize("penalty", [Hinge(), SquaredHinge(), Logistic()], ids=str)
+def test_batch_all_with_many_positives(
+    penalty: object, ceiling: Ceiling | None, per_pair: bool
+) -> None:
+    """From nine positives on hinges are found by sorted thresholds."""
     g = torch.Generator().manual_seed(0)
     x = torch.randn(60, 5, generator=g, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 3, (60,), generator=g)
@@ -401,7 +404,7 @@ def test_batch_all_with_many_positives(ceiling: Ceiling | None, per_pair: bool) 
     options = {"ceiling": ceiling, "per_pair": per_pair}
 
     def run(executor: Executor) -> tuple[Tensor, list[Tensor]]:
-        found = executor.positives_penalty(comparison, Hinge(), 0.3, **options)
+        found = executor.positives_penalty(comparison, penalty, 0.3, **options)
         weights = torch.linspace(0.5, 1.5, len(found.sums), dtype=torch.float64)
         return (found.sums * weights).sum(), [found.sums.detach(), found.counts]
 
@@ -415,11 +418,27 @@ def test_many_positives_with_scores_on_their_thresholds() -> None:
     x = torch.randint(-2, 3, (60, 3), generator=g).double()
     labels = torch.arange(60) % 3
     comparison = Comparison(x, x, Dot(), Relation(labels, labels, same_set=True))
-    for ceiling in (Ceiling(1.0, -1.0), Ceiling(1.0, 2.0)):
-        told = (comparison, Hinge(), 0.0, ceiling)
+    ceilings = (Ceiling(1.0, -1.0), Ceiling(1.0, 2.0), None)
+    for penalty, ceiling in itertools.product((Hinge(), SquaredHinge()), ceilings):
+        told = (comparison, penalty, 0.0, ceiling)
         found, expected = Tiled().positives_penalty(*told), Dense().positives_penalty(*told)
-        assert torch.equal(found.sums, expected.sums)
+        torch.testing.assert_close(found.sums, expected.sums, rtol=1e-14, atol=1e-11)
         assert torch.equal(found.counts, expected.counts)
+
+
+@pytest.mark.parametrize("far", [0.0, 100.0, 1e4])
+def test_squares_far_from_zero_do_not_cancel(far: float) -> None:
+    """Running totals of squared scores are taken around the thresholds, wherever these lie."""
+    g = torch.Generator().manual_seed(0)
+    s = (torch.randn(9, 40, generator=g, dtype=torch.float64) - far).requires_grad_()
+    x, labels = torch.eye(40, dtype=torch.float64), torch.arange(40) % 2
+    comparison = Comparison(s, x, Dot(), Relation(labels[:9], labels, same_set=True))
+    found = []
+    for executor in (Dense(), Tiled()):
+        sums = executor.positives_penalty(comparison, SquaredHinge(), 0.01).sums
+        found.append((sums.detach(), torch.autograd.grad(sums.sum(), s)[0]))
+    for a, b in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12 * max(far, 1.0))
 
 
 # --- ties

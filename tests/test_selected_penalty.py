@@ -169,13 +169,16 @@ def test_no_tensor_grows_with_the_pairs(name: str, monkeypatch: pytest.MonkeyPat
     assert largest(lambda: loss(x, labels).backward()) <= 2 * TILE
 
 
-def test_one_class_has_no_triplet_and_costs_none() -> None:
-    x = torch.randn(3000, 32, requires_grad=True)
-    labels = torch.zeros(3000, dtype=torch.long)
+@pytest.mark.parametrize("negatives", ["semihard", TopK(8), "all"], ids=str)
+def test_one_class_has_no_triplet_and_makes_no_product_for_any(negatives: object) -> None:
+    """Batch-all looks at the scores, and at nothing beyond."""
+    x = torch.randn(900, 32, requires_grad=True)
+    labels = torch.zeros(900, dtype=torch.long)
     values = []
-    made = products(lambda: values.append(TripletLoss()(x, labels)))
+    loss = TripletLoss(negatives=negatives)
+    made = products(lambda: values.append(loss(x, labels)))
     assert values[0].item() == 0
-    assert made == 0
+    assert made <= (900 * 900 * 32 if negatives != "semihard" else 0)
     values[0].backward()
     assert x.grad is not None
     assert not x.grad.any()

@@ -1,8 +1,8 @@
 """Batch-all: every positive of an anchor is a threshold for all its negatives, in O(log P) a score, never n^3.
 
-A block of full rows is scored once. With few positives, or a penalty other than the hinge, the
-thresholds are taken one after the other. With many, they are sorted: where a score falls among them
-says how many it exceeds, and sums over those below follow from running totals.
+A block of full rows is scored once. With few positives, or a penalty that is no hinge, the thresholds are
+taken one after the other: log(1 + exp(score - threshold)) does not come apart into a term of each. With
+many, those of a hinge, plain or squared, are sorted (``sorted_thresholds``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
 from hardneg.ops.tiled.scores import tile_scores
-from hardneg.penalties import Hinge, Penalty
+from hardneg.ops.tiled.sorted_thresholds import by_search
+from hardneg.penalties import Hinge, Penalty, SquaredHinge
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -32,6 +33,7 @@ __all__ = ["PairTerms", "positives_penalty"]
 
 BLOCK_ELEMENTS = 1 << 19
 FEWEST_TO_SORT = 9
+CACHED_ELEMENTS = 1 << 16
 
 
 @dataclass(eq=False, repr=False)
@@ -97,69 +99,26 @@ def find_positives(
 def one_by_one(
     penalty: Penalty, negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair."""
+    """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair.
+
+    A few rows at a time, so that what a threshold needs stays in the cache for the next one.
+    """
     sums, counts, slopes = (torch.zeros_like(positives.thresholds) for _ in range(3))
     total = None if weights is None else torch.zeros_like(negatives)
-    x = torch.empty_like(negatives)
-    never = excluded_value(x.dtype)
-    for p in range(positives.thresholds.shape[1]):
-        torch.sub(negatives, positives.thresholds[:, p, None], out=x)
-        if positives.ceilings is not None:
-            x.masked_fill_(negatives >= positives.ceilings[:, p, None], -never)
-        sums[:, p], counts[:, p], slope = apply_penalty(penalty, x, 1)
-        if total is not None and weights is not None:
-            slopes[:, p] = counts[:, p] if isinstance(penalty, Hinge) else slope.sum(1)
-            total.addcmul_(slope, weights[:, p, None])
+    never = excluded_value(negatives.dtype)
+    for rows in chunks(len(negatives), max(1, CACHED_ELEMENTS // negatives.shape[1])):
+        mine, x = negatives[rows], torch.empty_like(negatives[rows])
+        for p in range(positives.thresholds.shape[1]):
+            torch.sub(mine, positives.thresholds[rows, p, None], out=x)
+            if positives.ceilings is not None:
+                x.masked_fill_(mine >= positives.ceilings[rows, p, None], -never)
+            with_slope = weights is not None
+            sums[rows, p], counts[rows, p], slope = apply_penalty(penalty, x, 1, with_slope)
+            if total is not None and weights is not None and slope is not None:
+                hinge = isinstance(penalty, Hinge)
+                slopes[rows, p] = counts[rows, p] if hinge else slope.sum(1)
+                total[rows].addcmul_(slope, weights[rows, p, None])
     return sums, counts, total, slopes
-
-
-def by_search(
-    negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The same for the hinge, by sorted thresholds."""
-    exceeded = Exceeded(negatives, positives.thresholds, weights, strict=True)
-    sums = exceeded.sums - exceeded.counts * positives.thresholds
-    counts, total = exceeded.counts, exceeded.weights
-    if positives.ceilings is not None:
-        just_above = torch.nextafter(positives.thresholds, negatives.new_tensor(math.inf))
-        ceilings = torch.maximum(positives.ceilings, just_above)
-        over = Exceeded(negatives, ceilings, weights, strict=False)
-        sums = sums - (over.sums - over.counts * positives.thresholds)
-        counts = counts - over.counts
-        if total is not None and over.weights is not None:
-            total = total.sub_(over.weights)
-    sums, counts = (x.to(negatives.dtype) for x in (sums.clamp(min=0), counts))
-    return sums, counts, total, counts
-
-
-class Exceeded:
-    """How many scores of its row exceed each threshold, their sum, and for each score the weight of what it exceeds."""
-
-    def __init__(
-        self,
-        scores: Float[Tensor, "r m"],
-        thresholds: Float[Tensor, "r p"],
-        weights: Float[Tensor, "r p"] | None,
-        strict: bool,
-    ) -> None:
-        ordered, order = thresholds.sort(dim=1)
-        place = torch.searchsorted(ordered, scores, right=not strict)
-        self.counts = self.above(torch.ones_like(scores), place, order)
-        finite = scores.clamp(min=-excluded_value(scores.dtype) / 2)
-        self.sums = self.above(finite, place, order)
-        self.weights: Tensor | None = None
-        if weights is not None:
-            running = weights.gather(1, order).cumsum(1)
-            running = torch.nn.functional.pad(running, (1, 0))
-            self.weights = running.gather(1, place)
-
-    @staticmethod
-    def above(values: Tensor, place: Tensor, order: Tensor) -> Float[Tensor, "r p"]:
-        """Sum of the values whose place is behind each threshold, in the thresholds' own order."""
-        bins = values.new_zeros(len(values), order.shape[1] + 1, dtype=torch.float64)
-        bins.scatter_add_(1, place, values.double())
-        behind = bins[:, 1:].flip(1).cumsum(1).flip(1)
-        return torch.empty_like(behind).scatter_(1, order, behind)
 
 
 def positives_penalty(
@@ -228,6 +187,19 @@ class Joined:
         return self.terms
 
 
+def pair_terms(
+    penalty: Penalty, negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair."""
+    many = positives.thresholds.shape[1] >= FEWEST_TO_SORT
+    many = many and has_float64(negatives.device)  # differences of sums over all scores need it
+    if not many or not isinstance(penalty, Hinge | SquaredHinge):
+        return one_by_one(penalty, negatives, positives, weights)
+    pairs = positives.rows, positives.slots
+    told = negatives, positives.thresholds, positives.ceilings, weights, pairs
+    return by_search(*told, squared=isinstance(penalty, SquaredHinge))
+
+
 def block_terms(
     penalty: Penalty,
     negatives: Float[Tensor, "r m"],
@@ -236,12 +208,15 @@ def block_terms(
     per_pair: bool,
 ) -> tuple[PairTerms, Float[Tensor, "r m"] | None]:
     """The terms of a block, and with weights the gradient of their total by its scores."""
-    many = positives.thresholds.shape[1] >= FEWEST_TO_SORT and isinstance(penalty, Hinge)
-    many = many and has_float64(negatives.device)  # differences of sums over all scores need it
-    if many:
-        sums, counts, total, slopes = by_search(negatives, positives, weights)
-    else:
-        sums, counts, total, slopes = one_by_one(penalty, negatives, positives, weights)
+    highest = largest(negatives.amax(dim=1))
+    if bool((highest > -math.inf).any()):
+        sums, counts, total, slopes = pair_terms(penalty, negatives, positives, weights)
+    else:  # nothing is above any threshold
+        sums, counts = (
+            torch.zeros_like(positives.thresholds),
+            torch.zeros_like(positives.thresholds),
+        )
+        total = slopes = None
     if total is not None and slopes is not None and weights is not None:
         pulled = -(slopes * weights)[positives.rows, positives.slots]
         total[positives.rows, positives.columns] = pulled
@@ -249,7 +224,7 @@ def block_terms(
     terms = PairTerms(
         sums[at] if per_pair else sums.sum(1),
         (counts[at] if per_pair else counts.sum(1)).long(),
-        largest(negatives.amax(dim=1)),
+        highest,
         positives.padded(positives.found).sum(1),
         pairs_with_negative(negatives, positives),
     )
