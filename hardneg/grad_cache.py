@@ -88,8 +88,10 @@ class GradCache:
         chunks = self.cut(inputs)
         check_static_graphs(self.encoders, chunks)
         buffers = Buffers(self.encoders)
-        calls, embeddings = self.first_pass(chunks)
-        buffers.restore()
+        try:
+            calls, embeddings = self.first_pass(chunks)
+        finally:
+            buffers.restore()
         value = loss(*[x for side in embeddings for x in side])
         check_loss(value)
         with autocast_off(embeddings):

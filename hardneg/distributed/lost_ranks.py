@@ -59,7 +59,7 @@ def on_cpu(group: dist.ProcessGroup | None) -> str:
 def has_closed(place: int, group: dist.ProcessGroup | None) -> bool:
     """Whether the connection to a rank of the group is closed at its end: then a receive fails at once."""
     try:
-        dist.irecv(torch.empty(1), group=group, group_src=place, tag=PROBE)
+        dist.irecv(torch.empty(1, device="cpu"), group=group, group_src=place, tag=PROBE)
     except RuntimeError as error:
         return bool(CLOSED.search(str(error)))
     return False

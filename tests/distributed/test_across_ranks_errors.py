@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,47 @@ def other_mode(rank: int) -> Any:
 def other_arguments(rank: int) -> Any:
     ids = {"query_ids": LABELS, "candidate_ids": LABELS} if rank else {}
     return AcrossRanks(hardneg.ContrastiveLoss())(X, X, **ids)
+
+
+def other_masks(rank: int) -> Any:
+    """Of the same shape, but one leaves pairs out and the other makes positives of them."""
+    mask = {["ignore", "positives"][rank]: torch.ones(3, 6, dtype=torch.bool)}
+    return AcrossRanks(hardneg.InfoNCELoss(positives="all"))(X, X, **mask)
+
+
+def nested_rows(rank: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that nested tensors are a prototype
+        x = X if rank else torch.nested.nested_tensor([X, X])
+    return AcrossRanks(hardneg.ContrastiveLoss())(x, X)
+
+
+def sparse_rows(rank: int) -> Any:
+    return AcrossRanks(hardneg.ContrastiveLoss())(X if rank else X.to_sparse(), X)
+
+
+def ids_of_other_pairs(rank: int) -> Any:
+    """Right on rank 0; on rank 1 the candidates are in another order than the queries."""
+    ids = LABELS + 10 * rank
+    return AcrossRanks(hardneg.ContrastiveLoss())(
+        X, X, query_ids=ids, candidate_ids=ids.flip(0) if rank else ids
+    )
+
+
+def ids_of_other_pairs_in_a_ring(rank: int) -> Any:
+    """With further candidates behind, more of them on rank 0."""
+    ids = LABELS + 10 * rank
+    further = torch.arange(2 - rank) + 100
+    own = ids.flip(0) if rank else ids
+    candidates = torch.cat([X, X[: 2 - rank]])
+    return AcrossRanks(hardneg.InfoNCELoss(), ring=True)(
+        X, candidates, query_ids=ids, candidate_ids=torch.cat([own, further])
+    )
+
+
+def twice_the_candidates(rank: int) -> Any:
+    """A multiple of the queries over all ranks, though on neither of them."""
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, torch.ones(5 + 2 * rank, 2))
 
 
 def other_type(rank: int) -> Any:
@@ -148,6 +190,12 @@ MISTAKES: list[tuple[Callable[[int], Any], str]] = [
     (other_loss, "calls another loss"),
     (other_mode, "calls another loss"),
     (other_arguments, "calls another loss"),
+    (other_masks, "calls another loss"),
+    (nested_rows, "nested|rank 0 was given wrong input"),
+    (sparse_rows, "layout|rank 0 was given wrong input"),
+    (ids_of_other_pairs, "contradict the pairing"),
+    (ids_of_other_pairs_in_a_ring, "contradict the pairing"),
+    (twice_the_candidates, "12 = 2 x 6 candidates without ids"),
     (other_type, "type torch.float32 on rank 0 but torch.float64 on rank 1"),
     (other_width, "width 2 on rank 0 but 3 on rank 1"),
     (other_gradients, "requires_grad True on rank 0 but False on rank 1"),
