@@ -14,10 +14,17 @@ DENSE_ONLY = (
 )
 
 
+# The compiler of earlier releases cannot trace the depth; it answers the level where no transform is active, and
+# breaks the graph where one is.
+DEPTH_IS_TRACED = torch.__version__ >= "2.13"
+
+
 def in_functorch() -> bool:
     """Whether a function transform (grad, vmap, jvp, jacrev ...) is active."""
-    depth: int = torch._C._functorch.get_dynamic_layer_stack_depth()
-    return depth > 0
+    if DEPTH_IS_TRACED:
+        depth: int = torch._C._functorch.get_dynamic_layer_stack_depth()
+        return depth > 0
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def is_wrapped(x: Tensor) -> bool:
