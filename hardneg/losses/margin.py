@@ -38,7 +38,8 @@ def picked_terms(
     penalty: Penalty, margin: float, positives: Float[Tensor, "t"], picked: Picked, has: Tensor
 ) -> Direction:
     """Terms of the picked negatives, summed over those of each pair."""
-    x = margin - positives[:, None] + picked.scores
+    # in this order the compiler needs no new graph for another margin
+    x = picked.scores - (positives[:, None] - margin)
     values = torch.where(picked.there, penalty.value(x), 0.0)
     valid = has & picked.there[:, 0]
     active = (values.detach() > 0).sum(1)

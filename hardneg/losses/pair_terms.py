@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.mining import own_positive, seed_for, spread
+from hardneg.losses.scalars import filled
 from hardneg.losses.softmax import mean_positive
 from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
@@ -160,7 +161,7 @@ def as_vector(argument: str, value: float | Tensor, comparison: Comparison) -> F
                 f"({q.shape[0]},), one value an anchor"
             )
         return value.to(q.dtype).reshape(-1).expand(q.shape[0])
-    return q.new_full((q.shape[0],), value)
+    return filled((q.shape[0],), value, q)
 
 
 def pair_loss(

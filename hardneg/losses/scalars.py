@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WithScalars", "shown"]
+__all__ = ["WithScalars", "filled", "shown"]
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -73,6 +73,17 @@ class WithScalars(nn.Module):
             return x.to(moved.device) if moved.dtype in HALF and x.dtype not in HALF else moved
 
         return super()._apply(keeping_precision, recurse=False)
+
+
+def filled(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:
+    """A number in the precision of scores, on the device of the embeddings without a copy from the host.
+
+    The compiler makes a graph for every number that a tensor is filled with, but one graph for all factors.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    if torch.compiler.is_compiling():
+        return torch.ones(shape, dtype=dtype, device=like.device) * value
+    return torch.full(shape, value, dtype=dtype, device=like.device)
 
 
 def as_number(given: Tensor) -> float | None:

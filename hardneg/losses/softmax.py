@@ -16,6 +16,7 @@ from hardneg.losses.mining import (
     own_positive,
     under_ceilings,
 )
+from hardneg.losses.scalars import filled
 from hardneg.losses.selected_pairs import selected_pairs
 from hardneg.losses.terms import Direction, Terms
 from hardneg.negatives import Negatives
@@ -41,16 +42,15 @@ def scale_of(temperature: float | Tensor, like: Tensor) -> Float[Tensor, ""]:
         ValueError: for a number that is not above 0, or a tensor with more than one element. A tensor
             that is not above 0 makes the loss NaN instead: reading it would synchronise.
     """
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1:
             shape = tuple(temperature.shape)
             raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         value = temperature.to(dtype).reshape(())
         return torch.where(value > 0, 1 / value, torch.nan)
     temperature = check_number("temperature", temperature, above=0)
-    # filled on the device: a number that is copied there would make the host wait
-    return torch.full((), 1 / temperature, dtype=dtype, device=like.device)
+    return filled((), 1 / temperature, like)
 
 
 def picked_logsumexp(picked: Picked, scale: Tensor) -> Float[Tensor, "t"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,8 +41,7 @@ class Temperature(WithScalars):
         self.learnable = learnable
         log_scale = -math.log(temperature)
         self.hold("logit_scale", min(log_scale, self.bound) if learnable else log_scale, learnable)
-        if not learnable:
-            self.value = float(temperature)
+        self.value = float(temperature)
 
     @property
     def bound(self) -> float:
@@ -49,12 +49,9 @@ class Temperature(WithScalars):
         return math.log(self.max_scale)
 
     def set_fixed(self, name: str, value: float) -> None:
-        """The fixed temperature of a log scale; one that was saved in float32 is met again exactly."""
+        """Set the temperature by its log scale; one that was saved in float32 is met again exactly."""
         self.logit_scale = torch.full((1,), value, dtype=torch.float32, device="cpu")
-        exact = math.exp(-value)
-        short = float(f"{exact:.6g}")
-        rounded = torch.full_like(self.logit_scale, -math.log(short) if short else math.inf)
-        self.value = short if torch.equal(rounded, self.logit_scale) else exact
+        self.value = temperature_of(value)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         if (
@@ -83,6 +80,19 @@ class Temperature(WithScalars):
             unreadable = self.learnable and shown(self.logit_scale) == "?"
             now = "?" if unreadable else shown(self())
         return f"temperature={now}, learnable={self.learnable}, max_scale={self.max_scale}"
+
+
+def temperature_of(log_scale: float) -> float:
+    """The temperature of six digits that has this log scale in float32, if there is one, else that of the log scale."""
+    exact = math.exp(min(-log_scale, 700.0))
+    short = float(f"{exact:.6g}")
+    return short if short > 0 and in_float32(-math.log(short)) == in_float32(log_scale) else exact
+
+
+def in_float32(x: float) -> float:
+    """A number rounded to float32."""
+    rounded: float = struct.unpack("f", struct.pack("f", x))[0]
+    return rounded
 
 
 class Bounded(torch.autograd.Function):
