@@ -89,9 +89,9 @@ class Shared(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
-        """A view."""
+        """A copy: a view as a model's output makes ``fully_shard`` warn of operations in place."""
         ctx.ranks = ranks
-        return value.view_as(value)
+        return value.clone()
 
     @staticmethod
     @once_differentiable
