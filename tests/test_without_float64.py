@@ -130,14 +130,22 @@ def test_batch_all_with_many_positives_agrees(monkeypatch: pytest.MonkeyPatch) -
 def test_queues_chunks_and_encoders(refusing: Refusing) -> None:
     queue = MemoryQueue(13, 5)
     loss = InfoNCELoss()
-    for _ in range(3):
-        x, y = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
-        loss(x, torch.cat((y, queue.embeddings))).backward()
-        queue.enqueue(y)
-    tower = nn.Linear(4, 5)
-    GradCache([tower, tower], loss, chunk_size=3)(torch.randn(8, 4), torch.randn(8, 4))
+    for step in range(3):
+        x, y, ids = (
+            torch.randn(6, 5, requires_grad=True),
+            torch.randn(6, 5),
+            torch.arange(6) + 6 * step,
+        )
+        candidates, candidate_ids = queue.extend(y, ids)
+        loss(x, candidates, query_ids=ids, candidate_ids=candidate_ids).backward()
+        queue.update(y, ids)
+    first, second = nn.Linear(4, 5), nn.Linear(3, 5)
+    cache = GradCache(first, second, chunk_size=3)
+    cache.backward(loss, torch.randn(8, 4), torch.randn(8, 3))
     words, lengths = torch.randint(1, 20, (4, 6)), torch.tensor([6, 5, 3, 1])
-    TextEncoder(20, 8, 5)(words, lengths).sum().backward()
+    for pooling in ("last", "mean", "max", "gpo"):
+        encoder = TextEncoder(20, 8, 5, pooling=pooling, word_drop=0.2)
+        encoder(words, lengths).sum().backward()
 
 
 # metrics
