@@ -170,21 +170,20 @@ def test_a_folder_in_use_is_told_and_a_kill_frees_it(
 ) -> None:
     folder = tmp_path / "runs" / "flickr8k-256-vse++-seed0"
     words = [sys.executable, "-c", HOLDER, str(folder), kind]
-    holder = subprocess.Popen(
-        words, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        assert holder.stdout.readline() == "held\n"
-        given = options(data, tmp_path / "runs", "--epochs", "1")
-        said = refusal(capsys, *given)
-        assert f"{folder} is in use by process {holder.pid} on" in said
-        assert refusal(capsys, *given, "--resume") == said
-        holder.kill()
-        holder.wait()
-        main("flickr8k", given)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(holder.pid, signal.SIGKILL)
+    pipe = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(words, env=environment(), **pipe) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            given = options(data, tmp_path / "runs", "--epochs", "1")
+            said = refusal(capsys, *given)
+            assert f"{folder} is in use by process {holder.pid} on" in said
+            assert refusal(capsys, *given, "--resume") == said
+            holder.kill()
+            holder.wait()
+            main("flickr8k", given)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(holder.pid, signal.SIGKILL)
     assert (folder / "result.json").is_file()
     assert not lock_file(folder).exists()
 
