@@ -11,14 +11,14 @@ from every_loss import BACKEND_IDS, BACKENDS, numbers
 from torch import Tensor
 
 import hardneg.functional as H
-from hardneg import Tiled
+from hardneg import SelectiveHardest, Tiled
 from hardneg.energies import Linear
 from hardneg.ops.backends import resolve_backend
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.tiled.pair_scores import LARGE, Rows
-from hardneg.penalties import Logistic
+from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge
 from hardneg.selection import Selection
 from hardneg.similarities import BY_NAME, Dot
 
@@ -149,3 +149,43 @@ def test_scores_and_gradients_of_pairs_in_a_run(similarity: str) -> None:
 def untouched_outside(gradient: Tensor, first: int, last: int) -> bool:
     """Whether nothing outside has a gradient."""
     return bool((gradient[:first] == 0).all()) and bool((gradient[last:] == 0).all())
+
+
+@pytest.mark.parametrize("penalty", [Hinge(), SquaredHinge(), Logistic(), Identity()], ids=str)
+@pytest.mark.parametrize("among", ["negatives", "positives", "others"])
+def test_terms_above_0_are_counted(penalty: Any, among: str) -> None:
+    """Not the terms that are 0 or below, nor those left out; by rows and by columns."""
+    x, y = numbers(7, 3, 0).double(), numbers(9, 3, 1).double()
+    ids = torch.arange(7) // 2, torch.arange(9) // 3
+    comparison = Comparison(x, y, Dot(), Relation(*ids))
+    limits = torch.linspace(-1, 1, 7).double(), torch.linspace(1, -1, 9).double()
+    terms = PenaltyTerms(penalty, *limits, among)
+    expected = Dense().penalty_sum(comparison, terms)
+    scores, kin = x @ y.T, ids[0][:, None] == ids[1]
+    taken = {"negatives": ~kin, "positives": kin, "others": torch.ones_like(kin)}[among]
+    for tile in (None, (2, 4)):
+        found = Tiled(tile).penalty_sum(comparison, terms)
+        value = penalty.value(scores - limits[0][:, None])
+        assert torch.equal(found.row_counts, ((value > 0) & taken).sum(1))
+        value = penalty.value(scores - limits[1])
+        assert torch.equal(found.column_counts, ((value > 0) & taken).sum(0))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@backends
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_the_mean_of_few_negatives(backend: Any, others: int) -> None:
+    """The guard of ``SelectiveHardest`` takes the mean over an anchor's negatives, be it one."""
+    x, y = numbers(6, 4, 0), numbers(6, 4, 1)
+    own = torch.arange(6)
+    ignore = ((own - own[:, None]) % 6) > others
+    options = {"margin": 2.0, "ignore": ignore, "reduction": "none", "directions": "queries"}
+    found, _ = H.contrastive_loss(
+        x, y, negatives=SelectiveHardest(threshold=9.0), backend=backend, **options
+    )
+    s = F.normalize(x) @ F.normalize(y).T
+    z = (2.0 - s.diagonal()[:, None] + s).clamp(min=0)
+    taken = ~ignore & ~torch.eye(6, dtype=torch.bool)
+    assert (taken.sum(1) == others).all()
+    torch.testing.assert_close(found, torch.where(taken, z, 0.0).sum(1) / others)
