@@ -28,7 +28,12 @@ __all__ = [
 
 def working(x: Tensor) -> Tensor:
     """The embeddings in the precision in which scores are computed: float64 stays, the rest is float32."""
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(working_type(x))
+
+
+def working_type(x: Tensor) -> torch.dtype:
+    """The type of scores, sums, thresholds and gradients' sums for embeddings of this type."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def scores_of(

@@ -23,7 +23,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Penalty, resolve_penalty
 from hardneg.similarities import Similarity, resolve_similarity
@@ -112,7 +112,7 @@ def contrastive_loss(
         queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
     )
     check_strategy(strategy, comparison)
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     terms = one_positive(
         executor,
         comparison,

@@ -23,7 +23,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.positives import AllPositives, Paired, Positives, resolve_positives
@@ -108,7 +108,7 @@ def info_nce_loss(
     )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, queries)
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     if not one:
         return several_positives(
             executor, comparison, strategy, scale, margin, directions, reduction, return_stats

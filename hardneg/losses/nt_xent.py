@@ -17,7 +17,7 @@ from hardneg.negatives import (
     Negatives,
     resolve_negatives,
 )
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -83,7 +83,7 @@ def nt_xent_loss(
     )
     check_strategy(strategy, comparison)
     scale = scale_of(temperature, embeddings)
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     return several_positives(
         executor, comparison, strategy, scale, margin, directions, reduction, return_stats
     )

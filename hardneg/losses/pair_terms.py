@@ -13,7 +13,7 @@ from hardneg.losses.scalars import filled
 from hardneg.losses.softmax import mean_positive
 from hardneg.losses.terms import Direction, Output, finish, in_directions
 from hardneg.negatives import Negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import carried_out
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import PenaltyTerms, Search
@@ -180,7 +180,7 @@ def pair_loss(
 
     ``argument`` names for messages what the thresholds come from.
     """
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         total = reduction != "none"

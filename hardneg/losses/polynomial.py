@@ -20,7 +20,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.executor import Executor
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -83,7 +83,7 @@ def polynomial_loss(
     comparison = paired(
         queries, candidates, similarity, query_ids, candidate_ids, positives, ignore
     )
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     selection = strategy.selection(queries.shape[1])
     assert selection is not None
     own, partner = torch.arange(queries.shape[0], device=queries.device), own_positive(comparison)

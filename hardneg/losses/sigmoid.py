@@ -14,7 +14,7 @@ from hardneg.losses.softmax import scale_of
 from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Hardest, Negatives, RandomK, TopK, resolve_negatives
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.penalties import Logistic
@@ -92,7 +92,7 @@ def sigmoid_loss(
         ignore,
         one_to_one=one,
     )
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     scale = scale_of(temperature, queries)
     if not isinstance(bias, Tensor):
         bias = check_number("bias", bias)

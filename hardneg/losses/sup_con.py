@@ -14,7 +14,7 @@ from hardneg.losses.softmax import NOTHING, mean_positive, scale_of
 from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
@@ -92,7 +92,7 @@ def sup_con_loss(
         ignore,
         same_set,
     )
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
     scale = scale_of(temperature, embeddings)
 
     def terms_of(compared: Comparison) -> Direction:

@@ -22,7 +22,7 @@ from hardneg.negatives import (
     TopK,
     resolve_negatives,
 )
-from hardneg.ops.backends import check_backend, resolve_backend
+from hardneg.ops.backends import carried_out, check_backend
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import Search
@@ -126,7 +126,7 @@ def triplet_loss(
         same_set,
     )
     check_strategy(strategy, comparison)
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         return triplet_terms(

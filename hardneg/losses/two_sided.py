@@ -14,7 +14,7 @@ from hardneg.losses.mining import pair_rounding, spread
 from hardneg.losses.softmax import NOTHING, mean_positive
 from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
 from hardneg.negatives import Negatives
-from hardneg.ops.backends import resolve_backend
+from hardneg.ops.backends import carried_out
 from hardneg.ops.description import OPEN, Comparison, Window
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import ExponentialTerms, Search
@@ -64,7 +64,7 @@ def two_sided_loss(
         ignore,
         same_set,
     )
-    executor = resolve_backend(backend, comparison)
+    executor, comparison = carried_out(backend, comparison)
 
     def terms_of(compared: Comparison) -> Direction:
         return two_sided_terms(

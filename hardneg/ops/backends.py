@@ -11,6 +11,7 @@ from hardneg.ops.callable_checks import check_callable
 from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison
 from hardneg.ops.executor import Executor
+from hardneg.ops.half_precision import in_float32, with_wide_gradients
 from hardneg.ops.single_tile import SingleTile
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
@@ -19,7 +20,7 @@ from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.support import unfused, unfused_ever
 from hardneg.similarities import Similarity, is_closed
 
-__all__ = ["check_backend", "recomputing", "resolve_backend"]
+__all__ = ["carried_out", "check_backend", "recomputing", "resolve_backend"]
 
 BACKENDS = ("auto", "dense", "tiled", "triton")
 SINGLE_TILE_SCORES = {"cpu": 1 << 16, "cuda": 1 << 20}
@@ -48,6 +49,16 @@ def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor
     if backend == "auto" and is_closed(comparison.similarity) and is_small(comparison):
         return SingleTile()
     return recomputing(backend, comparison)
+
+
+def carried_out(backend: str | Executor, comparison: Comparison) -> tuple[Executor, Comparison]:
+    """The executor, and the comparison as it takes it: gradients of 16-bit embeddings add up in float32."""
+    executor = resolve_backend(backend, comparison)
+    if isinstance(executor, Dense | CallableTiled):
+        return executor, in_float32(comparison)
+    if isinstance(executor, SingleTile | Tiled):
+        return executor, with_wide_gradients(comparison)
+    return executor, comparison
 
 
 def recomputing(backend: str | Executor, comparison: Comparison) -> Executor:

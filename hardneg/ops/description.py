@@ -99,6 +99,16 @@ class Comparison:
     relation: Relation
     scores: Float[Tensor, "n m"] | None = None
     """All scores, where an executor has computed them."""
+    wide: tuple[Tensor | None, Tensor | None] = (None, None)
+    """Float32 tensors without memory to which the gradients of 16-bit queries and candidates go; see ``widened``."""
+
+    @property
+    def embeddings(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Queries, candidates, and where their gradients go if not to themselves, as operators take them."""
+        (to_queries, to_candidates), one = self.wide, self.queries is self.candidates
+        queries = self.queries if to_queries is None else self.queries.detach()
+        candidates = self.candidates if to_candidates is None else self.candidates.detach()
+        return queries, queries if one else candidates, to_queries, to_candidates
 
     def swapped(self) -> Comparison:
         """Candidates against queries: columns become rows."""
@@ -108,7 +118,8 @@ class Comparison:
         else:
             other = Transposed(similarity)
         scores = None if self.scores is None else self.scores.T
-        return Comparison(self.candidates, self.queries, other, self.relation.swapped(), scores)
+        relation = self.relation.swapped()
+        return Comparison(self.candidates, self.queries, other, relation, scores, self.wide[::-1])
 
     def among(self, **changes: Any) -> Comparison:
         """The same embeddings under a changed relation."""

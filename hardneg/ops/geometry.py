@@ -98,11 +98,6 @@ class NearRows:
     centre: Float[Tensor, "d"]
     share: int | None
 
-    def __getitem__(self, part: slice) -> NearRows:
-        """Some of the rows."""
-        own = self.rows[part], self.squares[part], self.along[part], self.moved[part]
-        return NearRows(*own, self.centre, self.share)
-
     def terms(self) -> Float[Tensor, "n 4"]:
         """Twice the product of the rows and that of the terms add up to the negated squared distances.
 

@@ -33,7 +33,7 @@ class SingleTile(WholeMatrix):
                     return replace(comparison, scores=seen.scores)
         with torch.enable_grad():
             scores, *_ = torch.ops.hardneg.scores(
-                comparison.queries, comparison.candidates, comparison.similarity.code
+                *comparison.embeddings, comparison.similarity.code
             )
         self.known.append(replace(comparison, scores=scores))
         return self.known[-1]

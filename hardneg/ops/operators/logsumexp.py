@@ -11,13 +11,12 @@ from hardneg import energies
 from hardneg.ops.operators.registration import (
     Windowed,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import ExponentialTerms, Wanted
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
+from hardneg.similarities import working_type
 
 __all__ = ["LogSumExp"]
 
@@ -57,7 +56,7 @@ def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
     """A result and a largest exponent for each query and each candidate."""
     n = a.queries.shape[0] if a.rows else 0
     m = a.candidates.shape[0] if a.columns else 0
-    kind = vector_type(a.queries)
+    kind = working_type(a.queries)
     return tuple(a.queries.new_empty(length, dtype=kind) for length in (n, m, n, m))
 
 
@@ -78,7 +77,7 @@ def run(a: LogSumExp) -> tuple[Tensor, ...]:
     lambda a: (
         gradient_of(a.queries, a.wanted_gradients[0]),
         gradient_of(a.candidates, a.wanted_gradients[1]),
-        a.queries.new_empty((), dtype=vector_type(a.queries)),
+        a.queries.new_empty((), dtype=working_type(a.queries)),
     ),
 )
 def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,9 +108,7 @@ def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) ->
     )
     if a.scale is not None:
         scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
-    return LogSumExp.gradients(
-        queries=given(dq), candidates=given(dc), scale=scale if wanted[2] else None
-    )
+    return a.returned(dq, dc, scale=scale if wanted[2] else None)
 
 
 differentiable("logsumexp", LogSumExp, backward, by="logsumexp_backward")

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.operators.registration import Arguments, operator, vector_type
+from hardneg.ops.operators.registration import Arguments, operator
 from hardneg.ops.rounding import Magnitudes
+from hardneg.similarities import working_type
 
 __all__ = ["ListedPairs", "magnitudes"]
 
@@ -27,7 +28,7 @@ class ListedPairs(Arguments):
     "magnitudes",
     ListedPairs,
     1,
-    lambda a: a.queries.new_empty(a.rows.shape, dtype=vector_type(a.queries)),
+    lambda a: a.queries.new_empty(a.rows.shape, dtype=working_type(a.queries)),
 )
 def run(a: ListedPairs) -> Tensor:
     """See ``Executor``."""

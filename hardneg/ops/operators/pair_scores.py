@@ -9,25 +9,22 @@ from torch import Tensor
 
 from hardneg import similarities
 from hardneg.ops.operators.registration import (
-    Arguments,
+    Embedded,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import Wanted
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import pair_scores
+from hardneg.similarities import working_type
 
 __all__ = ["Pairs"]
 
 
-class Pairs(Arguments):
+class Pairs(Embedded):
     """Arguments of ``pair_scores``."""
 
-    queries: Tensor
-    candidates: Tensor
     rows: Tensor
     columns: Tensor
     similarity: str
@@ -45,7 +42,7 @@ class PairsBackward(Pairs):
     "pair_scores",
     Pairs,
     1,
-    lambda a: a.queries.new_empty(a.rows.shape, dtype=vector_type(a.queries)),
+    lambda a: a.queries.new_empty(a.rows.shape, dtype=working_type(a.queries)),
 )
 def run(a: Pairs) -> Tensor:
     """See ``reference.pair_scores``."""
@@ -85,7 +82,7 @@ def backward(ctx: Any, gradient: Tensor | None) -> Any:
     a, _ = Pairs.restore(ctx)
     wanted = Pairs.wanted(ctx)
     dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient, wanted)
-    return Pairs.gradients(queries=given(dq), candidates=given(dc))
+    return a.returned(dq, dc)
 
 
 differentiable("pair_scores", Pairs, backward, by="pair_scores_backward")

@@ -12,13 +12,12 @@ from hardneg.ops.executor import Sums
 from hardneg.ops.operators.registration import (
     Windowed,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
 from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
+from hardneg.similarities import working_type
 
 __all__ = ["PenaltySum", "WeightedPenaltySum"]
 
@@ -68,7 +67,7 @@ def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
     """Sums and counts of each side that has thresholds."""
     sides = a.row_thresholds, a.column_thresholds
     lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in sides]
-    sums = [a.queries.new_empty(n, dtype=vector_type(a.queries)) for n in lengths]
+    sums = [a.queries.new_empty(n, dtype=working_type(a.queries)) for n in lengths]
     counts = [torch.empty_like(x, dtype=torch.long) for x in sums]
     maxima = [torch.empty_like(x) for x in sums]
     return *sums, *counts, *maxima
@@ -76,7 +75,7 @@ def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
 
 def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     """Gradients of queries, candidates, scale and both thresholds."""
-    vector = a.queries.new_empty((), dtype=vector_type(a.queries))
+    vector = a.queries.new_empty((), dtype=working_type(a.queries))
     lengths = [
         0 if weights is None else weights.shape[0] for weights in (a.row_weights, a.column_weights)
     ]
@@ -119,7 +118,7 @@ def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
     10,
     lambda a: (
         (
-            a.queries.new_empty((), dtype=vector_type(a.queries)),
+            a.queries.new_empty((), dtype=working_type(a.queries)),
             *sums_shapes(a)[2:],
             *gradient_shapes(a),
         )
@@ -139,9 +138,9 @@ def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
 def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
     """The operators' gradients by argument."""
     dq, dc, scale, rows, columns = found
-    return type(a).gradients(
-        queries=given(dq),
-        candidates=given(dc),
+    return a.returned(
+        dq,
+        dc,
         scale=None if a.scale is None else scale.to(a.scale.dtype).reshape(a.scale.shape),
         row_thresholds=of_side(a.row_thresholds, rows),
         column_thresholds=of_side(a.column_thresholds, columns),

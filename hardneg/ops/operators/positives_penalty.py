@@ -12,13 +12,12 @@ from hardneg.ceilings import Ceiling
 from hardneg.ops.operators.registration import (
     Compared,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.positives_penalty import PairTerms, positives_penalty
+from hardneg.similarities import working_type
 
 __all__ = ["PositivesPenalty"]
 
@@ -71,14 +70,14 @@ def sums_shapes(a: PositivesPenalty) -> tuple[Tensor, ...]:
     length: Any = a.queries.shape[0]
     if a.per_pair:
         length = torch.library.get_ctx().new_dynamic_size()
-    sums = a.queries.new_empty(length, dtype=vector_type(a.queries))
+    sums = a.queries.new_empty(length, dtype=working_type(a.queries))
     counts = torch.empty_like(sums, dtype=torch.long)
     return sums, counts, *anchor_shapes(a)
 
 
 def anchor_shapes(a: PositivesPenalty) -> tuple[Tensor, Tensor, Tensor]:
     """What is known of each anchor: highest negative, sum of positive scores, pairs with a negative."""
-    maxima = a.queries.new_empty(a.queries.shape[0], dtype=vector_type(a.queries))
+    maxima = a.queries.new_empty(a.queries.shape[0], dtype=working_type(a.queries))
     return maxima, torch.empty_like(maxima), torch.empty_like(maxima, dtype=torch.long)
 
 
@@ -102,7 +101,7 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
     Differentiated,
     7,
     lambda a: (
-        a.queries.new_empty((), dtype=vector_type(a.queries)),
+        a.queries.new_empty((), dtype=working_type(a.queries)),
         a.queries.new_empty(a.queries.shape[0], dtype=torch.long),
         *anchor_shapes(a),
         *gradient_shapes(a),
@@ -110,7 +109,7 @@ def run_backward(a: Weighted) -> tuple[Tensor, Tensor]:
 )
 def run_total(a: Differentiated) -> tuple[Tensor, ...]:
     """The sum over all anchors, the counts, and in the same pass the gradients."""
-    ones = a.queries.new_ones(a.queries.shape[0], dtype=vector_type(a.queries))
+    ones = a.queries.new_ones(a.queries.shape[0], dtype=working_type(a.queries))
     terms, gradients = run(a, ones, Wanted(*a.wanted_gradients))
     assert gradients is not None
     return terms.sums.sum(), *terms.all()[1:], *gradients
@@ -125,16 +124,16 @@ def backward(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     dq, dc = torch.ops.hardneg.positives_penalty_backward(
         *a.values(), wanted, upstream.contiguous()
     )
-    return PositivesPenalty.gradients(queries=given(dq), candidates=given(dc))
+    return a.returned(dq, dc)
 
 
 def backward_of_total(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
     """Scale what the forward pass computed."""
     if upstream is None:
         return Differentiated.gradients()
-    outputs = Differentiated.restore(ctx)[1]
+    a, outputs = Differentiated.restore(ctx)
     dq, dc = (torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
-    return Differentiated.gradients(queries=given(dq), candidates=given(dc))
+    return a.returned(dq, dc)
 
 
 differentiable("positives_penalty", PositivesPenalty, backward, by="positives_penalty_backward")

@@ -12,15 +12,15 @@ from torch import Tensor
 from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation, Window
 from hardneg.ops.executor import NO_SECOND_DERIVATIVE
+from hardneg.similarities import working_type
 
 __all__ = [
     "Compared",
+    "Embedded",
     "Windowed",
     "differentiable",
-    "given",
     "gradient_of",
     "operator",
-    "vector_type",
 ]
 
 LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
@@ -94,26 +94,46 @@ class Arguments:
         return cls(*arguments), outputs
 
     @classmethod
-    def wanted(cls, ctx: Any) -> list[bool]:
-        """Which of queries, candidates and scale a gradient is asked for, as a backward operator is told."""
-        places = {name: place for place, name in enumerate(cls.types)}
-        asked = ("queries", "candidates", "scale")
-        return [name in places and ctx.needs_input_grad[places[name]] for name in asked]
-
-    @classmethod
     def gradients(cls, **given: Tensor | None) -> tuple[Tensor | None, ...]:
         """One gradient for each argument, None for those not named."""
         return tuple(given.get(name) for name in cls.types)
 
 
-class Compared(Arguments):
+class Embedded(Arguments):
+    """Embeddings, and where their gradients go if not to themselves (``Comparison.wide``)."""
+
+    queries: Tensor
+    candidates: Tensor
+    wide_queries: Tensor | None
+    wide_candidates: Tensor | None
+
+    @classmethod
+    def wanted(cls, ctx: Any) -> list[bool]:
+        """Which of queries, candidates and scale a gradient is asked for, as a backward operator is told."""
+        asked = dict(zip(cls.types, ctx.needs_input_grad, strict=True))
+        return [
+            asked["queries"] or asked["wide_queries"],
+            asked["candidates"] or asked["wide_candidates"],
+            asked.get("scale", False),
+        ]
+
+    def returned(
+        self, dq: Tensor, dc: Tensor, **others: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """One gradient for each argument; those of frozen embeddings came as an empty place."""
+        queries = "queries" if self.wide_queries is None else "wide_queries"
+        candidates = "candidates" if self.wide_candidates is None else "wide_candidates"
+        sides = {queries: dq, candidates: dc}
+        learnt = {name: x for name, x in sides.items() if x.dim() > 1}
+        return type(self).gradients(**learnt, **others)
+
+
+class Compared(Embedded):
     """A comparison, the size of its tiles and who carries it out, taken apart.
 
     ``engine`` is ``"tiled"`` or ``"triton"``; operators without a kernel disregard it.
     """
 
-    queries: Tensor
-    candidates: Tensor
     row_ids: Tensor | None
     column_ids: Tensor | None
     positives: Tensor | None
@@ -154,13 +174,8 @@ class Compared(Arguments):
 
 
 def gradient_of(x: Tensor, wanted: bool) -> Tensor:
-    """The shape of the gradient of embeddings; empty where they are frozen."""
-    return x.new_empty(x.shape if wanted else 0)
-
-
-def given(gradient: Tensor) -> Tensor | None:
-    """What a backward returns for embeddings: None for the empty place of frozen ones."""
-    return None if gradient.dim() == 1 else gradient
+    """The gradient of embeddings, float32 for half precision too; empty where they are frozen."""
+    return x.new_empty(x.shape if wanted else 0, dtype=working_type(x))
 
 
 class Windowed(Compared):
@@ -175,11 +190,6 @@ class Windowed(Compared):
     def window(self) -> Window:
         """The bounds."""
         return Window(self.row_floor, self.row_ceiling, self.column_floor, self.column_ceiling)
-
-
-def vector_type(x: Tensor) -> torch.dtype:
-    """The type of scores, sums and thresholds for embeddings of this type."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def operator(

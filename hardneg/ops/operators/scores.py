@@ -10,24 +10,21 @@ from torch import Tensor
 from hardneg import similarities
 from hardneg.ops.description import Comparison, Relation
 from hardneg.ops.operators.registration import (
-    Arguments,
+    Embedded,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import Wanted
 from hardneg.ops.tiled.score_matrix import score_matrix, score_matrix_backward
+from hardneg.similarities import working_type
 
 __all__ = ["Scores"]
 
 
-class Scores(Arguments):
+class Scores(Embedded):
     """Arguments of ``scores``."""
 
-    queries: Tensor
-    candidates: Tensor
     similarity: str
 
     @property
@@ -50,7 +47,7 @@ class ScoresBackward(Scores):
 def shapes(a: Scores) -> tuple[Tensor, ...]:
     """The matrix, and a length for each row and column."""
     n, m = a.queries.shape[0], a.candidates.shape[0]
-    scores = a.queries.new_empty(n, m, dtype=vector_type(a.queries))
+    scores = a.queries.new_empty(n, m, dtype=working_type(a.queries))
     return scores, scores.new_empty(n), scores.new_empty(m)
 
 
@@ -83,7 +80,7 @@ def backward(ctx: Any, gradient: Tensor | None, *_: None) -> Any:
     a, results = Scores.restore(ctx)
     wanted = Scores.wanted(ctx)
     dq, dc = torch.ops.hardneg.scores_backward(*a.values(), *results, gradient, wanted)
-    return Scores.gradients(queries=given(dq), candidates=given(dc))
+    return a.returned(dq, dc)
 
 
 differentiable("scores", Scores, backward, by="scores_backward")

@@ -12,14 +12,13 @@ from hardneg.ceilings import Ceiling
 from hardneg.ops.operators.registration import (
     Compared,
     differentiable,
-    given,
     gradient_of,
     operator,
-    vector_type,
 )
 from hardneg.ops.requests import SelectedTerms, Wanted
 from hardneg.ops.tiled.selected_penalty import SelectedGradients, selected_penalty
 from hardneg.selection import Selection
+from hardneg.similarities import working_type
 
 __all__ = ["SelectedPenalty"]
 
@@ -66,7 +65,7 @@ def sums_shapes(a: SelectedPenalty) -> tuple[Tensor, ...]:
     length: Any = a.queries.shape[0]
     if a.per_pair:
         length = torch.library.get_ctx().new_dynamic_size()
-    sums = a.queries.new_empty(length, dtype=vector_type(a.queries))
+    sums = a.queries.new_empty(length, dtype=working_type(a.queries))
     counts = torch.empty_like(sums, dtype=torch.long)
     pairs = a.queries.new_empty(a.queries.shape[0], dtype=torch.long)
     return sums, counts, torch.empty_like(counts), torch.empty_like(sums), pairs
@@ -78,7 +77,7 @@ def gradient_shapes(a: Differentiated) -> tuple[Tensor, Tensor, Tensor]:
     return (
         gradient_of(a.queries, of_queries),
         gradient_of(a.candidates, of_candidates),
-        a.queries.new_empty((), dtype=vector_type(a.queries)),
+        a.queries.new_empty((), dtype=working_type(a.queries)),
     )
 
 
@@ -107,14 +106,14 @@ def run_backward(a: Weighted) -> tuple[Tensor, ...]:
     Differentiated,
     8,
     lambda a: (
-        a.queries.new_empty((), dtype=vector_type(a.queries)),
+        a.queries.new_empty((), dtype=working_type(a.queries)),
         *sums_shapes(a)[1:],
         *gradient_shapes(a),
     ),
 )
 def run_total(a: Differentiated) -> tuple[Tensor, ...]:
     """The sum over all queries, and in the same pass its gradients."""
-    ones = a.queries.new_ones(a.queries.shape[0], dtype=vector_type(a.queries))
+    ones = a.queries.new_ones(a.queries.shape[0], dtype=working_type(a.queries))
     wanted = Wanted(*a.wanted_gradients)
     found, gradients = selected_penalty(a.comparison, a.terms, a.chosen, False, ones, wanted)
     return found.sums.sum(), *found[1:], *tensors_of(gradients)
@@ -124,9 +123,9 @@ def gradients_of(a: SelectedPenalty, found: tuple[Tensor, ...], wanted: list[boo
     """The operators' gradients by argument."""
     dq, dc, scale = found
     if a.scale is None or not wanted[2]:
-        return type(a).gradients(queries=given(dq), candidates=given(dc))
+        return a.returned(dq, dc)
     scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
-    return type(a).gradients(queries=given(dq), candidates=given(dc), scale=scale)
+    return a.returned(dq, dc, scale=scale)
 
 
 def backward(ctx: Any, upstream: Tensor | None, *_: None) -> Any:

@@ -46,8 +46,7 @@ class Tiled:
         """A comparison in the operators' order."""
         relation = comparison.relation
         return (
-            comparison.queries,
-            comparison.candidates,
+            *comparison.embeddings,
             relation.row_ids,
             relation.column_ids,
             relation.positives,
@@ -91,8 +90,7 @@ class Tiled:
     def pair_scores(self, comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Executor``."""
         found = OPERATORS.pair_scores(
-            comparison.queries,
-            comparison.candidates,
+            *comparison.embeddings,
             rows.reshape(-1),
             columns.reshape(-1),
             comparison.similarity.code,
@@ -202,13 +200,11 @@ class Tiled:
 def gradients_in_one_pass(comparison: Comparison, *others: Tensor | None) -> bool:
     """Whether the forward pass of a total computes its gradients.
 
-    Where nothing wants a gradient the plain sums do, a third of the work. In float16 tiles are recomputed in the
-    backward, where the factor of a loss scaler comes before the gradient is rounded.
+    Where nothing wants a gradient the plain sums do, a third of the work.
     """
     sides = comparison.queries, comparison.candidates
-    half = torch.float16 in (x.dtype for x in sides)
     wanted = any(x is not None and x.requires_grad for x in (*sides, *others))
-    return torch.is_grad_enabled() and wanted and not half
+    return torch.is_grad_enabled() and wanted
 
 
 def wanted_of(comparison: Comparison, scale: Tensor | None) -> list[bool]:

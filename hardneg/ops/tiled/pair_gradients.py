@@ -57,7 +57,7 @@ def pair_scores_backward(
         dq, dc = cosine_gradients(q, c, *pairs, wanted)
     else:
         dq, dc = listed_gradients(similarity, q, c, *pairs, wanted)
-    return dq.to(queries.dtype), dc.to(candidates.dtype)
+    return dq, dc
 
 
 def cosine_gradients(

@@ -78,4 +78,4 @@ def cosine_gradients(
     if wanted.candidates:
         pull = along.sum(0).div_(lengths[1].square())
         dc = torch.mm(weights.T, q).addcmul_(c, pull[:, None], value=-1)
-    return dq.to(queries.dtype), dc.to(candidates.dtype)
+    return dq, dc

@@ -52,7 +52,7 @@ class TileScores(Protocol):
         """Account for d(loss)/d(score) = weights on the tile last asked for; may overwrite the weights."""
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """Gradients of queries and candidates, in the inputs' type; that of a frozen side is empty."""
+        """Gradients of queries and candidates, in the type of the scores; that of a frozen side is empty."""
 
 
 def project_out_length(

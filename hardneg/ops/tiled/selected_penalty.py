@@ -166,7 +166,7 @@ def selected_penalty(
         )
         known = None if chosen is None else chosen[rows]
         total.take(block, rows, terms, pairs_of(block, terms, ceilings, rows.start, known))
-    return total.sums, total.gradients(comparison)
+    return total.sums, total.gradients()
 
 
 class Total:
@@ -237,11 +237,10 @@ class Total:
         if self.dc is not None:
             self.dc += dc
 
-    def gradients(self, comparison: Comparison) -> SelectedGradients | None:
-        """The gradients in the inputs' types; None without weights."""
+    def gradients(self) -> SelectedGradients | None:
+        """The gradients in the type of the scores; None without weights."""
         if self.weights is None:
             return None
         none = self.scale.new_empty(0)
         dq, dc = (none if x is None else x for x in (self.dq, self.dc))
-        kinds = comparison.queries.dtype, comparison.candidates.dtype
-        return SelectedGradients(dq.to(kinds[0]), dc.to(kinds[1]), self.scale)
+        return SelectedGradients(dq, dc, self.scale)

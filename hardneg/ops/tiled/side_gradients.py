@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.requests import Wanted
+from hardneg.similarities import working_type
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -37,7 +38,7 @@ def accumulators(
 
 
 def finished(sides: TwoSides) -> tuple[Tensor, Tensor]:
-    """Both gradients in the type of their input; zeros where nothing was added, empty for a frozen side."""
+    """Both gradients in the type of the scores; zeros where nothing was added, empty for a frozen side."""
     return (
         of_input(sides.dq, sides.queries, sides.wanted.queries),
         of_input(sides.dc, sides.candidates, sides.wanted.candidates),
@@ -45,9 +46,9 @@ def finished(sides: TwoSides) -> tuple[Tensor, Tensor]:
 
 
 def of_input(gradient: Tensor | None, like: Float[Tensor, "n d"], wanted: bool) -> Tensor:
-    """A gradient in the type of its input."""
+    """What was added up, or that nothing was."""
     if not wanted:
-        return like.new_empty(0)
+        return like.new_empty(0, dtype=working_type(like))
     if gradient is None:
-        return torch.zeros_like(like, memory_format=torch.contiguous_format)
-    return gradient.to(like.dtype)
+        return like.new_zeros(like.shape, dtype=working_type(like))
+    return gradient

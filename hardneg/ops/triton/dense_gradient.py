@@ -2,7 +2,7 @@
 
 A gradient of queries is the weights times the candidates, one of candidates the transposed weights times the
 queries. 16-bit weights times 16-bit embeddings go to the tensor cores and add up in float32; only the
-finished gradient is rounded.
+sum over all reductions of a loss is rounded (``half_precision.py``).
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class NearPulls:
         if self.wanted.candidates:
             self.sums[1][columns].addmm_(weights.T, self.origins[0][rows])
 
-    def finish(self, side: int, products: Tensor, rows: slice) -> None:
-        """Turn summed products into the gradient of these rows, in place."""
-        self.near[side][rows].pulled(products, self.sums[side][rows])
+    def finish(self, side: int, products: Tensor) -> None:
+        """Turn summed products into the gradient of a side, in place."""
+        self.near[side].pulled(products, self.sums[side])
 
 
 class Gradients:
@@ -75,10 +75,8 @@ class Gradients:
         self.wanted = wanted
         self.comparison, self.sweep, self.ready, self.gain = comparison, sweep, sweep.ready, gain
         q, c = comparison.queries, comparison.candidates
-        self.dq = q.new_empty(q.shape if wanted.queries else 0)
+        self.dq = q.new_empty(q.shape if wanted.queries else 0, dtype=torch.float32)
         self.dc = c.new_empty(c.shape if wanted.candidates else 0, dtype=torch.float32)
-        half = wanted.queries and q.dtype != torch.float32
-        self.slab = self.dc.new_empty(sweep.size[0], q.shape[1]) if half else None
         kind = q.dtype if self.ready.source == "product16" else torch.float32
         given = self.ready.source == "given"
         self.panel = None if given else torch.empty(sweep.size, dtype=kind, device=q.device)
@@ -120,10 +118,7 @@ class Gradients:
             out = self.dc[columns]
             self.add_side(out, weights.T, columns, rows, rows.start > 0, False)
         if self.wanted.queries:
-            slab = self.dq[rows] if self.slab is None else self.slab[: panel.shape[0]]
-            self.add_side(slab, weights, rows, columns, columns.start > 0, True)
-            if columns.stop == self.ready.shape[1]:
-                self.close_rows(slab, rows)
+            self.add_side(self.dq[rows], weights, rows, columns, columns.start > 0, True)
 
     def add_side(
         self, out: Tensor, share: Tensor, own: slice, other: slice, earlier: bool, of_rows: bool
@@ -150,27 +145,23 @@ class Gradients:
         for pulls, partials, others in sides:
             pulls += partials.buffer[0, : partials.blocks(others), : len(pulls)].sum(0)
 
-    def close_rows(self, slab: Tensor, rows: slice) -> None:
-        """The gradient of a slab of queries."""
+    def results(self) -> tuple[Tensor, Tensor]:
+        """Both gradients, float32; that of a frozen side is empty."""
+        self.panel = None  # given back first
+        for side, (gradient, wanted) in enumerate(
+            ((self.dq, self.wanted.queries), (self.dc, self.wanted.candidates))
+        ):
+            if wanted:
+                self.close(side, gradient)
+        return self.dq, self.dc
+
+    def close(self, side: int, gradient: Tensor) -> None:
+        """From summed products to the gradient of the embeddings, in place."""
         ready = self.ready
         if self.near is not None:
-            self.near.finish(0, slab, rows)
+            self.near.finish(side, gradient)
             return
-        inverse = None if ready.inverse is None else ready.inverse[0][rows]
-        pulls = None if self.pulls is None else self.pulls[0][rows]
-        finish(ready, slab, ready.queries[rows], inverse, pulls, self.gain, self.dq[rows])
-
-    def results(self) -> tuple[Tensor, Tensor]:
-        """Both gradients, in the inputs' type; that of a frozen side is empty."""
-        ready, kind = self.ready, self.comparison.candidates.dtype
-        self.panel = self.slab = None  # given back before the candidates' gradient is made
-        if not self.wanted.candidates:
-            return self.dq, self.dc.to(kind)
-        if self.near is not None:
-            self.near.finish(1, self.dc, slice(0, len(self.dc)))
-            return self.dq, self.dc
-        dc = self.dc if kind == torch.float32 else torch.empty_like(self.dc, dtype=kind)
-        inverse = None if ready.inverse is None else ready.inverse[1]
-        pulls = None if self.pulls is None else self.pulls[1]
-        finish(ready, self.dc, ready.candidates, inverse, pulls, self.gain, dc)
-        return self.dq, dc
+        inverse = None if ready.inverse is None else ready.inverse[side]
+        pulls = None if self.pulls is None else self.pulls[side]
+        x = ready.candidates if side else ready.queries
+        finish(ready, gradient, x, inverse, pulls, self.gain, gradient)

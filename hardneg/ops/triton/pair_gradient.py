@@ -7,15 +7,12 @@ same bits every time.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from hardneg.ops.triton.launch import architecture, launch
-from hardneg.ops.triton.rounding import rounded
 from hardneg.ops.triton.tuning import configuration
 
 __all__ = ["gathered_gradient"]
@@ -99,7 +96,6 @@ def segments_kernel(
     if SIMILARITY == "cosine":
         length = tl.load(inverse + row)
         total = (total - own * length * tl.sum(along, 0)) * length
-    total = rounded(total, out.dtype.element_ty)
     tl.store(out + row * WIDTH + depth, total, mask=within)
 
 
@@ -109,20 +105,18 @@ def gathered_gradient(
     other: tuple[Tensor, Tensor | None],
     listed: tuple[Tensor, Tensor, Tensor],
     weights: tuple[Tensor, Tensor],
-    dtype: Any,
 ) -> Tensor:
-    """Gradient of the rows of one side.
+    """Gradient of the rows of one side, float32.
 
     Args:
         code: the similarity, with this side as its queries.
         side, other: embeddings and, for cosine, 1 / length of this side and of the other.
         listed: this side's rows of the pairs, sorted; the pairs in that order; the other side's rows by pair.
         weights: upstream gradient and score by pair.
-        dtype: of the result.
     """
     x, inverse = side
     rows, width = x.shape
-    out = torch.empty(rows, width, dtype=dtype, device=x.device)
+    out = torch.empty(rows, width, dtype=torch.float32, device=x.device)
     chosen = configuration("segments", "rows", architecture(x.device))
     arguments = {
         "x": x,

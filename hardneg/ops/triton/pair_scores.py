@@ -147,13 +147,13 @@ def pair_scores_backward(
     ordered, order = torch.stack((rows, columns)).sort(dim=1, stable=True)
     of_queries, of_candidates = (q, inverse[0]), (c, inverse[1])
     weights = gradient, scores
-    dq, dc = queries.new_empty(0), candidates.new_empty(0)
+    dq, dc = (x.new_empty(0, dtype=torch.float32) for x in (queries, candidates))
     if wanted.queries:
         listed = ordered[0], order[0], columns
-        code, kind = similarity.code, queries.dtype
-        dq = gathered_gradient(code, of_queries, of_candidates, listed, weights, kind)
+        code = similarity.code
+        dq = gathered_gradient(code, of_queries, of_candidates, listed, weights)
     if wanted.candidates:
         listed = ordered[1], order[1], rows
-        code, kind = similarity.swapped().code, candidates.dtype
-        dc = gathered_gradient(code, of_candidates, of_queries, listed, weights, kind)
+        code = similarity.swapped().code
+        dc = gathered_gradient(code, of_candidates, of_queries, listed, weights)
     return dq, dc

@@ -1,0 +1,60 @@
+"""Gradients of 16-bit embeddings: added up in float32 over all reductions of a loss, rounded once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.description import Comparison
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["in_float32", "with_wide_gradients"]
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Wide(torch.autograd.Function):
+    """A float32 tensor of zeros, without memory, whose gradient is rounded to the type of the input.
+
+    Autograd adds up the gradients of a tensor in its type, so shares that cancel would leave their rounding.
+    Operators take the embeddings as they are and return float32 gradients to this tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """Zeros, all in one place."""
+        ctx.kind = x.dtype
+        return x.new_zeros((), dtype=torch.float32).expand(x.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """The sum of all shares, rounded."""
+        return gradient.to(ctx.kind)
+
+
+def with_wide_gradients(comparison: Comparison) -> Comparison:
+    """The comparison for the project's operators."""
+    q, c = comparison.queries, comparison.candidates
+    if not torch.is_grad_enabled():
+        return comparison
+    of_queries = wide(q)
+    return replace(comparison, wide=(of_queries, of_queries if c is q else wide(c)))
+
+
+def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"] | None:
+    """Where the gradient of embeddings goes, None for themselves."""
+    return Wide.apply(x) if x.dtype in HALF and x.requires_grad else None
+
+
+def in_float32(comparison: Comparison) -> Comparison:
+    """The comparison for plain autograd: 16-bit embeddings as float32, in which their gradients are added up."""
+    q, c = comparison.queries, comparison.candidates
+    if q.dtype not in HALF:
+        return comparison
+    queries = q.float()
+    return replace(comparison, queries=queries, candidates=queries if c is q else c.float())
