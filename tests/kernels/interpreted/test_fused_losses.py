@@ -159,7 +159,9 @@ def test_operators_are_as_pytorch_expects_them() -> None:
     arguments = (*told, *[None] * 5, "negatives", "highest", 2, 0, [], "none", True, True, True)
     torch.library.opcheck(select, arguments)
     pairs = torch.tensor([0, 3, -1]), torch.tensor([2, 2, 1])
-    torch.library.opcheck(torch.ops.hardneg.pair_scores.default, (q, c, None, None, *pairs, "order", "triton"))
+    torch.library.opcheck(
+        torch.ops.hardneg.pair_scores.default, (q, c, None, None, *pairs, "order", "triton")
+    )
 
 
 def test_one_graph_for_the_compiler() -> None:
