@@ -100,7 +100,7 @@ class Comparison:
     scores: Float[Tensor, "n m"] | None = None
     """All scores, where an executor has computed them."""
     wide: tuple[Tensor | None, Tensor | None] = (None, None)
-    """Float32 tensors without memory to which the gradients of 16-bit queries and candidates go; see ``half_precision``."""
+    """Float32 tensors without memory for the gradients of 16-bit queries and candidates; see ``half_precision``."""
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
