@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,12 @@ from torch import Tensor
 
 import hardneg.functional as H
 from hardneg import ContrastiveLoss, InfoNCELoss, SigmoidLoss, Tiled, TripletLoss
+from hardneg.energies import Linear
+from hardneg.ops.dense import Dense
 from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.requests import PenaltyTerms
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Hinge
+from hardneg.selection import Selection
 from hardneg.similarities import Cosine
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean", "order", squashed)
@@ -57,11 +61,12 @@ def test_every_similarity_with_a_frozen_side(
 
 
 @pytest.mark.parametrize("rows", [8, 300])
+@pytest.mark.parametrize("width", [6, 40])
 @pytest.mark.parametrize("loss", ["info_nce", "contrastive"])
-def test_a_long_frozen_queue(loss: str, rows: int) -> None:
+def test_a_long_frozen_queue(loss: str, width: int, rows: int) -> None:
     """Few of the candidates are in a pair; the gradient of those that are, and of the rest, is exact."""
     g = torch.Generator().manual_seed(0)
-    q, c = torch.randn(rows, 6, generator=g), torch.randn(1501, 6, generator=g)
+    q, c = torch.randn(rows, width, generator=g), torch.randn(1501, width, generator=g)
     found = []
     for backend in ("dense", "tiled"):
         for frozen in (False, True):
@@ -74,6 +79,38 @@ def test_a_long_frozen_queue(loss: str, rows: int) -> None:
         torch.testing.assert_close(of_queries, found[0][1])
         if of_candidates is not None:
             torch.testing.assert_close(of_candidates, found[0][2])
+
+
+LENGTHS = {"ordinary": 1.0, "a zero row": 0.0, "huge": 1e150, "tiny": 1e-160}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("tile", [None, (3, 17)], ids=str)
+def test_few_rows_against_many(length: str, swapped: bool, tile: tuple[int, int] | None) -> None:
+    """The many are not copied: their lengths divide the scores, unless a product might leave the range."""
+    g = torch.Generator().manual_seed(1)
+    few, many = (torch.randn(n, 12, generator=g, dtype=torch.float64) for n in (5, 90))
+    many[3] *= LENGTHS[length]
+    found = []
+    for executor, frozen in itertools.product((Dense(), Tiled(tile)), (False, True)):
+        q, c = few.clone().requires_grad_(), many.clone().requires_grad_(not frozen)
+        relation = Relation(torch.arange(5) % 3, torch.arange(90) % 3)
+        comparison = Comparison(q, c, Cosine(), relation)
+        comparison = comparison.swapped() if swapped else comparison
+        n, m = len(comparison.queries), len(comparison.candidates)
+        sums = executor.penalty_sum(
+            comparison, PenaltyTerms(Hinge(), q.new_zeros(n), q.new_zeros(m))
+        )
+        exponents = executor.logsumexp(comparison, ExponentialTerms(Linear(3.0)))
+        value = sums.rows.sum() + sums.columns.sum() + exponents.rows.sum()
+        picks = executor.select(comparison, Search(Selection("highest", 3)))
+        value.backward()
+        found.append((value.detach(), picks.rows, picks.columns, q.grad, c.grad))
+    for other in found[1:]:
+        for x, y in zip(other, found[0], strict=True):
+            if x is not None:
+                torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12)
 
 
 PASSES = {

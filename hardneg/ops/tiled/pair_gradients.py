@@ -19,8 +19,7 @@ from hardneg.ops.tiled.pair_scores import (
     row_lengths,
     separation,
 )
-from hardneg.ops.tiled.scores import project_out_length
-from hardneg.ops.tiled.side_gradients import accumulators
+from hardneg.ops.tiled.side_gradients import accumulators, project_out_length
 from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, scores_of, working
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from hardneg.ops.geometry import unit_rows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.distances import distance_tiles
 from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
-from hardneg.ops.tiled.side_gradients import accumulators, finished
+from hardneg.ops.tiled.side_gradients import accumulators, finished, project_out_length
+from hardneg.ops.tiled.unscaled import unscaled_tiles
 from hardneg.similarities import (
     Cosine,
     Dot,
@@ -30,9 +31,8 @@ from hardneg.similarities import (
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["TileScores", "project_out_length", "tile_scores"]
+__all__ = ["TileScores", "tile_scores"]
 
-ROWS_AT_ONCE = 1024
 ORDER_ELEMENTS = 1 << 18
 
 
@@ -53,15 +53,6 @@ class TileScores(Protocol):
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """Gradients of queries and candidates, in the type of the scores; that of a frozen side is empty."""
-
-
-def project_out_length(
-    gradient: Float[Tensor, "n d"], unit: Float[Tensor, "n d"], inverse: Float[Tensor, "n"]
-) -> None:
-    """Turn the gradient of normalised rows into that of the rows themselves, in place."""
-    for rows in chunks(len(unit), ROWS_AT_ONCE):
-        along = torch.linalg.vecdot(unit[rows], gradient[rows])
-        gradient[rows].addcmul_(unit[rows], along[:, None], value=-1).mul_(inverse[rows, None])
 
 
 class ProductTiles:
@@ -213,6 +204,8 @@ def tile_scores(
         return OrderTiles(comparison, size, wanted)
     if isinstance(comparison.similarity, Euclidean | SquaredEuclidean):
         return distance_tiles(comparison, size, wanted)
-    if isinstance(comparison.similarity, Cosine | Dot):
+    if isinstance(comparison.similarity, Cosine):
+        return unscaled_tiles(comparison, size, wanted) or ProductTiles(comparison, size, wanted)
+    if isinstance(comparison.similarity, Dot):
         return ProductTiles(comparison, size, wanted)
     return CallableTiles(comparison, size, wanted)

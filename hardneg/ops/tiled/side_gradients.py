@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.requests import Wanted
+from hardneg.ops.tiled.grid import chunks
 from hardneg.similarities import working_type
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["accumulators", "finished"]
+__all__ = ["accumulators", "finished", "project_out_length"]
+
+ROWS_AT_ONCE = 1024
 
 
 class TwoSides(Protocol):
@@ -52,3 +55,19 @@ def of_input(gradient: Tensor | None, like: Float[Tensor, "n d"], wanted: bool) 
     if gradient is None:
         return like.new_zeros(like.shape, dtype=working_type(like))
     return gradient
+
+
+def project_out_length(
+    gradient: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"],
+    inverse: Float[Tensor, "n"],
+    scaled: bool = True,
+) -> None:
+    """Turn the gradient of normalised rows into that of the rows themselves, in place.
+
+    ``x`` are the normalised rows, or the rows themselves where they are not ``scaled``.
+    """
+    for rows in chunks(len(x), ROWS_AT_ONCE):
+        unit = x[rows] if scaled else x[rows] * inverse[rows, None]
+        along = torch.linalg.vecdot(unit, gradient[rows])
+        gradient[rows].addcmul_(unit, along[:, None], value=-1).mul_(inverse[rows, None])
