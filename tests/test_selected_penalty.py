@@ -30,7 +30,7 @@ from hardneg.ops.description import Comparison, Relation
 from hardneg.ops.executor import Executor
 from hardneg.ops.requests import SelectedTerms
 from hardneg.ops.single_tile import SingleTile
-from hardneg.ops.tiled import grid, pair_scores, selected_penalty
+from hardneg.ops.tiled import grid, pair_gradients, pair_scores, selected_penalty
 from hardneg.ops.tiled.callable_executor import CallableTiled
 from hardneg.ops.tiled.executor import Tiled
 from hardneg.penalties import Hinge, Logistic, SquaredHinge
@@ -130,11 +130,35 @@ def test_dense_lists_by_a_product_are_the_same(monkeypatch: pytest.MonkeyPatch) 
     comparison, told = compared("two classes", Cosine()), requests(3)
     for terms in told:
         by_product = results(Tiled(), comparison, terms)
-        monkeypatch.setattr(pair_scores, "PRODUCT", 0)
+        monkeypatch.setattr(pair_scores, "WORTH", 0)
         gathered = results(Tiled(), comparison, terms)
         monkeypatch.undo()
         for x, y in zip(by_product, gathered, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Dot()], ids=str)
+@pytest.mark.parametrize("learnt", [(True, True), (True, False), (False, True)], ids=str)
+def test_gradients_of_many_pairs_by_products(
+    similarity: Any, learnt: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where most pairs are listed, in any order and more than once, some rows at a time."""
+    monkeypatch.setattr(pair_gradients, "PRODUCT", 300)
+    monkeypatch.setattr(pair_gradients, "FEW", 0)
+    g = torch.Generator().manual_seed(2)
+    rows, columns = (torch.randint(-1, n, (900,), generator=g) for n in (31, 44))
+    weights = torch.randn(900, generator=g, dtype=torch.float64)
+    found = []
+    for executor in (Dense(), Tiled()):
+        base = compared("two classes", similarity)
+        q, c = (x.detach() for x in (base.queries, base.candidates))
+        leaves = [x.requires_grad_(on) for x, on in zip((q, c), learnt, strict=True)]
+        comparison = Comparison(*leaves, similarity, base.relation)
+        scores = executor.pair_scores(comparison, rows, columns)
+        (scores * weights).sum().backward()
+        found.append([scores.detach(), *(x.grad for x in leaves if x.requires_grad)])
+    for x, y in zip(*found, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-10)
 
 
 ROWS, TILE = 1600, 1 << 19

@@ -16,6 +16,7 @@ from hardneg.ops.tiled.pair_scores import (
     chunk_size,
     is_dense,
     named_rows,
+    products_of,
     row_lengths,
     separation,
 )
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pair_scores_backward"]
 
-FEW, WORTH = 1 << 18, 128
+FEW, MUCH = 1 << 18, 128
+PRODUCT, BLOCKS = 1 << 21, 32
 
 
 def pair_scores_backward(
@@ -46,10 +48,9 @@ def pair_scores_backward(
     live = (rows >= 0) & (columns >= 0)
     gradient = torch.where(live, gradient, 0.0)
     rows, columns = rows.clamp(min=0), columns.clamp(min=0)
-    if queries.device.type == "cpu":
+    if queries.device.type == "cpu" and int(gradient.count_nonzero()) < 0.7 * len(rows):
         which = gradient.nonzero()[:, 0]
-        if len(which) < 0.7 * len(rows):
-            rows, columns, gradient = rows[which], columns[which], gradient[which]
+        rows, columns, gradient = rows[which], columns[which], gradient[which]
     q, c = working(queries), working(candidates)
     pairs = rows, columns, gradient
     if isinstance(similarity, Cosine):
@@ -84,7 +85,7 @@ def projected_gradients(
             if on:
                 project_out_length(g, x, inverse)
         return dq, dc
-    gradient = gradient / (lengths[0][rows] * lengths[1][columns])
+    gradient = gradient / products_of(lengths, rows, columns)
     dq, dc = listed_gradients(Dot(), q, c, rows, columns, gradient, wanted)
     for x, g, length in ((q, dq, lengths[0]), (c, dc, lengths[1])):
         for part in chunks(len(g), max(1, GATHERED_ELEMENTS // x.shape[1])):
@@ -103,13 +104,14 @@ def listed_gradients(
     wanted: Wanted,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Sums over the pairs, a chunk at a time, in a fixed order."""
-    none = q.new_empty(0)
-    few = len(q) * len(c) <= min(FEW, len(rows) * WORTH)
-    if isinstance(similarity, Dot) and (few or is_dense(len(q), len(c), len(rows))):
-        weights = weight_matrix(len(q), len(c), rows, columns, gradient)
-        return weights @ c if wanted.queries else none, weights.T @ q if wanted.candidates else none
+    if isinstance(similarity, Dot):
+        scores = len(q) * len(c)
+        few = scores <= min(FEW, len(rows) * MUCH)
+        # every block looks through the whole list
+        if few or (scores <= BLOCKS * PRODUCT and is_dense(len(q), len(c), len(rows))):
+            return product_gradients(q, c, rows, columns, gradient, wanted)
     dq, dc = accumulators(q, c, wanted)
-    size = chunk_size(similarity, q, len(rows))
+    size = chunk_size(similarity, q.shape[1], len(rows))
     of_queries, of_candidates = Rows(q, size), Rows(c, size)
     scratch = q.new_empty(size, q.shape[1])
     for part in chunks(len(rows), size):
@@ -129,6 +131,32 @@ def listed_gradients(
             accumulate(dq, rows[part], left_run, to_q, weights, out)
         if dc is not None:
             accumulate(dc, columns[part], right_run, to_c, sign * weights, out)
+    none = q.new_empty(0)
+    return none if dq is None else dq, none if dc is None else dc
+
+
+def product_gradients(
+    q: Float[Tensor, "n d"],
+    c: Float[Tensor, "m d"],
+    rows: Tensor,
+    columns: Tensor,
+    gradient: Float[Tensor, "t"],
+    wanted: Wanted,
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """The same by products with a matrix of the pairs' gradients, some rows of it at a time."""
+    dq, dc = accumulators(q, c, wanted)
+    at_once = max(1, PRODUCT // len(c))
+    for block in chunks(len(q), at_once):
+        r, k, g = rows, columns, gradient
+        if at_once < len(q):
+            mine = ((rows >= block.start) & (rows < block.stop)).nonzero()[:, 0]
+            r, k, g = (x.index_select(0, mine) for x in (rows, columns, gradient))
+        weights = weight_matrix(block.stop - block.start, len(c), r - block.start, k, g)
+        if dq is not None:
+            torch.mm(weights, c, out=dq[block])
+        if dc is not None:
+            dc.addmm_(weights.T, q[block])
+    none = q.new_empty(0)
     return none if dq is None else dq, none if dc is None else dc
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "is_dense",
     "named_rows",
     "pair_scores",
+    "products_of",
     "row_lengths",
     "separation",
 ]
@@ -35,7 +36,7 @@ __all__ = [
 GATHERED_ELEMENTS = 1 << 17
 LARGE = 1 << 20
 CALLABLE_PAIRS = 16
-PRODUCT, WORTH = 1 << 21, 16
+WORTH = 16
 
 
 class Rows:
@@ -56,27 +57,23 @@ class Rows:
         """The slice, where the index is one; not asked of few rows, or where it would synchronise."""
         if not self.asked:
             return None
-        first = int(index[0])
-        last = first + len(index)
-        return (
-            slice(first, last)
-            if torch.equal(index, torch.arange(first, last, device=index.device))
-            else None
-        )
+        first, last = int(index[0]), int(index[-1]) + 1
+        if last - first != len(index):
+            return None
+        in_order = torch.equal(index, torch.arange(first, last, device=index.device))
+        return slice(first, last) if in_order else None
 
 
-def chunk_size(similarity: Any, queries: Tensor, pairs: int) -> int:
-    """Pairs at a time: what fits a buffer; no more than one pair a query where that would break runs."""
+def chunk_size(similarity: Any, width: int, pairs: int) -> int:
+    """Pairs at a time: what fits a buffer."""
     if not is_closed(similarity):
         return CALLABLE_PAIRS
-    rows, width = queries.shape
-    fitting = max(1, GATHERED_ELEMENTS // width)
-    return max(1, pairs) if pairs <= fitting else min(rows, fitting)
+    return max(1, min(pairs, GATHERED_ELEMENTS // width))
 
 
 def is_dense(n: int, m: int, pairs: int) -> bool:
-    """Whether a product of all rows, no larger than a tile, takes less time than gathering those of the pairs."""
-    return n * m <= min(PRODUCT, pairs * WORTH)
+    """Whether products of all rows take less time than gathering those of the pairs."""
+    return n * m <= pairs * WORTH
 
 
 def row_lengths(
@@ -104,6 +101,15 @@ def named_rows(
     return x.index_select(0, index), torch.arange(len(index))
 
 
+def products_of(
+    lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
+    rows: Int[Tensor, "t"],
+    columns: Int[Tensor, "t"],
+) -> Float[Tensor, "t"]:
+    """What the products of listed pairs are divided by."""
+    return lengths[0].index_select(0, rows).mul_(lengths[1].index_select(0, columns))
+
+
 def pair_scores(
     similarity: Any,
     queries: Float[Tensor, "n d"],
@@ -122,7 +128,7 @@ def pair_scores(
             found = listed(Dot(), unit_rows(q)[0], unit_rows(c)[0], rows, columns)
         else:
             found = listed(Dot(), q, c, rows, columns)
-            found = found / (lengths[0][rows] * lengths[1][columns])
+            found = found / products_of(lengths, rows, columns)
     else:
         found = listed(similarity, q, c, rows, columns)
     return torch.where(valid, found, 0.0)
@@ -132,7 +138,7 @@ def listed(
     similarity: Any, q: Float[Tensor, "n d"], c: Float[Tensor, "m d"], rows: Tensor, columns: Tensor
 ) -> Float[Tensor, "t"]:
     """Scores of the pairs, a chunk at a time."""
-    size = chunk_size(similarity, q, len(rows))
+    size = chunk_size(similarity, q.shape[1], len(rows))
     of_queries, of_candidates = Rows(q, size), Rows(c, size)
     scratch, found = q.new_empty(size, q.shape[1]), q.new_empty(len(rows))
     for part in chunks(len(rows), size):
