@@ -1,8 +1,8 @@
 """Batch-all: every positive of an anchor is a threshold for all its negatives, in O(log P) a score, never n^3.
 
-A block of full rows is scored once. With few positives, or a penalty that is no hinge, the thresholds are
-taken one after the other: log(1 + exp(score - threshold)) does not come apart into a term of each. With
-many, those of a hinge, plain or squared, are sorted (``sorted_thresholds``).
+A block of full rows is scored once. Few thresholds are taken one after the other. Many are sorted for a
+hinge, plain or squared (``sorted_thresholds``). log(1 + exp(score - threshold)) does not come apart into a
+term of each, but its sum over the scores is so smooth that a few thresholds give all (``interpolation``).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from hardneg.ops.precision import has_float64
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.rounding import Ceilings
 from hardneg.ops.tiled.admission import Admission, excluded_value
+from hardneg.ops.tiled.each_threshold import one_by_one
 from hardneg.ops.tiled.grid import Tile, chunks
-from hardneg.ops.tiled.penalty_sum import apply_penalty, largest
+from hardneg.ops.tiled.interpolation import by_interpolation
+from hardneg.ops.tiled.penalty_sum import largest
 from hardneg.ops.tiled.scores import tile_scores
 from hardneg.ops.tiled.sorted_thresholds import by_search
-from hardneg.penalties import Hinge, Penalty, SquaredHinge
+from hardneg.penalties import Hinge, Logistic, Penalty, SquaredHinge
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -33,7 +35,6 @@ __all__ = ["PairTerms", "positives_penalty"]
 
 BLOCK_ELEMENTS = 1 << 19
 FEWEST_TO_SORT = 9
-CACHED_ELEMENTS = 1 << 16
 
 
 @dataclass(eq=False, repr=False)
@@ -94,31 +95,6 @@ def find_positives(
         ceilings[rows, slots] = bounds.over(rows + tile.rows.start, columns, found)
     thresholds[rows, slots] = found - margin
     return Positives(rows, slots, columns, found, thresholds, ceilings)
-
-
-def one_by_one(
-    penalty: Penalty, negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair.
-
-    A few rows at a time, so that what a threshold needs stays in the cache for the next one.
-    """
-    sums, counts, slopes = (torch.zeros_like(positives.thresholds) for _ in range(3))
-    total = None if weights is None else torch.zeros_like(negatives)
-    never = excluded_value(negatives.dtype)
-    for rows in chunks(len(negatives), max(1, CACHED_ELEMENTS // negatives.shape[1])):
-        mine, x = negatives[rows], torch.empty_like(negatives[rows])
-        for p in range(positives.thresholds.shape[1]):
-            torch.sub(mine, positives.thresholds[rows, p, None], out=x)
-            if positives.ceilings is not None:
-                x.masked_fill_(mine >= positives.ceilings[rows, p, None], -never)
-            with_slope = weights is not None
-            sums[rows, p], counts[rows, p], slope = apply_penalty(penalty, x, 1, with_slope)
-            if total is not None and weights is not None and slope is not None:
-                hinge = isinstance(penalty, Hinge)
-                slopes[rows, p] = counts[rows, p] if hinge else slope.sum(1)
-                total[rows].addcmul_(slope, weights[rows, p, None])
-    return sums, counts, total, slopes
 
 
 def positives_penalty(
@@ -191,13 +167,18 @@ def pair_terms(
     penalty: Penalty, negatives: Float[Tensor, "r m"], positives: Positives, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Pair sums, pair counts, and with weights the weight of every negative and the slope sum of every pair."""
-    many = positives.thresholds.shape[1] >= FEWEST_TO_SORT
-    many = many and has_float64(negatives.device)  # differences of sums over all scores need it
-    if not many or not isinstance(penalty, Hinge | SquaredHinge):
-        return one_by_one(penalty, negatives, positives, weights)
+    thresholds, ceilings = positives.thresholds, positives.ceilings
     pairs = positives.rows, positives.slots
-    told = negatives, positives.thresholds, positives.ceilings, weights, pairs
-    return by_search(*told, squared=isinstance(penalty, SquaredHinge))
+    if thresholds.shape[1] >= FEWEST_TO_SORT:
+        # differences of sums over all scores need float64
+        if isinstance(penalty, Hinge | SquaredHinge) and has_float64(negatives.device):
+            squared = isinstance(penalty, SquaredHinge)
+            return by_search(negatives, thresholds, ceilings, weights, pairs, squared)
+        if isinstance(penalty, Logistic) and ceilings is None:
+            found = by_interpolation(penalty, negatives, thresholds, weights, pairs)
+            if found is not None:
+                return found
+    return one_by_one(penalty, negatives, thresholds, ceilings, weights)
 
 
 def block_terms(
