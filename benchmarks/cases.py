@@ -3,117 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import hardneg
 from benchmarks import formulas, peers
+from benchmarks.case import OURS, PLAIN, PRODUCT, Case, Contender, Target, ours, plain
 from hardneg.metrics import retrieval_metrics
-
-OURS, PLAIN, PRODUCT = "hardneg", "plain formula", "torch.mm"
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to compute a case.
-
-    Args:
-        name: as it stands in the rows.
-        make: imports what is needed and returns the function of the inputs; raises ``Missing``.
-        same_value: whether its value is the plain formula's.
-        gradient: whether its backward pass is timed too.
-        cannot: why it is not run at the case's own size; empty: it is.
-        needs_gib: free memory without which it is left out.
-    """
-
-    name: str
-    make: Callable[[], Callable[..., Tensor]]
-    same_value: bool = True
-    gradient: bool = True
-    cannot: str = ""
-    needs_gib: float = 0.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """``hardneg``'s time is at most ``times`` x ``share`` of another contender's in the same run."""
-
-    against: str
-    share: float
-    times: int = 1
-
-    def judged(self, ratio: float | None) -> dict[str, object]:
-        """The target in its own unit: so many times faster, or a share of so many products."""
-        if self.share < 1:
-            limit = 1 / self.share
-            value = None if ratio is None else 1 / ratio
-            text = f"≥ {limit:g} x faster than {self.against}"
-            met = None if value is None else value >= limit
-        else:
-            limit = self.share
-            value = None if ratio is None else ratio / self.times
-            text = f"≤ {limit:g} x {f'{self.times} ' if self.times > 1 else ''}{self.against}"
-            met = None if value is None else value <= limit
-        return {"target": text, "value": value, "limit": limit, "met": met}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A shape, the contenders, and the targets of ours.
-
-    Args:
-        name: as in the rows and for ``--only``.
-        shape: queries, candidates, width.
-        small: the shape of the tests.
-        contenders: ours first.
-        targets: of time.
-        peak_mib: most memory beyond inputs, normalised copies and gradients; None: no target.
-        total_mib: most memory beyond ``import torch``; None: no target.
-        kind: ``"pairs"``, ``"positive pairs"`` (for order) or ``"labelled"``.
-        classes: labels are ``i // 4`` (0) or ``i % classes``.
-        copies: normalised copies of each input that the loss may hold.
-        huge: only with ``--huge``.
-        once: too long to repeat: one pass, timed where its memory is measured.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    small: tuple[int, int, int]
-    contenders: tuple[Contender, ...]
-    targets: tuple[Target, ...] = ()
-    peak_mib: float | None = 64.0
-    total_mib: float | None = None
-    kind: str = "pairs"
-    classes: int = 0
-    copies: int = 1
-    huge: bool = False
-    once: bool = False
-
-    def at(self, shape: tuple[int, int, int]) -> Case:
-        return replace(self, shape=shape)
-
-    def inputs(self, *, gradients: bool = True) -> tuple[Tensor, ...]:
-        n, m, d = self.shape
-        generator = torch.Generator().manual_seed(0)
-        draw = torch.rand if self.kind == "positive pairs" else torch.randn
-        x = draw(n, d, generator=generator).requires_grad_(gradients)
-        if self.kind == "labelled":
-            i = torch.arange(n)
-            return x, i % self.classes if self.classes else i // 4
-        return x, draw(m, d, generator=generator).requires_grad_(gradients)
-
-    def contender(self, name: str) -> Contender:
-        return next(c for c in self.contenders if c.name == name)
-
-
-def ours(loss: Callable[..., Tensor]) -> Contender:
-    return Contender(OURS, lambda: loss)
-
-
-def plain(formula: Callable[..., Tensor], **about: object) -> Contender:
-    return Contender(PLAIN, lambda: formula, **about)
 
 
 def product(*inputs: Tensor) -> Tensor:
@@ -188,6 +87,38 @@ def batch_all_case(name: str, n: int, classes: int) -> Case:
     )
 
 
+def smooth_batch_all_case(name: str, penalty: str, formula: Callable[[Tensor], Tensor]) -> Case:
+    loss = hardneg.TripletLoss(negatives="all", reduction="mean_active", penalty=penalty)
+
+    def plainly(embeddings: Tensor, labels: Tensor) -> Tensor:
+        return formulas.batch_all(embeddings, labels, formula)
+
+    line_up = ours(loss), plain(plainly, needs_gib=4)
+    target = (Target(PLAIN, 1 / 10),)
+    return Case(name, (512, 512, 128), (64, 64, 16), line_up, target, kind="labelled", classes=2)
+
+
+def few_classes_case(name: str, n: int, classes: int) -> Case:
+    line_up = ours(hardneg.TripletLoss()), plain(formulas.semi_hard_labelled)
+    small = (
+        56,
+        56,
+        16,
+    )  # no score is within rounding of another: the formula takes such for different
+    return Case(name, (n, n, 128), small, line_up, kind="labelled", classes=classes)
+
+
+def queue_case(
+    name: str,
+    shape: tuple[int, int, int],
+    negatives: str | hardneg.TopK,
+    formula: Callable[..., Tensor],
+) -> Case:
+    loss = hardneg.InfoNCELoss(formulas.TEMPERATURE, negatives, directions="queries")
+    targets = (Target(PLAIN, 1.5 if negatives == "all" else 2.5),)
+    return Case(name, shape, (9, 1200, 16), (ours(loss), plain(formula)), targets, kind="queue")
+
+
 def evaluation(images: Tensor, captions: Tensor) -> Tensor:
     return torch.tensor(retrieval_metrics(images, captions).rsum)
 
@@ -239,6 +170,19 @@ CASES = (
     batch_all_case("batch-all, 4 a class", 512, 0),
     batch_all_case("batch-all, 8192, 4 a class", 8192, 0),
     batch_all_case("batch-all, 8192, 10 classes", 8192, 10),
+    smooth_batch_all_case("batch-all, logistic, 2 classes", "logistic", F.softplus),
+    smooth_batch_all_case(
+        "batch-all, squared hinge, 2 classes", "squared_hinge", lambda x: x.relu().square()
+    ),
+    few_classes_case("semi-hard, 2 classes", 2048, 2),
+    few_classes_case("semi-hard, equal labels", 4096, 1),
+    queue_case("InfoNCE, a frozen queue", (32, 65_000, 128), "all", formulas.info_nce_of_queries),
+    queue_case(
+        "InfoNCE, 1,000 hardest",
+        (256, 20_000, 64),
+        hardneg.TopK(formulas.MANY_NEIGHBOURS),
+        formulas.info_nce_of_nearest,
+    ),
     replace(
         cosine_case(
             "hardest, the paper's batch",

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.cases import CASES, OURS, PLAIN, PRODUCT, Case, Contender, Target
+from benchmarks.case import OURS, PLAIN, PRODUCT, Case, Contender, Target
+from benchmarks.cases import CASES
 from benchmarks.machine import RESULTS, free_gib, setting
 from benchmarks.memory import in_own_process
 from benchmarks.peers import Missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 MARGIN = 0.2
 TEMPERATURE = 0.05
 NEIGHBOURS = 8
+MANY_NEIGHBOURS = 1000
 
 
 @lru_cache(maxsize=1)
@@ -95,14 +97,43 @@ def order_every(queries: Tensor, candidates: Tensor) -> Tensor:
     return of_queries.sum(1).mean() + of_candidates.sum(0).mean()
 
 
-def batch_all(embeddings: Tensor, labels: Tensor) -> Tensor:
+def batch_all(
+    embeddings: Tensor, labels: Tensor, penalty: Callable[..., Tensor] = F.relu
+) -> Tensor:
     """Every triplet of a batch, n x n x n, averaged over those above zero."""
     scores = cosine(embeddings, embeddings)
     same = labels[:, None] == labels
     pairs = same & ~own(labels.shape[0], labels.device)
-    x = (MARGIN - scores[:, :, None] + scores[:, None]).clamp(min=0)
+    x = penalty(MARGIN - scores[:, :, None] + scores[:, None])
     x = x * (pairs[:, :, None] & ~same[:, None])
     return x.sum() / (x > 0).sum()
+
+
+def semi_hard_labelled(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Every positive pair with its hardest negative below the positive, else the easiest, by sorted rows."""
+    scores = cosine(embeddings, embeddings)
+    same = labels[:, None] == labels
+    negatives, order = scores.detach().masked_fill(same, torch.inf).sort(dim=1)
+    place = torch.searchsorted(negatives, scores.detach()).sub_(1).clamp_(min=0)
+    pairs = same & ~own(labels.shape[0], labels.device) & ~same.all(1, keepdim=True)
+    terms = (MARGIN - scores + scores.gather(1, order.gather(1, place))).clamp(min=0)
+    return torch.where(pairs, terms, 0.0).sum() / pairs.sum().clamp(min=1)
+
+
+def info_nce_of_queries(queries: Tensor, candidates: Tensor) -> Tensor:
+    """Cross-entropy of the queries over their own candidate and all others (MoCo's queue)."""
+    logits = cosine(queries, candidates) / TEMPERATURE
+    return F.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device))
+
+
+def info_nce_of_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
+    """The same over the thousand nearest of the others."""
+    scores = cosine(queries, candidates)
+    i = torch.arange(scores.shape[0], device=scores.device)
+    others = scores.detach().index_put((i, i), scores.new_tensor(-torch.inf))
+    near = others.topk(min(MANY_NEIGHBOURS, scores.shape[1] - 1), 1).indices
+    logits = torch.cat([scores[i, i][:, None], scores.gather(1, near)], 1) / TEMPERATURE
+    return F.cross_entropy(logits, torch.zeros_like(i))
 
 
 def evaluate(images: Tensor, captions: Tensor) -> Tensor:

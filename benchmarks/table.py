@@ -9,7 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.cases import CASES, OURS, PLAIN, PRODUCT
+from benchmarks.case import OURS, PLAIN, PRODUCT
+from benchmarks.cases import CASES
 from benchmarks.core import ROWS, Row
 from benchmarks.document import write
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks import core, memory, table
-from benchmarks.cases import CASES, OURS, PRODUCT, Case, Contender, Target
+from benchmarks.case import OURS, PRODUCT, Case, Contender, Target
+from benchmarks.cases import CASES
 from benchmarks.peers import Missing, needing
 from benchmarks.timing import run_once
 

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from benchmarks.cases import Contender
+from benchmarks.case import Contender
 
 SAMPLE_SECONDS = 0.05
 MOST_ROUNDS = 50

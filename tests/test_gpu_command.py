@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cases import OURS, PLAIN, Contender
+from benchmarks.case import OURS, PLAIN, Contender
 from benchmarks.gpu import measurements, plot, report, selections, sums
 from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, Verdict, judged
 from benchmarks.gpu.behaviour import closely

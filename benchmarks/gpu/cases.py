@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks import formulas, peers
-from benchmarks.cases import METRIC_LEARNING, MM_OUT, OURS, PLAIN, PRODUCT, Case, Contender, Target
+from benchmarks.case import OURS, PLAIN, PRODUCT, Case, Contender, Target
+from benchmarks.cases import METRIC_LEARNING, MM_OUT
 from benchmarks.gpu.losses import LOSSES, drawn
 from benchmarks.gpu.place import Place
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from benchmarks import formulas
-from benchmarks.cases import OURS, PLAIN
+from benchmarks.case import OURS, PLAIN
 from benchmarks.core import add_times, at_most, targets
 from benchmarks.gpu.arithmetic import Arithmetic
 from benchmarks.gpu.cases import DeviceCase, cases

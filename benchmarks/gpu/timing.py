@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.cases import Contender
+from benchmarks.case import Contender
 from benchmarks.memory import MIB
 from benchmarks.timing import Runner
 

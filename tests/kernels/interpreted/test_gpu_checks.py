@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cases import OURS
+from benchmarks.case import OURS
 from benchmarks.gpu import configurations, measurements
 from benchmarks.gpu.cases import cases
 from benchmarks.gpu.configurations import LOSS_OF
