@@ -16,6 +16,7 @@ from vsepp.data import read_splits
 from vsepp.evaluate import embed, protocols
 from vsepp.images import feature_width
 from vsepp.model import MatchingModel, build_model
+from vsepp.picture_check import check_each
 from vsepp.retrieval import record
 from vsepp.settings import Data
 from vsepp.splits import Split
@@ -47,7 +48,7 @@ def assess(
     trained: Trained, data: Data, root: Path | None, part: str, cpu: bool = False
 ) -> dict[str, Any]:
     """The retrieval results on a split, by protocol."""
-    split: Split = getattr(read_splits(data, root), part)
+    (split,) = check_each([getattr(read_splits(data, root), part)])
     assert trained.vocabulary is not None
     model = rebuild(trained, split).to(Accelerator(cpu=cpu).device)
     embedded = embed(model, split, trained.vocabulary)

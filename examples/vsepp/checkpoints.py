@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vsepp.errors import InputError, MissingInputError
 from vsepp.files import write_bytes
 from vsepp.progress import read_progress
 from vsepp.settings import Settings
@@ -64,17 +66,32 @@ def load_model(path: Path) -> Trained:
     """Read what ``save_model`` wrote; nothing in the file is run."""
     content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a model of ours (format {FORMAT!r}): "
             "the authors' files end in .pth.tar, a run's folder can be named instead of a file"
         )
     try:
         settings = Settings.from_record(content["settings"])
         vocabulary = Vocabulary.from_record(content["vocabulary"], str(path))
-        weights = {name: weight.detach() for name, weight in content["model"].items()}
-        return Trained(settings, vocabulary, weights, content["metrics"], str(path))
+        weights, metrics = plain_weights(content["model"], path), content["metrics"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} lacks what a model needs ({error!r}): it is damaged") from error
+        raise InputError(f"{path} lacks what a model needs ({error!r}): it is damaged") from error
+    except InputError as error:
+        raise InputError(f"{path} holds what no model can have: {error}") from error
+    return Trained(settings, vocabulary, weights, metrics, str(path))
+
+
+def plain_weights(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The weights without gradients; an error if one is no ordinary array of real numbers."""
+    found = {name: weight.detach() for name, weight in weights.items()}
+    for name, weight in found.items():
+        odd = weight.is_meta or weight.is_complex() or weight.is_quantized
+        if odd or weight.layout != torch.strided:
+            raise InputError(
+                f"{path}: {name} is {weight.dtype}, {weight.layout} on {weight.device}: expected a "
+                "plain tensor of real numbers"
+            )
+    return found
 
 
 def model_file(path: Path) -> Path:
@@ -83,13 +100,13 @@ def model_file(path: Path) -> Path:
         return path
     state = newest_state(path)
     if state is None:
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"{path} holds no checkpoint: name a run's folder, as runs/<recipe>-seed<seed>, whose "
             "training has begun"
         )
     progress = read_progress(state)
     if not progress.best_file:
-        raise FileNotFoundError(f"{path} holds no model yet: its first validation is still to come")
+        raise MissingInputError(f"{path} holds no model yet: its first validation is still to come")
     check_sum(path / progress.best_file, progress.best_sha256)
     return path / progress.best_file
 
@@ -97,22 +114,33 @@ def model_file(path: Path) -> Path:
 def read_tensors(path: Path) -> Any:
     """``torch.load`` with weights only, and messages for a missing, truncated or harmful file."""
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingInputError(
             f"no checkpoint at {path}: name a run's folder, a .pt file or the authors' .pth.tar"
         )
     try:
+        check_archive(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} was refused, nothing in it was run: {first_line(error)}. "
             "A checkpoint needs tensors and plain values only; do not load this one by other means "
             "unless you trust who wrote it"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(
+    # Reading broken bytes raises whatever it meets: RuntimeError, EOFError, IndexError and more.
+    except Exception as error:
+        raise InputError(
             f"{path} cannot be read ({first_line(error)}): it is truncated or no checkpoint; "
             "copy it again"
         ) from error
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive with a damaged part, which ``torch.load`` reads as it is."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of its part {damaged} is wrong")
 
 
 def first_line(error: Exception) -> str:
@@ -140,7 +168,7 @@ def load_weights(model: nn.Module, trained: Trained, own_cnn: bool = False) -> N
     ]
     faults += [f"{name} has no place here" for name in theirs if name not in ours]
     if faults:
-        raise ValueError(
+        raise InputError(
             f"{trained.where} does not fit this model ({'; '.join(faults[:3])}): use the encoders, "
             "the --embed-dim and the vocabulary that it was trained with"
         )

@@ -158,8 +158,11 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     arguments = parsed(Evaluate, "evaluate", given)
     from vsepp.assess import assess, load_any
     from vsepp.checkpoints import model_file
+    from vsepp.files import require_writable, write_text
     from vsepp.retrieval import from_record, line
 
+    if arguments.json is not None:
+        require_writable(arguments.json)
     trained = load_any(model_file(arguments.checkpoint), arguments.vocabulary)
     data = trained.settings.data
     data = replace(data, skip_corrupt=data.skip_corrupt or arguments.skip_corrupt)
@@ -168,7 +171,7 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     for name, values in found.items():
         print(f"{name}: {line(from_record(values)) if 'rsum' in values else json.dumps(values)}")
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        write_text(arguments.json, json.dumps(found, indent=1))
 
 
 def run_features(dataset: str, given: list[str]) -> None:

@@ -14,7 +14,7 @@ from hardneg.encoders import ImageEncoder
 from vsepp.data import read_splits
 from vsepp.errors import InputError
 from vsepp.evaluate import encode_images
-from vsepp.files import write_file, write_text
+from vsepp.files import require_writable, write_file, write_text
 from vsepp.model import check_image_size
 from vsepp.picture_check import check_pictures
 from vsepp.settings import Data
@@ -27,35 +27,40 @@ def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu:
     """Write ``{train,dev,test}_ims.npy``, ``*_caps.txt`` and ``*_names.txt``; one line about
     each split.
     """
+    require_writable(out / "train_ims.npy")
     device = Accelerator(cpu=cpu).device
     encoder = ImageEncoder(backbone, 1, weights=None if weights == "none" else weights).eval()
     check_image_size(encoder, data.image_size)
     encoder.to(device)
     splits = check_pictures(read_splits(data, root))
+    parts = {name: getattr(splits, name) for name in ("train", "dev", "test")}
+    captions = {name: captions_by_image(split) for name, split in parts.items()}
     lines = []
-    for name in ("train", "dev", "test"):
-        split = getattr(splits, name)
-        kept = extract_split(encoder, split, out, name, device)
+    for name, split in parts.items():
+        kept = extract_split(encoder, split, captions[name], out / name, device)
         lines.append(f"{name}: {kept:,} images, {len(split.images) - kept:,} skipped, in {out}")
     return lines
 
 
 def extract_split(
-    encoder: ImageEncoder, split: Split, out: Path, name: str, device: torch.device
+    encoder: ImageEncoder,
+    split: Split,
+    captions: list[list[str]],
+    start: Path,
+    device: torch.device,
 ) -> int:
-    """One split; returns how many images could be read. Features are L2-normalised, as the
-    encoder uses them.
+    """One split, into files whose names begin with ``start``; returns how many images could be
+    read. Features are L2-normalised, as the encoder uses them.
     """
-    captions = captions_by_image(split)
     with torch.inference_mode():
-        features, kept = encode_images(encoder.features, split, device, BATCH, shown=name)
-    write_file(out / f"{name}_ims.npy", lambda path: save_array(path, features.numpy()))
-    write_text(
-        out / f"{name}_caps.txt", "".join(f"{one}\n" for row in kept for one in captions[row])
-    )
-    write_text(
-        out / f"{name}_names.txt", "".join(f"{split.images.paths[row].name}\n" for row in kept)
-    )
+        features, kept = encode_images(encoder.features, split, device, BATCH, shown=start.name)
+    written = {
+        "caps": [one for row in kept for one in captions[row]],
+        "names": [split.images.paths[row].name for row in kept],
+    }
+    write_file(Path(f"{start}_ims.npy"), lambda path: save_array(path, features.numpy()))
+    for kind, lines in written.items():
+        write_text(Path(f"{start}_{kind}.txt"), "".join(f"{line}\n" for line in lines))
     return len(kept)
 
 

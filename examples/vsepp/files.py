@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vsepp.errors import InputError
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -42,6 +44,21 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
         unfinished.write_bytes(content)
 
     write_file(path, write)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before hours of work whose result it should hold."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written, because its folder cannot be made ({error.strerror}): "
+            "choose another place"
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: check the permissions of its folder")
 
 
 @contextmanager

@@ -1,8 +1,11 @@
-"""Look at every picture before training: a broken one is told at the start, not after hours."""
+"""Look at every picture before anything is computed: a broken one is told at the start, not after
+hours.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +26,16 @@ def check_pictures(splits: Splits, quiet: bool = False) -> Splits:
     """The splits, with a note of the pictures that cannot be decoded where ``--skip-corrupt``
     leaves them out; an error without it, or if a split has no other.
     """
-    parts = {name: getattr(splits, name) for name in ("train", "dev", "test")}
-    paths = {path for part in parts.values() for path in pictures_of(part)}
+    names = ("train", "dev", "test")
+    checked = check_each([getattr(splits, name) for name in names], quiet)
+    return Splits(**dict(zip(names, checked, strict=True)))
+
+
+def check_each(parts: Sequence[Split], quiet: bool = False) -> list[Split]:
+    """The same for some splits; each picture is looked at once."""
+    paths = {path for part in parts for path in pictures_of(part)}
     broken = find_broken(sorted(paths), quiet)
-    return Splits(**{name: told(part, broken) for name, part in parts.items()})
+    return [told(part, broken) for part in parts]
 
 
 def pictures_of(split: Split) -> tuple[Path, ...]:

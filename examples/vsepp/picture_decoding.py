@@ -17,6 +17,7 @@ from PIL import Image
 
 from vsepp.errors import InputError
 from vsepp.input_files import kind_of, reason, what_stands_at
+from vsepp.png_end import check_png_end
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 100_000_000
@@ -51,7 +52,10 @@ def decode(path: Path, scale: tuple[int, int] | None = None) -> Image.Image:
             check_size(*picture.size)
             if scale is not None:
                 picture.draft("RGB", scale)
-            return upright(picture, in_colour(picture))
+            pixels = upright(picture, in_colour(picture))
+        if picture.format == "PNG":
+            check_png_end(path.read_bytes())
+        return pixels
     # Pillow's decoders raise whatever their parsing of broken bytes meets: OSError, SyntaxError,
     # ValueError, struct.error, IndexError, DecompressionBombError, MemoryError and more.
     except Exception as error:

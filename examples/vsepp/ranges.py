@@ -26,7 +26,7 @@ class Range:
     def __str__(self) -> str:
         low = "more than" if self.above else "at least"
         high = "less than" if self.below else "at most"
-        return f"{low} {self.least:g} and {high} {self.most:,g}"
+        return f"{low} {self.least:g} and {high} {self.most:.12g}"
 
 
 WORDS = {

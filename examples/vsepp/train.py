@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import is_tensorboard_available, set_seed
 
 from vsepp.batches import ShuffledBatches, training_loader
 from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
@@ -52,21 +52,20 @@ class Trainer:
     ) -> None:
         self.recipe, self.settings, self.splits = recipe, settings, splits
         self.folder, self.options = folder, options
+        self.logged = options.tensorboard and is_tensorboard_available()
         self.accelerator = Accelerator(
             mixed_precision=settings.schedule.precision,
-            log_with="tensorboard" if options.tensorboard else None,
+            log_with="tensorboard" if self.logged else None,
             project_dir=str(folder),
             cpu=options.cpu,
         )
-        main = self.accelerator.is_main_process
-        self.screen = Screen(folder.name, main, options.quiet)
+        self.screen = Screen(folder.name, self.accelerator.is_main_process, options.quiet)
         self.interrupts, self.changed = Interrupts(), list[str]()
-        if main:
+        if self.accelerator.is_main_process:
             self.changed = check_folder(folder, settings, options)
         self.accelerator.wait_for_everyone()
         set_seed(settings.schedule.seed)
-        start = options.start_from
-        first_stage = None if start is None else load_model(model_file(start))
+        first_stage = options.start_from and load_model(model_file(options.start_from))
         self.vocabulary = vocabulary_of(settings.data, splits, first_stage)
         self.progress = Progress()
         self.build(first_stage)
@@ -108,7 +107,7 @@ class Trainer:
             begin_folder(self.folder, self.settings, self.options)
         self.accelerator.wait_for_everyone()
         self.resume()
-        if self.options.tensorboard:
+        if self.logged:
             self.accelerator.init_trackers("tensorboard")
         with self.interrupts:
             while self.progress.epoch < self.settings.schedule.epochs:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vsepp.assess
+import vsepp.features
 from vsepp.commands import COMMANDS, main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
 
@@ -200,3 +202,56 @@ def test_features_are_extracted_and_train_a_frozen_recipe(
     )
     page = (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
+
+
+def test_an_evaluation_looks_at_all_pictures_of_its_split_first(
+    flickr_root: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """And at none of the others; and at the place of its result."""
+    kind = ["--recipe", "flickr8k-small-vse0", "--image-size", "32", *QUICK]
+    main("flickr8k", ["--data", str(flickr_root), "--out", str(tmp_path / "runs"), *kind])
+    run = tmp_path / "runs" / "flickr8k-small-vse0-seed0"
+    images = flickr_root / "f8k" / "images"
+    monkeypatch.setattr(vsepp.assess, "embed", lambda *_: pytest.fail("it began to embed"))
+    given = ["evaluate", str(run), "--data", str(flickr_root), "--cpu"]
+    for name in ("0000.jpg", max(images.iterdir()).name):  # of train, the last of test
+        (images / name).write_bytes(b"")
+    message = refusal(capsys, given)
+    assert f"{max(images.iterdir()).name} cannot be decoded" in message
+    assert "1 of 12 pictures" in message
+    monkeypatch.undo()
+    main("flickr8k", [*given, "--skip-corrupt"])
+    assert "1 images were left out" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert "is a folder" in refusal(capsys, [*given, "--json", str(tmp_path)])
+    place = str(tmp_path / "file" / "found.json")
+    assert "its folder cannot be made" in refusal(capsys, [*given, "--json", place])
+
+
+def refusal(capsys, given: list[str]) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main("flickr8k", given)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_features_are_refused_before_any_is_computed(
+    flickr_root: Path, tmp_path: Path, capsys, monkeypatch, part: str
+) -> None:
+    """Where any split has an image without five captions, or the files cannot be written."""
+    monkeypatch.setattr(vsepp.features, "encode_images", lambda *_, **__: pytest.fail("it began"))
+    given = ["features", "--data", str(flickr_root), "--dataset", "flickr8k", "--cpu"]
+    given += ["--backbone", "resnet18", "--weights", "none", "--image-size", "32"]
+    (tmp_path / "file").write_text("")
+    said = refusal(capsys, [*given, "--out", str(tmp_path / "file")])
+    assert "its folder cannot be made" in said
+    path = flickr_root / "f8k" / "dataset_flickr8k.json"
+    content = json.loads(path.read_text())
+    image = [one for one in content["images"] if one["split"] == part][-1]
+    image["sentences"].pop()
+    path.write_text(json.dumps(content))
+    said = refusal(capsys, [*given, "--out", str(tmp_path / "out")])
+    assert "has 4 captions: the precomputed layout needs 5 of each image" in said
+    assert not list(tmp_path.glob("out/*"))

@@ -45,6 +45,7 @@ def test_the_demo_needs_no_other_extra(tmp_path: Path) -> None:
     sizes = "--train-images 60 --epochs 1 --warmup-epochs 0 --embed-dim 8 --word-dim 8 --quiet"
     done = run(tmp_path, *sizes.split())
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     assert (tmp_path / "report.html").is_file()
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/result.json"))]
     assert [one["recipe"] for one in results] == ["scenes-vse++", "scenes-vse0"]

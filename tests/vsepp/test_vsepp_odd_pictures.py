@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,27 @@ def png(width: int, height: int, more: bytes = b"", depth: int = 8) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + more + pixels + chunk(b"IEND", b"")
 
 
+def png_of(pixels: np.ndarray, passes: Sequence[tuple[slice, slice]], keep: float = 1) -> bytes:
+    """A PNG of these passes, whose compressed data stop after a part of the rows' bytes."""
+    parts = [part for part in (pixels[one] for one in passes) if part.size]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    size, interlaced = pixels.shape[1::-1], len(passes) > 1
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, interlaced))
+    data = chunk(b"IDAT", zlib.compress(rows[: round(keep * len(rows))]))
+    return b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b"")
+
+
+WHOLE = [(slice(None), slice(None))]
+ADAM7 = [
+    (slice(y, None, down), slice(x, None, across))
+    for x, y, across, down in (
+        *[(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)],
+        *[(0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)],
+    )
+]
+PIXELS = np.asarray(quarters())
+
+
 def bmp(width: int, height: int) -> bytes:
     sizes = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 100, 0, 0, 54) + sizes
@@ -92,6 +114,8 @@ SHOWN = {
     "PNG, alpha": saved(quarters().convert("RGBA"), "PNG"),
     "PNG, a transparent colour": saved(quarters(), "PNG", transparency=(1, 2, 3)),
     "PNG, animated": saved(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+    "PNG, interlaced": png_of(PIXELS, ADAM7),
+    "PNG, data after its end": PNG + b"more",
     "GIF": GIF,
     "GIF, animated": saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
     "BMP": saved(quarters(), "BMP"),
@@ -112,6 +136,18 @@ GREY = {
 }
 SIZES = {
     "1 x 1": saved(quarters(1, 1), "PNG"),
+    **{
+        f"{width} x {height}, interlaced": png_of(PIXELS[:height, :width], ADAM7)
+        for width, height in ((1, 1), (1, 9), (3, 2), (4, 5), (5, 1), (9, 9))
+    },
+    **{
+        f"{kind}, odd width": saved(quarters(13, 7).convert(kind), "PNG")
+        for kind in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+    },
+    **{
+        f"{2**bits} colours": saved(quarters(13, 7).quantize(2**bits), "PNG", bits=bits)
+        for bits in (1, 2, 4, 8)
+    },
     "1 x 60": saved(quarters(1, 60), "PNG"),
     "90 x 1": saved(quarters(90, 1), "PNG"),
     "100,000 pixels": saved(quarters(400, 250), "JPEG"),
@@ -142,6 +178,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "PNG, half": (PNG[: len(PNG) // 2], r"cannot be decoded"),
     "PNG, its header": (PNG[:20], r"cannot be decoded"),
     "PNG, flipped bits": (PNG[:45] + bytes([PNG[45] ^ 255]) + PNG[46:], r"cannot be decoded"),
+    "PNG, its end lost": (PNG[:-1], r"ends early: the mark of a PNG file's end is missing"),
+    "PNG, nothing after its pixels": (PNG[:-12], r"cannot be decoded \(it ends early"),
+    "PNG, half of its rows": (png_of(PIXELS, WHOLE, 0.5), r"4,632 of the 9,264 bytes of its pixel"),
+    "PNG, all rows but one": (png_of(PIXELS, WHOLE, 47 / 48), r"193 of the 9,264 bytes of its pix"),
+    "PNG, interlaced, part of its rows": (png_of(PIXELS, ADAM7, 0.7), r"cannot be decoded"),
     "PNG without pixels": (PNG[:33] + chunk(b"IEND", b""), r"cannot be decoded"),
     "PNG, 0 x 0": (png(0, 0), r"cannot be decoded"),
     "PNG of unknown depth": (png(4, 4, depth=3), r"cannot be decoded"),

@@ -72,7 +72,7 @@ def test_the_bounds_themselves_are_taken(name: str) -> None:
     ("given", "message"),
     [
         (["--word-drop", "1.5"], "--word-drop is 1.5: expected at least 0 and less than 1"),
-        (["--clip", "0"], "--clip is 0.0: expected more than 0 and at most 1e+09"),
+        (["--clip", "0"], "--clip is 0.0: expected more than 0 and at most 1000000000"),
         (["--learning-rate", "0"], "--learning-rate is 0.0: expected more than 0 and at most 1"),
         (["--learning-rate", "1e30"], "--learning-rate is 1e+30: expected more than 0 and at most"),
         (["--margin", "nan"], "--margin is nan: expected at least 0 and at most 10"),
