@@ -19,8 +19,8 @@ import torch.nn.functional as F
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-from vsepp.memory import peak_memory_mib
 from vsepp.retrieval import retrieve
+from vsepp.run.memory import peak_memory_mib
 
 IMAGES, CAPTIONS, WIDTH = 5_000, 25_000, 1_024
 

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-from vsepp.batches import ShuffledBatches
-from vsepp.data import Batch, Pairs, read_splits
-from vsepp.images import Features
-from vsepp.memory import peak_memory_mib
+from vsepp.data.batches import ShuffledBatches
+from vsepp.data.images import Features
+from vsepp.data.pairs import Batch, Pairs, read_splits
+from vsepp.data.vocabulary import build_vocabulary
 from vsepp.model import build_model
 from vsepp.objective import NEGATIVES, build_loss
+from vsepp.run.memory import peak_memory_mib
 from vsepp.settings import Data, Loss, Model
-from vsepp.vocabulary import build_vocabulary
 
 CLIP, RATE, MARGIN, BATCH = 2.0, 2e-4, 0.2, 128
 

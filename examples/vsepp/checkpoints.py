@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from vsepp.data.vocabulary import Vocabulary
 from vsepp.errors import InputError, MissingInputError
-from vsepp.files import write_bytes
-from vsepp.progress import read_progress
+from vsepp.files.writing import write_bytes
+from vsepp.run.progress import read_progress
+from vsepp.run.state_folder import check_sum, newest_state
 from vsepp.settings import Settings
-from vsepp.state_folder import check_sum, newest_state
-from vsepp.vocabulary import Vocabulary
 
 FORMAT = "hardneg vsepp 1"
 

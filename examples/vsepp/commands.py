@@ -18,8 +18,8 @@ from typing import TypeVar
 import tyro
 
 from vsepp.arguments import COMMANDS, Evaluate, Features, Recipes, Report, Train, Words
-from vsepp.interrupts import Stopped
 from vsepp.recipes import RECIPES, recipe_named
+from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
 
 DEFAULT_RECIPES = {
@@ -86,7 +86,7 @@ def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
     names = recipe_names(dataset, given)
     asked = [(name, train_arguments(name, names, given)) for name in names]
-    from vsepp.rank_watch import LostRank, RankWatch
+    from vsepp.run.rank_watch import LostRank, RankWatch
 
     try:
         with RankWatch():
@@ -102,7 +102,7 @@ def train_each(asked: Sequence[tuple[str, Train]]) -> list[Path]:
     """Train one recipe after the other; the folders of the runs, on the first process."""
     from accelerate import PartialState
 
-    from vsepp.run_folder import check_folder
+    from vsepp.run.folder import check_folder
     from vsepp.train import train
 
     main = PartialState(cpu=asked[0][1].run.cpu).is_main_process
@@ -118,8 +118,8 @@ def train_each(asked: Sequence[tuple[str, Train]]) -> list[Path]:
 
 def report_on(paths: Sequence[Path], page: Path) -> None:
     """A page about finished runs, and their table on the screen."""
-    from vsepp.finished import read_runs
-    from vsepp.report import text_table, write_report
+    from vsepp.report.finished import read_runs
+    from vsepp.report.page import text_table, write_report
 
     runs, left_out = read_runs(paths)
     for line in left_out:
@@ -156,9 +156,9 @@ def train_arguments(name: str, names: tuple[str, ...], given: list[str]) -> Trai
 def run_evaluate(dataset: str, given: list[str]) -> None:
     """Print the retrieval results of a model."""
     arguments = parsed(Evaluate, "evaluate", given)
-    from vsepp.assess import assess, load_any
     from vsepp.checkpoints import model_file
-    from vsepp.files import require_writable, write_text
+    from vsepp.evaluate import assess, load_any
+    from vsepp.files.writing import require_writable, write_text
     from vsepp.retrieval import from_record, line
 
     if arguments.json is not None:
@@ -217,7 +217,7 @@ def run_recipes(dataset: str, given: list[str]) -> None:
 def run_vocabulary(dataset: str, given: list[str]) -> None:
     """Convert a pickle to JSON."""
     arguments = parsed(Words, "vocabulary", given)
-    from vsepp.legacy_vocabulary import convert_vocabulary
+    from vsepp.release.legacy_vocabulary import convert_vocabulary
 
     vocabulary = convert_vocabulary(arguments.from_pickle, arguments.tokenizer)
     vocabulary.save(arguments.out)

@@ -1,9 +1,15 @@
-"""Embed a split once, then measure retrieval on it by the protocol of its data set."""
+"""Embed a split once, then measure retrieval on it by the protocol of its data set; the same of a
+model from disk, ours or the authors'.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hardneg.metrics import RetrievalMetrics, coco_folds
-from vsepp.data import padded
-from vsepp.model import MatchingModel
-from vsepp.retrieval import retrieve, similarity_of
-from vsepp.splits import CAPTIONS_EACH, Split
-from vsepp.vocabulary import Vocabulary
+from vsepp.checkpoints import Trained, load_model, load_weights
+from vsepp.data.images import feature_width
+from vsepp.data.pairs import padded, read_splits
+from vsepp.data.picture_check import check_each
+from vsepp.data.splits import CAPTIONS_EACH, Split
+from vsepp.data.vocabulary import Vocabulary
+from vsepp.model import MatchingModel, build_model
+from vsepp.release.authors import load_authors_checkpoint
+from vsepp.retrieval import record, retrieve, similarity_of
+from vsepp.settings import Data
 
 BATCH = 128
 COCO_FOLDS, FOLD = 5, 1_000
@@ -169,3 +180,43 @@ def protocols(
         "1k": coco_folds(images, captions, folds=COCO_FOLDS, similarity=similarity),
         "5k": whole,
     }
+
+
+def load_any(path: Path, vocabulary: Path | None) -> Trained:
+    """A model of ours, or a ``*.pth.tar`` together with its converted vocabulary."""
+    if not path.name.endswith(".pth.tar"):
+        return load_model(path)
+    if vocabulary is None:
+        raise ValueError(
+            f"{path} holds no vocabulary: pass --vocabulary words.json, converted from the "
+            "released *_vocab.pkl by the `vocabulary` command"
+        )
+    return replace(load_authors_checkpoint(path), vocabulary=Vocabulary.load(vocabulary))
+
+
+def rebuild(trained: Trained, split: Split) -> MatchingModel:
+    """The encoders with the trained weights in them."""
+    assert trained.vocabulary is not None
+    settings = replace(trained.settings.model, weights="none")
+    model = build_model(settings, len(trained.vocabulary), feature_width(split.images))
+    load_weights(model, trained)
+    return model
+
+
+def assess(
+    trained: Trained, data: Data, root: Path | None, part: str, cpu: bool = False
+) -> dict[str, Any]:
+    """The retrieval results on a split, by protocol."""
+    (split,) = check_each([getattr(read_splits(data, root), part)])
+    assert trained.vocabulary is not None
+    model = rebuild(trained, split).to(Accelerator(cpu=cpu).device)
+    embedded = embed(model, split, trained.vocabulary)
+    if embedded.skipped:
+        print(f"{embedded.skipped:,} images were left out as corrupt", file=sys.stderr)
+    results = protocols(embedded, trained.settings.loss.measure, data.dataset, part)
+    found = {protocol: record(one) for protocol, one in results.items()}
+    if data.dataset == "coco" and part == "test" and importlib.util.find_spec("eccv_caption"):
+        from vsepp.release.eccv import extended_metrics
+
+        found |= extended_metrics(embedded, split, trained.settings.loss.measure)
+    return found

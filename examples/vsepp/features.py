@@ -11,14 +11,14 @@ import torch
 from accelerate import Accelerator
 
 from hardneg.encoders import ImageEncoder
-from vsepp.data import read_splits
+from vsepp.data.pairs import read_splits
+from vsepp.data.picture_check import check_pictures
+from vsepp.data.splits import CAPTIONS_EACH, Split
 from vsepp.errors import InputError
 from vsepp.evaluate import encode_images
-from vsepp.files import require_writable, write_file, write_text
+from vsepp.files.writing import require_writable, write_file, write_text
 from vsepp.model import check_image_size
-from vsepp.picture_check import check_pictures
 from vsepp.settings import Data
-from vsepp.splits import CAPTIONS_EACH, Split
 
 BATCH = 64
 

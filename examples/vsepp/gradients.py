@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hardneg import GradCache
-from vsepp.data import Batch
-from vsepp.reach import build_objective
+from vsepp.data.pairs import Batch
+from vsepp.objective import build_objective
 from vsepp.settings import Settings
 
 

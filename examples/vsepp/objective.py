@@ -1,11 +1,27 @@
-"""The loss of a run, and its negatives step by step."""
+"""The loss of a run, its negatives step by step, and how far it looks for them: its own pairs, those
+of all processes, those of earlier steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from hardneg import All, ContrastiveLoss, Dot, Hardest, Order, SelectiveHardest, TopK, Warmup
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hardneg import (
+    AcrossRanks,
+    All,
+    ContrastiveLoss,
+    Dot,
+    Hardest,
+    MemoryQueue,
+    Order,
+    SelectiveHardest,
+    TopK,
+    Warmup,
+)
 from vsepp.retrieval import similarity_of
 from vsepp.settings import Loss
 
@@ -37,3 +53,92 @@ def negatives_by_step(settings: Loss, steps_per_epoch: int) -> Callable[[int], A
 def warmup_steps(settings: Loss, steps_per_epoch: int) -> int:
     """How many steps the warm-up lasts."""
     return round(settings.warmup_epochs * steps_per_epoch)
+
+
+class InBatch(nn.Module):
+    """The loss of the pairs at hand; over all processes with ``--across-ranks``."""
+
+    queued = 0
+
+    def __init__(self, settings: Loss, ranks: int) -> None:
+        super().__init__()
+        loss = build_loss(settings)
+        self.alone = not (settings.across_ranks and ranks > 1)
+        self.use_ids = not settings.strict_parity
+        self.loss = loss if self.alone else AcrossRanks(loss)
+
+    def forward(self, images: Tensor, captions: Tensor, ids: Tensor, negatives: Any) -> Tensor:
+        """The loss. A process that has no pairs and looks at no others contributes 0."""
+        if self.alone and len(images) == 0:
+            return images.sum() + captions.sum()
+        given = ids if self.use_ids else None
+        options = {"query_ids": given, "candidate_ids": given, "negatives": negatives}
+        return self.loss(images, captions, **options)
+
+    def remember(self, images: Tensor, captions: Tensor, ids: Tensor) -> None:
+        """Nothing is remembered."""
+
+
+class InBatchAndQueue(nn.Module):
+    """Each direction against the candidates at hand and a queue of earlier ones.
+
+    Both queues hold a row for every pair, so an image stands in its queue once a caption. All
+    processes hold the same two queues; they are part of a checkpoint.
+    """
+
+    def __init__(self, settings: Loss, width: int, ranks: int) -> None:
+        super().__init__()
+        if settings.strict_parity:
+            raise ValueError(
+                "--queue tells earlier captions of an image from others by the image's number, which "
+                "--strict-parity ignores: choose one of the two"
+            )
+        group = dist.group.WORLD if ranks > 1 else None
+        self.images = MemoryQueue(settings.queue, width, group=group)
+        self.captions = MemoryQueue(settings.queue, width, group=group)
+        similarity = similarity_of(settings.measure)
+        to_captions = build_loss(settings, similarity, "queries")
+        to_images = build_loss(settings, similarity.swapped(), "queries")
+        self.across = settings.across_ranks and ranks > 1
+        self.to_captions = AcrossRanks(to_captions) if self.across else to_captions
+        self.to_images = AcrossRanks(to_images) if self.across else to_images
+
+    @property
+    def queued(self) -> int:
+        """Earlier pairs that the next ones will meet."""
+        return self.captions.count
+
+    def forward(self, images: Tensor, captions: Tensor, ids: Tensor, negatives: Any) -> Tensor:
+        """The sum of both directions. A process that has no pairs and looks at no others
+        contributes 0.
+        """
+        if not self.across and len(images) == 0:
+            return images.sum() + captions.sum()
+        there = self.one_way(self.to_captions, images, captions, self.captions, ids, negatives)
+        return there + self.one_way(self.to_images, captions, images, self.images, ids, negatives)
+
+    def one_way(
+        self,
+        loss: nn.Module,
+        queries: Tensor,
+        candidates: Tensor,
+        queue: MemoryQueue,
+        ids: Tensor,
+        negatives: Any,
+    ) -> Tensor:
+        """Queries against candidates and queue."""
+        extend = queue.extend_share if self.across else queue.extend
+        more, numbers = extend(candidates, ids)
+        return loss(queries, more, query_ids=ids, candidate_ids=numbers, negatives=negatives)
+
+    def remember(self, images: Tensor, captions: Tensor, ids: Tensor) -> None:
+        """Put the pairs of all processes into the queues, once a step."""
+        self.images.update(images, ids)
+        self.captions.update(captions, ids)
+
+
+def build_objective(settings: Loss, width: int, ranks: int) -> InBatch | InBatchAndQueue:
+    """What the settings ask for, for embeddings of this width in so many processes."""
+    if settings.queue:
+        return InBatchAndQueue(settings, width, ranks)
+    return InBatch(settings, ranks)

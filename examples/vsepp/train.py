@@ -16,29 +16,29 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
 
-from vsepp.batches import ShuffledBatches, training_loader
 from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
-from vsepp.data import Batch, Pairs, read_splits, vocabulary_of
-from vsepp.files import write_text
-from vsepp.gallery import write_gallery
+from vsepp.data.batches import ShuffledBatches, training_loader
+from vsepp.data.images import feature_width
+from vsepp.data.pairs import Batch, Pairs, read_splits, vocabulary_of
+from vsepp.data.picture_check import check_pictures
+from vsepp.data.splits import Splits
+from vsepp.data.workers import decoding_workers
+from vsepp.files.writing import write_text
 from vsepp.gradients import Gradients
-from vsepp.images import feature_width
-from vsepp.interrupts import Interrupts, Stopped
-from vsepp.measuring import Measuring
 from vsepp.model import build_model, check_image_size
 from vsepp.objective import negatives_by_step
-from vsepp.picture_check import check_pictures
-from vsepp.progress import Progress
-from vsepp.result import result_record
+from vsepp.report.gallery import write_gallery
 from vsepp.retrieval import line, record
-from vsepp.run_folder import begin_folder, check_folder, forget_replaced, note, run_in
-from vsepp.screen import Screen
+from vsepp.run.folder import begin_folder, check_folder, forget_replaced, note, run_in
+from vsepp.run.interrupts import Interrupts, Stopped
+from vsepp.run.measuring import Measuring
+from vsepp.run.progress import Progress
+from vsepp.run.result import result_record
+from vsepp.run.screen import Screen
+from vsepp.run.state_folder import whole_state
+from vsepp.run.training_state import Parts, load_state, save_state
+from vsepp.run.watch import Losses, Seen
 from vsepp.settings import Options, Settings
-from vsepp.splits import Splits
-from vsepp.state_folder import whole_state
-from vsepp.training_state import Parts, load_state, save_state
-from vsepp.watch import Losses, Seen
-from vsepp.workers import decoding_workers
 
 DECAY = 0.1
 LOOK_EVERY = 20
@@ -51,7 +51,7 @@ class Trainer:
         self, recipe: str, settings: Settings, splits: Splits, folder: Path, options: Options
     ) -> None:
         self.recipe, self.settings, self.splits = recipe, settings, splits
-        self.folder, self.options = folder, options
+        self.folder, self.options, self.progress = folder, options, Progress()
         self.logged = options.tensorboard and is_tensorboard_available()
         self.accelerator = Accelerator(
             mixed_precision=settings.schedule.precision,
@@ -66,8 +66,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         set_seed(settings.schedule.seed)
         first_stage = options.start_from and load_model(model_file(options.start_from))
-        self.vocabulary = vocabulary_of(settings.data, splits, first_stage)
-        self.progress = Progress()
+        words = first_stage and first_stage.vocabulary
+        self.vocabulary = vocabulary_of(settings.data, splits, words)
         self.build(first_stage)
 
     def build(self, first_stage: Trained | None) -> None:

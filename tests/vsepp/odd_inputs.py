@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from tiny_data import caption
-from vsepp.data import Pairs, read_splits, vocabulary_of
+from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
+from vsepp.data.picture_check import check_pictures
+from vsepp.data.splits import Splits
 from vsepp.errors import InputError
-from vsepp.picture_check import check_pictures
 from vsepp.settings import Data
-from vsepp.splits import Splits
 
 COUNTS = {"train": 4, "dev": 2, "test": 3}
 WIDTH = 6

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tiny_data import SPLITS, caption, karpathy_entry, write_flickr, write_picture
-from vsepp.annotations import read_karpathy
-from vsepp.data import read_splits
+from vsepp.data.annotations import read_karpathy
+from vsepp.data.pairs import read_splits
 from vsepp.settings import Data
 
 COCO = {"train": 9, "restval": 4, "dev": 5, "test": 6}

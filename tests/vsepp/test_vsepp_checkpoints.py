@@ -3,7 +3,6 @@
 import argparse
 import json
 import pickle
-import random
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,17 +11,15 @@ import pytest
 import torch
 
 from tiny_data import write_precomp
-from vsepp.assess import assess, load_any, rebuild
-from vsepp.authors import load_authors_checkpoint
 from vsepp.checkpoints import load_model, load_weights, model_file, save_model
-from vsepp.data import read_splits
-from vsepp.errors import InputError
-from vsepp.evaluate import embed
-from vsepp.files import write_file
+from vsepp.data.pairs import read_splits
+from vsepp.data.vocabulary import SPECIAL, Vocabulary
+from vsepp.evaluate import assess, embed, load_any, rebuild
+from vsepp.files.writing import write_file
 from vsepp.model import build_model
-from vsepp.progress import Progress
+from vsepp.release.authors import load_authors_checkpoint
+from vsepp.run.progress import Progress
 from vsepp.settings import Data, Model, Settings
-from vsepp.vocabulary import SPECIAL, Vocabulary
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = Settings(Data("flickr8k"), Model(embed_dim=8, word_dim=6))
@@ -102,74 +99,6 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
         load_model(tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other\.pt is no checkpoint of the release"):
         load_authors_checkpoint(tmp_path / "other.pt")
-
-
-ODD = {
-    "nothing": None,
-    "a number": 5,
-    "a list": [1],
-    "a text": "x",
-    "a tensor": torch.ones(2),
-    "another object": {"a": 1},
-    "numbered": {1: torch.ones(2)},
-    "left out": ...,
-}
-
-
-@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("part", ["format", "settings", "vocabulary", "model"])
-def test_a_strangers_file_is_refused_in_a_line(saved: Path, part: str, value: object) -> None:
-    content = {**torch.load(saved, weights_only=True), part: value}
-    if value is ...:
-        del content[part]
-    torch.save(content, saved)
-    with pytest.raises(InputError, match=r"best\.pt") as caught:
-        load_weights(build_model(TINY.model, 90, 12), load_model(saved))
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("content", [one for one in ODD.values() if one is not ...])
-def test_another_content_is_no_model(saved: Path, content: object) -> None:
-    torch.save(content, saved)
-    with pytest.raises(InputError, match=r"best\.pt is not a model of ours"):
-        load_model(saved)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda weight: weight.to(torch.complex64),
-        lambda weight: weight.to_sparse(),
-        lambda weight: weight.to("meta"),
-    ],
-    ids=["complex", "sparse", "meta"],
-)
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
-def test_weights_are_plain_real_tensors(saved: Path, change) -> None:
-    content = torch.load(saved, weights_only=True)
-    content["model"]["image.fc.bias"] = change(content["model"]["image.fc.bias"])
-    torch.save(content, saved)
-    with pytest.raises(InputError, match=r"best\.pt: image\.fc\.bias is .*expected a plain tensor"):
-        load_model(saved)
-
-
-def test_flipped_bits_are_noticed_or_harmless(saved: Path) -> None:
-    """By the checksums of the archive's parts, whether torch reads the rest or not."""
-    whole, good = saved.read_bytes(), load_model(saved)
-    draws = random.Random(0)
-    refused = 0
-    for _ in range(150):
-        place = draws.randrange(len(whole))
-        flipped = whole[place] ^ 1 << draws.randrange(8)
-        saved.write_bytes(whole[:place] + bytes([flipped]) + whole[place + 1 :])
-        try:
-            found = load_model(saved)
-        except InputError:
-            refused += 1
-            continue
-        assert found.settings == good.settings
-        assert all(torch.equal(weight, found.state[name]) for name, weight in good.state.items())
-    assert refused > 75
 
 
 class Harmful:

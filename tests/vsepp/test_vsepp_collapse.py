@@ -3,8 +3,8 @@
 import pytest
 
 from vsepp.objective import negatives_by_step
+from vsepp.run.watch import CollapseWatch
 from vsepp.settings import Loss
-from vsepp.watch import CollapseWatch
 
 
 def test_a_plateau_is_told_once_after_a_whole_window() -> None:

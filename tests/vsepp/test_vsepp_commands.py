@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import vsepp.assess
+import vsepp.evaluate
 import vsepp.features
 from vsepp.commands import COMMANDS, main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
@@ -212,7 +212,7 @@ def test_an_evaluation_looks_at_all_pictures_of_its_split_first(
     main("flickr8k", ["--data", str(flickr_root), "--out", str(tmp_path / "runs"), *kind])
     run = tmp_path / "runs" / "flickr8k-small-vse0-seed0"
     images = flickr_root / "f8k" / "images"
-    monkeypatch.setattr(vsepp.assess, "embed", lambda *_: pytest.fail("it began to embed"))
+    monkeypatch.setattr(vsepp.evaluate, "embed", lambda *_: pytest.fail("it began to embed"))
     given = ["evaluate", str(run), "--data", str(flickr_root), "--cpu"]
     for name in ("0000.jpg", max(images.iterdir()).name):  # of train, the last of test
         (images / name).write_bytes(b"")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vsepp.data.splits import Split
 from vsepp.evaluate import Embedded
-from vsepp.splits import Split
 
-eccv = pytest.importorskip("vsepp.eccv", reason="eccv_caption is not installed")
+eccv = pytest.importorskip("vsepp.release.eccv", reason="eccv_caption is not installed")
 
 
 @pytest.fixture(scope="module")

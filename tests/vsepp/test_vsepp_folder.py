@@ -16,10 +16,10 @@ import vsepp.train
 from test_vsepp_resume import assert_same, environment, only_run, outcome
 from tiny_data import write_flickr, write_precomp
 from vsepp.commands import main
-from vsepp.run_folder import set_aside
-from vsepp.run_lock import lock_file, run_lock
+from vsepp.data.workers import decoding_workers, usable_cores
+from vsepp.run.folder import set_aside
+from vsepp.run.lock import lock_file, run_lock
 from vsepp.settings import Data
-from vsepp.workers import decoding_workers, usable_cores
 
 RUN = """
     --recipe flickr8k-256-vse++ --threshold 1 --embed-dim 16 --word-dim 8 --batch-size 40
@@ -155,7 +155,7 @@ def test_an_overwrite_removes_the_old_run_with_its_first_checkpoint(
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from vsepp.run_lock import run_lock
+from vsepp.run.lock import run_lock
 with run_lock(Path(sys.argv[1])):
     if sys.argv[2] == "with a worker" and os.fork() == 0:
         time.sleep(120)
@@ -270,7 +270,7 @@ def test_workers_follow_the_cores(monkeypatch) -> None:
     assert decoding_workers(None, Data("flickr8k", "precomp")) == 0
     assert decoding_workers(None, Data("scenes", "raw")) == 0
     for cores, expected in ((1, 0), (2, 0), (8, 2), (64, 8)):
-        monkeypatch.setattr("vsepp.workers.usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("vsepp.data.workers.usable_cores", lambda cores=cores: cores)
         assert decoding_workers(None, Data("flickr8k", "raw")) == expected
     assert usable_cores() >= 1
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsepp.batches import ShuffledBatches
-from vsepp.data import Pairs, read_splits, view_seed
+from vsepp.data.batches import ShuffledBatches
+from vsepp.data.pairs import Pairs, read_splits, view_seed
+from vsepp.data.vocabulary import Vocabulary, build_vocabulary
 from vsepp.evaluate import embed
 from vsepp.model import build_model
 from vsepp.settings import Data, Model
-from vsepp.vocabulary import Vocabulary, build_vocabulary
 
 SMALL = Model("small", "none", embed_dim=8, word_dim=6)
 

@@ -14,8 +14,8 @@ from test_vsepp_ranks import ALL_THREE, SCRIPT, TORCHRUN
 from test_vsepp_ranks import options as of_two
 from test_vsepp_resume import PRECOMP, RAW, command, environment, finish, only_run, outcome
 from tiny_data import write_flickr, write_precomp
-from vsepp.interrupts import Interrupts
-from vsepp.state_folder import newest_state, whole_state
+from vsepp.run.interrupts import Interrupts
+from vsepp.run.state_folder import newest_state, whole_state
 
 
 @pytest.fixture(scope="module")

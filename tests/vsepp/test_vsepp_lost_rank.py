@@ -14,7 +14,7 @@ import pytest
 from test_vsepp_ranks import ALL_THREE, SCRIPT, options
 from test_vsepp_resume import environment, only_run
 from tiny_data import write_precomp
-from vsepp.state_folder import states_of, whole_state
+from vsepp.run.state_folder import states_of, whole_state
 
 SOON = 15.0
 ARRIVAL = 90.0

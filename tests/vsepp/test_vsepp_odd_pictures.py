@@ -16,11 +16,11 @@ from accelerate import Accelerator
 from PIL import Image
 
 from odd_inputs import LARGE_FILE_POINTER, RAW, Change, begin, compressed, pickled, refused
-from vsepp.batches import ShuffledBatches, training_loader
-from vsepp.data import Pairs, read_splits, vocabulary_of
+from vsepp.data.batches import ShuffledBatches, training_loader
+from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
+from vsepp.data.picture_check import check_pictures
+from vsepp.data.picture_decoding import decode, without_warnings
 from vsepp.errors import InputError
-from vsepp.picture_check import check_pictures
-from vsepp.picture_decoding import decode, without_warnings
 
 SKIP = replace(RAW, skip_corrupt=True)
 COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10))

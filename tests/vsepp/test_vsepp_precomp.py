@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiny_data import SPLITS, write_precomp
-from vsepp.precomp import read_captions, read_features, read_precomp
+from vsepp.data.precomp import read_captions, read_features, read_precomp
 
 
 @pytest.mark.parametrize("repeated", [False, True])

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from hardneg import All
 from test_vsepp_resume import assert_same, environment, only_run
 from tiny_data import write_precomp
-from vsepp.batches import ShuffledBatches
 from vsepp.commands import main
-from vsepp.data import Pairs, read_splits
+from vsepp.data.batches import ShuffledBatches
+from vsepp.data.pairs import Pairs, read_splits
+from vsepp.data.vocabulary import build_vocabulary
 from vsepp.model import build_model
-from vsepp.reach import build_objective
+from vsepp.objective import build_objective
+from vsepp.run.state_folder import newest_state
 from vsepp.settings import Data, Loss, Model
-from vsepp.state_folder import newest_state
-from vsepp.vocabulary import build_vocabulary
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "vsepp_flickr8k.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import vsepp.report
+import vsepp.report.page
 from hardneg.metrics import DirectionMetrics
 from stranger import leaves, replaced
 from vsepp.commands import main
 from vsepp.recipes import recipe_named
-from vsepp.run_schema import picture
+from vsepp.report.run_schema import picture
 
 WAY = asdict(DirectionMetrics(10.0, 30.0, 50.0, 4.0, 9.5))
 OURS = "html head meta title style body h1 h2 h3 div table tr th td p b br img ol li span"
@@ -178,14 +178,16 @@ def test_html_in_every_field_stays_text_or_is_refused(
 ) -> None:
     """Every value and every name of both files; charts are drawn where the value reaches one."""
     run, shown, refused = write_run(tmp_path / "run"), 0, 0
-    charts = {name: getattr(vsepp.report, name) for name in ("curves", "recall_bars")}
+    charts = {name: getattr(vsepp.report.page, name) for name in ("curves", "recall_bars")}
     good = {name: (run / name).read_text() for name in ("result.json", "gallery.json")}
     fields = [(name, *one) for name, text in good.items() for one in leaves(json.loads(text))]
     for name, path, is_key in fields:
         if is_key and not isinstance(hostile, str):
             continue
         for chart, draw in charts.items():
-            monkeypatch.setattr(vsepp.report, chart, draw if path[0] in DRAWN else lambda runs: [])
+            monkeypatch.setattr(
+                vsepp.report.page, chart, draw if path[0] in DRAWN else lambda runs: []
+            )
         changed = replaced(json.loads(good[name]), path, is_key, hostile)
         (run / name).write_text(json.dumps(changed))
         page = report_or_refusal(run, tmp_path / "r.html")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vsepp.scene_captions import COLOURS, SHAPES, Scene, Thing, describe
-from vsepp.scenes import draw, draw_scenes, near_miss, scene_at_random
+from vsepp.data.scene_captions import COLOURS, SHAPES, Scene, Thing, describe
+from vsepp.data.scenes import draw, draw_scenes, near_miss, scene_at_random
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 import vsepp.evaluate
-from vsepp.data import read_splits
+from vsepp.data.pairs import read_splits
 from vsepp.evaluate import embed
-from vsepp.measuring import Measuring
+from vsepp.run.measuring import Measuring
 from vsepp.model import build_model
 from vsepp.settings import Data, Model, Settings
-from vsepp.vocabulary import build_vocabulary
+from vsepp.data.vocabulary import build_vocabulary
 
 vsepp.evaluate.BATCH = 5
 accelerator = Accelerator(cpu=True)

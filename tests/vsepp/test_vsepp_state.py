@@ -19,8 +19,8 @@ from test_vsepp_resume import assert_same, environment, only_run
 from tiny_data import write_precomp
 from vsepp.checkpoints import model_file
 from vsepp.commands import main
-from vsepp.random_states import random_states, restore_random_states
-from vsepp.state_folder import MANIFEST, states_of, whole_state
+from vsepp.run.random_states import random_states, restore_random_states
+from vsepp.run.state_folder import MANIFEST, states_of, whole_state
 
 RUN = """
     --recipe flickr8k-256-vse++ --no-strict-parity --queue 16 --word-drop 0.3 --threshold 1

@@ -16,10 +16,10 @@ import torch
 from odd_inputs import write_folder
 from test_vsepp_vocabulary import pickled_as_the_release
 from tiny_data import write_flickr
-from vsepp.authors import load_authors_checkpoint
+from vsepp.data.vocabulary import SPECIAL, Vocabulary
 from vsepp.errors import InputError
-from vsepp.legacy_vocabulary import convert_vocabulary
-from vsepp.vocabulary import SPECIAL, Vocabulary
+from vsepp.release.authors import load_authors_checkpoint
+from vsepp.release.legacy_vocabulary import convert_vocabulary
 
 CHECKOUT = Path(__file__).parents[2]
 WORDS = {

@@ -9,13 +9,13 @@ import torch
 
 from tiny_data import SPLITS, write_precomp
 from vsepp.checkpoints import load_model, model_file
-from vsepp.data import Batch, Pairs, read_splits
+from vsepp.data.pairs import Batch, Pairs, read_splits
+from vsepp.data.vocabulary import build_vocabulary
 from vsepp.model import build_model
 from vsepp.objective import build_loss
 from vsepp.recipes import recipe_named
 from vsepp.settings import Data, Loss, Model, Options, Schedule, Settings
 from vsepp.train import Trainer, train
-from vsepp.vocabulary import build_vocabulary
 
 ALONE = Options(quiet=True, tensorboard=False, cpu=True)
 TINY = Settings(

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vsepp.legacy_vocabulary import convert_vocabulary
-from vsepp.vocabulary import (
+from vsepp.data.vocabulary import (
     END,
     START,
     UNKNOWN,
@@ -21,6 +20,7 @@ from vsepp.vocabulary import (
     regex_words,
     tokenizer_named,
 )
+from vsepp.release.legacy_vocabulary import convert_vocabulary
 
 CAPTIONS = ["A dog's ball .", "a DOG and a ball", "two dogs , one ball", "a café dog"]
 

@@ -1,0 +1,1 @@
+"""Files of a user's, opened and checked, and our own, written whole or not at all."""

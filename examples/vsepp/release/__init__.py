@@ -1,0 +1,1 @@
+"""What the authors and others released: checkpoints, vocabularies, ECCV Caption."""

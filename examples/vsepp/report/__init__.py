@@ -1,0 +1,1 @@
+"""The page about finished runs, and what it is made from."""

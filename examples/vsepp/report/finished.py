@@ -1,0 +1,78 @@
+"""Finished runs, read from their folders, which may come from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hardneg.metrics import RetrievalMetrics
+from vsepp.files.writing import read_json
+from vsepp.report.run_schema import GALLERY, METRICS, RESULT, check
+from vsepp.retrieval import from_record
+from vsepp.settings import Settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder."""
+
+    name: str
+    recipe: str
+    settings: Settings
+    result: dict[str, Any]
+    gallery: dict[str, Any]
+
+    def retrieval(self, protocol: str) -> RetrievalMetrics:
+        """The test result under a protocol."""
+        values = self.result["results"][protocol]
+        return from_record({way: values[way] for way in METRICS})
+
+
+def read_run(folder: Path) -> Run:
+    """The result that a run left in its folder; values that no run writes are refused."""
+    path = folder / "result.json"
+    if not path.is_file():
+        begun = (folder / "settings.json").is_file()
+        raise FileNotFoundError(
+            f"no {path}: "
+            + (
+                "the run has not finished; go on with it by --resume"
+                if begun
+                else "name a run's folder, as runs/<recipe>-seed<seed>"
+            )
+        )
+    result = read_json(path)
+    check(path, result, RESULT)
+    settings = Settings.from_record(result["settings"])
+    shown = folder / "gallery.json"
+    gallery = read_json(shown) if shown.is_file() else {}
+    if gallery:
+        check(shown, gallery, GALLERY)
+    return Run(folder.name, result["recipe"], settings, result, gallery)
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The finished runs under some paths, run folders or folders of them, and a line about each
+    folder that is none. Files beside the runs, which ``runs/*`` names too, need no word.
+    """
+    runs, left_out = [], []
+    folders = [path for path in paths if not path.is_file()] or paths
+    for folder in dict.fromkeys(one for path in folders for one in run_folders(path)):
+        try:
+            runs.append(read_run(folder))
+        except (OSError, ValueError) as error:
+            left_out.append(str(error))
+    if not runs:
+        raise FileNotFoundError("; ".join(left_out))
+    return runs, left_out
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The folder itself if a run wrote there, else the folders of runs inside it."""
+    marks = ("result.json", "settings.json")
+    if any((path / mark).is_file() for mark in marks) or not path.is_dir():
+        return [path]
+    inside = sorted({one.parent for mark in marks for one in path.glob(f"[!.]*/{mark}")})
+    return inside or [path]
