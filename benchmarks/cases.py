@@ -100,11 +100,8 @@ def smooth_batch_all_case(name: str, penalty: str, formula: Callable[[Tensor], T
 
 def few_classes_case(name: str, n: int, classes: int) -> Case:
     line_up = ours(hardneg.TripletLoss()), plain(formulas.semi_hard_labelled)
-    small = (
-        56,
-        56,
-        16,
-    )  # no score is within rounding of another: the formula takes such for different
+    # no score is within rounding of another: the formula takes such for different
+    small = (56, 56, 16)
     return Case(name, (n, n, 128), small, line_up, kind="labelled", classes=classes)
 
 

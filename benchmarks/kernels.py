@@ -66,17 +66,17 @@ class Fact:
 
 def facts(sample: Sample, capability: int) -> list[Fact]:
     """What the kernels of a sample come to."""
+    from hardneg.ops.fused_backend import Fused
     from hardneg.ops.triton.ahead_of_time import compiling_for
-    from hardneg.ops.triton.executor import Fused
 
     with compiling_for(capability) as recorder:
         sample.run(Fused())
     found = []
     for made in recorder.compiled:
         constants = dict(made.constants)
-        names = ("BLOCK_ROWS", "BLOCK_COLUMNS", "BLOCK_DEPTH")
-        tile = tuple(constants[name] for name in names if name in constants)
-        about = (constants.get("SOURCE", ""), tile, made.warps, made.stages, made.registers)
+        sizes = (constants.get(f"tile.{name}", 1) for name in ("ROWS", "COLUMNS", "DEPTH"))
+        tile = tuple(size for size in sizes if size > 1)
+        about = (constants.get("panel.SOURCE", ""), tile, made.warps, made.stages, made.registers)
         rest = (made.stack, made.shared, made.tensor_cores, made.pipelined)
         found.append(Fact(sample, made.kernel, capability, *about, *rest))
     return found

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from hardneg.energies import CircleNegative, CirclePositive, Linear
-from hardneg.ops.description import OPEN, Comparison, Relation, Window
-from hardneg.ops.executor import Executor
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import OPEN, Comparison, Relation, Window
+from hardneg.ops.energies import CircleNegative, CirclePositive, Linear
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.ops.scores import Backend
 from hardneg.penalties import BY_NAME
-from hardneg.selection import Selection
 from hardneg.similarities import BY_CODE
 
 SHAPE = (512, 384, 256)
@@ -34,7 +34,7 @@ class Sample:
     arithmetic: str
     similarity: str
 
-    def run(self, executor: Executor, shape: tuple[int, int, int] = SHAPE) -> None:
+    def run(self, executor: Backend, shape: tuple[int, int, int] = SHAPE) -> None:
         """Forward and backward."""
         dtype, products = FORMATS[self.arithmetic]
         before = torch.get_float32_matmul_precision()
@@ -60,56 +60,60 @@ def bounds(x: Comparison) -> Window:
     return Window(-of_rows, of_rows, -of_columns, of_columns)
 
 
-def select(selection: Selection, windowed: bool = False) -> Callable[[Executor, Comparison], None]:
+def select(selection: Selection, windowed: bool = False) -> Callable[[Backend, Comparison], None]:
     """The indices of both sides."""
 
-    def call(by: Executor, x: Comparison) -> None:
+    def call(by: Backend, x: Comparison) -> None:
         window = bounds(x) if windowed else OPEN
-        by.select(x, Search(selection, window=window, seed=torch.tensor(5), hardest=windowed))
+        by.scores(x).select(
+            Search(selection, window=window, seed=torch.tensor(5), hardest=windowed)
+        )
 
     return call
 
 
-def sums(penalty: str) -> Callable[[Executor, Comparison], None]:
+def sums(penalty: str) -> Callable[[Backend, Comparison], None]:
     """Sums of both sides and their backward."""
 
-    def call(by: Executor, x: Comparison) -> None:
+    def call(by: Backend, x: Comparison) -> None:
         row, column = torch.zeros(len(x.queries)), torch.zeros(len(x.candidates))
         row.requires_grad_()
         scale = torch.tensor(2.0, requires_grad=True)
-        found = by.penalty_sum(
-            x, PenaltyTerms(BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
+        found = by.scores(x).penalty_sum(
+            PenaltyTerms(BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
         )
         (found.rows.sum() + found.columns.sum()).backward()
 
     return call
 
 
-def total(by: Executor, x: Comparison) -> None:
+def total(by: Backend, x: Comparison) -> None:
     """The weighted total with its gradients."""
     row, column = torch.ones(len(x.queries)), torch.ones(len(x.candidates))
-    by.penalty_total(x, PenaltyTerms(BY_NAME["hinge"], row, column), row, column).value.backward()
+    by.scores(x).penalty_total(
+        PenaltyTerms(BY_NAME["hinge"], row, column), row, column
+    ).value.backward()
 
 
-def exponentials(energy: object) -> Callable[[Executor, Comparison], None]:
+def exponentials(energy: object) -> Callable[[Backend, Comparison], None]:
     """Log-sum-exps of both sides and their backward."""
 
-    def call(by: Executor, x: Comparison) -> None:
+    def call(by: Backend, x: Comparison) -> None:
         scale = torch.tensor(2.0, requires_grad=True)
-        found = by.logsumexp(x, ExponentialTerms(energy, scale=scale))
+        found = by.scores(x).logsumexp(ExponentialTerms(energy, scale=scale))
         (found.rows.sum() + found.columns.sum()).backward()
 
     return call
 
 
-def pairs(by: Executor, x: Comparison) -> None:
+def pairs(by: Backend, x: Comparison) -> None:
     """Scores of listed pairs and their sparse gradient."""
     rows = torch.arange(len(x.queries))
-    by.pair_scores(x, rows, rows % len(x.candidates)).sum().backward()
+    by.scores(x).pairs(rows, rows % len(x.candidates)).sum().backward()
 
 
 DISTANCES = (256.0, 0.5, 1.4)
-OPERATORS: dict[str, Callable[[Executor, Comparison], None]] = {
+OPERATORS: dict[str, Callable[[Backend, Comparison], None]] = {
     "select, hardest": select(Selection("highest", 1)),
     "select, semi-hard": select(Selection("highest", 1, fallback="easiest"), windowed=True),
     "select, 8 hardest": select(Selection("highest", 8)),
@@ -120,7 +124,6 @@ OPERATORS: dict[str, Callable[[Executor, Comparison], None]] = {
     "penalty_sum, hinge": sums("hinge"),
     "penalty_sum, squared hinge": sums("squared_hinge"),
     "penalty_sum, logistic": sums("logistic"),
-    "penalty_sum, step": sums("step"),
     "penalty_sum, identity": sums("identity"),
     "penalty_total, hinge": total,
     "logsumexp, linear": exponentials(Linear(2.0, 0.1)),

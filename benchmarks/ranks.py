@@ -32,7 +32,7 @@ from benchmarks.machine import RESULTS, ROOT, setting
 from benchmarks.memory import MIB, forget_peak, peak, resident
 from hardneg import ContrastiveLoss, InfoNCELoss
 from hardneg.distributed import AcrossRanks
-from hardneg.distributed.ranks import GATHER, SCATTER
+from hardneg.distributed.collectives import GATHER, SCATTER
 
 ROWS, DOCUMENT = RESULTS / "ranks.jsonl", ROOT / "docs" / "scaling.md"
 SMALL = 64

@@ -5,41 +5,43 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from hardneg.ceilings import Ceiling
 from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
 from hardneg.losses.info_nce import InfoNCELoss
 from hardneg.losses.margin_loss import MarginLoss
+from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.multi_similarity import MultiSimilarityLoss
 from hardneg.losses.nt_xent import NTXentLoss
 from hardneg.losses.pairwise import PairwiseContrastiveLoss
 from hardneg.losses.polynomial import PolynomialLoss
+from hardneg.losses.scalars import Learned
 from hardneg.losses.sigmoid import SigmoidLoss
 from hardneg.losses.sup_con import SupConLoss
 from hardneg.losses.triplet import TripletLoss
 from hardneg.losses.unified import UnifiedPairLoss
-from hardneg.mining_statistics import MiningStatistics
 from hardneg.negatives import (
     All,
+    Ceiling,
     DistanceWeighted,
     Hardest,
     RandomK,
     RankWindow,
     SelectiveHardest,
     SemiHard,
+    Steps,
     TopK,
+    Warmup,
 )
-from hardneg.ops.dense import Dense
-from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.reference import Dense
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.penalties import Hinge, Logistic, SquaredHinge
 from hardneg.positives import AllPositives, EasiestPositive, HardestPositive, Paired
-from hardneg.schedules import Steps, Warmup
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 if TYPE_CHECKING:
     from hardneg.distributed import AcrossRanks
-    from hardneg.grad_cache import GradCache
-    from hardneg.memory_queue import MemoryQueue
+    from hardneg.training.grad_cache import GradCache
+    from hardneg.training.memory_queue import MemoryQueue
 
 __version__ = "0.1.0"
 
@@ -61,6 +63,7 @@ __all__ = [
     "HardestPositive",
     "Hinge",
     "InfoNCELoss",
+    "Learned",
     "Logistic",
     "MarginLoss",
     "MemoryQueue",
@@ -89,8 +92,8 @@ __all__ = [
 
 ON_DEMAND = {
     "AcrossRanks": "hardneg.distributed",
-    "GradCache": "hardneg.grad_cache",
-    "MemoryQueue": "hardneg.memory_queue",
+    "GradCache": "hardneg.training.grad_cache",
+    "MemoryQueue": "hardneg.training.memory_queue",
 }
 """What a loss on one device does without: imported where it is named."""
 

@@ -22,7 +22,8 @@ def resolve_name(argument: str, value: Any, known: Mapping[str, T]) -> T:
             return known[value]
         raise ValueError(f"unknown {argument} {value!r}: choose one of {', '.join(sorted(known))}")
     if any(type(value) is type(choice) for choice in known.values()):
-        return value
+        found: T = value
+        return found
     raise TypeError(
         f"{argument} is {value!r} of type {type(value).__name__}: expected a name "
         f"({', '.join(sorted(known))}) or the object it stands for"
@@ -60,7 +61,34 @@ def check_number(
             f"at most {at_most}" if at_most < math.inf else "",
         ]
         raise ValueError(f"{argument} is {value}: expected {' and '.join(b for b in bounds if b)}")
-    return value
+    found: float = value
+    return found
+
+
+RENAMED = {
+    "ignore": "ignore_mask=mask",
+    "learnable": "temperature=Learned(0.1, max_scale=1000), bias=Learned(-10.0)",
+    "learnable_beta": "beta=Learned(1.2)",
+    "learnable_temperature": "temperature=Learned(0.07)",
+    "max_scale": "temperature=Learned(0.07, max_scale=100)",
+}
+"""Keywords of earlier versions, and what to write instead."""
+
+
+def refuse_renamed(owner: str, given: Mapping[str, Any], *, unknown: bool = False) -> None:
+    """Raise for a keyword of an earlier version, naming the new one; with ``unknown`` for any keyword.
+
+    Raises:
+        TypeError: as Python does for unexpected keywords.
+    """
+    for name, value in given.items():
+        new = RENAMED.get(name)
+        if name == "positives" and (unknown or isinstance(value, Tensor)):
+            new = "positive_mask=mask"
+        if new is not None:
+            raise TypeError(f"{owner} has no argument {name!r}: write {new}")
+        if unknown:
+            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}")
 
 
 def as_real(argument: str, value: Any) -> float:

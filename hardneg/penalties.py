@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hardneg.checks import resolve_name
 
-__all__ = ["Hinge", "Identity", "Logistic", "Penalty", "SquaredHinge", "Step", "resolve_penalty"]
+__all__ = [
+    "Hinge",
+    "Identity",
+    "Logistic",
+    "Penalty",
+    "PenaltyName",
+    "SquaredHinge",
+    "resolve_penalty",
+]
 
 
 def softplus(x: Tensor) -> Tensor:
@@ -64,21 +73,6 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class Step:
-    """1 where x > 0: counts the scores above the threshold. Its slope is 0."""
-
-    code: ClassVar[str] = "step"
-
-    def value(self, x: Tensor) -> Tensor:
-        """phi(x)."""
-        return (x > 0).to(x.dtype)
-
-    def slope(self, x: Tensor) -> Tensor:
-        """phi'(x)."""
-        return x.new_zeros(()).expand_as(x)
-
-
-@dataclass(frozen=True)
 class Identity:
     """x itself: a plain sum of scores (the mean positive score of SupCon)."""
 
@@ -93,22 +87,56 @@ class Identity:
         return x.new_ones(()).expand_as(x)
 
 
-Penalty = Hinge | SquaredHinge | Logistic | Step | Identity
+class Penalty(Protocol):
+    """An elementwise function, 0 far below 0, and its slope. Yours is a frozen dataclass with these methods."""
+
+    def value(self, x: Tensor) -> Tensor:
+        """phi(x)."""
+
+    def slope(self, x: Tensor) -> Tensor:
+        """phi'(x)."""
+
+
+PenaltyName = Literal["hinge", "squared_hinge", "logistic"]
 
 BY_NAME: dict[str, Penalty] = {
     "hinge": Hinge(),
     "squared_hinge": SquaredHinge(),
     "logistic": Logistic(),
-    "step": Step(),
     "identity": Identity(),
 }
+
+
+def is_builtin(penalty: Penalty) -> bool:
+    """Whether it is one of the objects above, which operators and kernels know by name."""
+    return type(penalty) in (Hinge, SquaredHinge, Logistic, Identity)
+
+
 OF_LOSSES: dict[str, Penalty] = {k: BY_NAME[k] for k in ("hinge", "squared_hinge", "logistic")}
 
 
-def resolve_penalty(penalty: Penalty | str) -> Penalty:
-    """A penalty from its name or object.
+def resolve_penalty(penalty: Any) -> Penalty:
+    """A penalty from its name, or an object with ``value`` and ``slope``, yours too.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name; for an object whose value or slope is not 0 far below the threshold,
+            where pairs stand that take no part.
+        TypeError: for anything else.
     """
-    return resolve_name("penalty", penalty, OF_LOSSES)
+    if isinstance(penalty, str):
+        return resolve_name("penalty", penalty, OF_LOSSES)
+    methods = (getattr(penalty, name, None) for name in ("value", "slope"))
+    if isinstance(penalty, type) or not all(callable(method) for method in methods):
+        raise TypeError(
+            f"penalty is {penalty!r} of type {type(penalty).__name__}: expected a name "
+            f"({', '.join(sorted(OF_LOSSES))}), or an object with the methods value(x) and slope(x)"
+        )
+    if not is_builtin(penalty):
+        lowest = torch.tensor(torch.finfo(torch.float32).min)
+        if penalty.value(lowest) != 0 or penalty.slope(lowest) != 0:
+            raise ValueError(
+                f"penalty {penalty!r} is not 0 far below its threshold: pairs that take no part stand there, so "
+                "value and slope of the lowest number must be 0"
+            )
+    found: Penalty = penalty
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from hardneg.checks import resolve_name
 
@@ -12,6 +13,7 @@ __all__ = [
     "HardestPositive",
     "Paired",
     "Positives",
+    "PositivesName",
     "resolve_positives",
 ]
 
@@ -37,6 +39,8 @@ class EasiestPositive:
 
 
 Positives = Paired | AllPositives | HardestPositive | EasiestPositive
+
+PositivesName = Literal["paired", "all", "hardest", "easiest"]
 
 BY_NAME: dict[str, Positives] = {
     "paired": Paired(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,19 +21,30 @@ __all__ = [
     "Euclidean",
     "Order",
     "Similarity",
+    "SimilarityName",
     "SquaredEuclidean",
     "resolve_similarity",
 ]
 
 
-def working(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """The embeddings in the precision in which scores are computed: float64 stays, the rest is float32."""
-    return x.to(working_type(x))
+    return x.to(score_dtype(x))
 
 
-def working_type(x: Tensor) -> torch.dtype:
+def score_dtype(x: Tensor) -> torch.dtype:
     """The type of scores, sums, thresholds and gradients' sums for embeddings of this type."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def is_distance(similarity: Similarity) -> bool:
+    """Whether its scores are negated distances."""
+    return bool(getattr(similarity, "distance", False))
+
+
+def is_spherical(similarity: Similarity) -> bool:
+    """Whether its scores tell the distance of unit vectors."""
+    return isinstance(similarity, Cosine | Euclidean | SquaredEuclidean)
 
 
 def scores_of(
@@ -75,11 +86,11 @@ class Cosine:
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``normalize(queries) @ normalize(candidates).T``."""
-        return unit(working(queries)) @ unit(working(candidates)).T
+        return unit(upcast(queries)) @ unit(upcast(candidates)).T
 
     def pairs(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "..."]:
         """Scores of row i of one with row i of the other."""
-        return (unit(working(queries)) * unit(working(candidates))).sum(-1)
+        return (unit(upcast(queries)) * unit(upcast(candidates))).sum(-1)
 
     def swapped(self) -> Cosine:
         """The similarity with queries and candidates exchanged."""
@@ -94,11 +105,11 @@ class Dot:
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``queries @ candidates.T``."""
-        return working(queries) @ working(candidates).T
+        return upcast(queries) @ upcast(candidates).T
 
     def pairs(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "..."]:
         """Scores of row i of one with row i of the other."""
-        return (working(queries) * working(candidates)).sum(-1)
+        return (upcast(queries) * upcast(candidates)).sum(-1)
 
     def swapped(self) -> Dot:
         """The similarity with queries and candidates exchanged."""
@@ -110,20 +121,21 @@ class Euclidean:
     """Negated Euclidean distance; the gradient of two equal points is 0."""
 
     code: ClassVar[str] = "euclidean"
+    distance: ClassVar[bool] = True
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``-torch.cdist(queries, candidates)``."""
         if forward_ad._current_level >= 0:  # cdist has no forward-mode derivative
             return self.pairs(queries[:, None], candidates[None])
         return -torch.cdist(
-            working(queries),
-            working(candidates),
+            upcast(queries),
+            upcast(candidates),
             compute_mode="donot_use_mm_for_euclid_dist",
         )
 
     def pairs(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "..."]:
         """Scores of row i of one with row i of the other."""
-        return -safe_sqrt((working(queries) - working(candidates)).square().sum(-1))
+        return -safe_sqrt((upcast(queries) - upcast(candidates)).square().sum(-1))
 
     def swapped(self) -> Euclidean:
         """The similarity with queries and candidates exchanged."""
@@ -135,6 +147,7 @@ class SquaredEuclidean:
     """Negated squared Euclidean distance."""
 
     code: ClassVar[str] = "squared_euclidean"
+    distance: ClassVar[bool] = True
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
         """``-torch.cdist(queries, candidates) ** 2``."""
@@ -142,7 +155,7 @@ class SquaredEuclidean:
 
     def pairs(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "..."]:
         """Scores of row i of one with row i of the other."""
-        return -(working(queries) - working(candidates)).square().sum(-1)
+        return -(upcast(queries) - upcast(candidates)).square().sum(-1)
 
     def swapped(self) -> SquaredEuclidean:
         """The similarity with queries and candidates exchanged."""
@@ -157,6 +170,8 @@ class Order:
     not exceed its image in any coordinate. ``Order(general="queries")`` scores captions as queries.
     """
 
+    distance: ClassVar[bool] = True
+
     general: str = "candidates"
 
     @property
@@ -169,7 +184,7 @@ class Order:
 
     def violation(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """The excess of the general side over the specific one, by coordinate."""
-        excess = working(candidates) - working(queries)
+        excess = upcast(candidates) - upcast(queries)
         return (excess if self.general == "candidates" else -excess).clamp(min=0)
 
     def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
@@ -189,6 +204,8 @@ Similarity = (
     Cosine | Dot | Euclidean | SquaredEuclidean | Order | Callable[[Tensor, Tensor], Tensor]
 )
 
+SimilarityName = Literal["cosine", "dot", "euclidean", "squared_euclidean", "order"]
+
 BY_NAME: dict[str, Similarity] = {
     "cosine": Cosine(),
     "dot": Dot(),
@@ -201,9 +218,9 @@ BY_NAME: dict[str, Similarity] = {
 BY_CODE: dict[str, Similarity] = {**BY_NAME, "order_of_general_queries": Order("queries")}
 
 
-def is_closed(similarity: Similarity) -> bool:
-    """Whether it is one of the objects above, with tiled forms of their own, not any other callable."""
-    return isinstance(similarity, Cosine | Dot | Euclidean | SquaredEuclidean | Order)
+def is_builtin(similarity: Similarity) -> bool:
+    """Whether it is one of the objects above, which have tiled forms; a subclass is a callable like any other."""
+    return type(similarity) in (Cosine, Dot, Euclidean, SquaredEuclidean, Order)
 
 
 def resolve_similarity(similarity: Similarity | str) -> Similarity:

@@ -8,13 +8,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import hardneg
 import hardneg.functional as H
 from hardneg import Hardest, RandomK, RankWindow, SemiHard, Tiled, TopK
 
 BACKENDS = ("auto", "dense", "tiled", Tiled((3, 5)))
 BACKEND_IDS = ("auto", "dense", "tiled", "tiles of 3x5")
-PAIR_LOSSES = ("sigmoid", "pairwise_contrastive", "margin")
-"""Here every pair is a term of its own: a positive pair counts even where its anchor has no negative."""
+SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean", "order")
+
+
+@dataclass(frozen=True)
+class About:
+    """What the tests must know of a loss.
+
+    Attributes:
+        module: its class.
+        similarity: what it compares by unless told otherwise.
+        similarities: the names that it takes; callables where it takes all of them.
+        takes_all: whether all negatives of an anchor may count.
+        pairs_are_terms: every pair is a term of its own: a positive pair counts even where its anchor has no
+            negative.
+    """
+
+    module: type
+    similarity: str = "cosine"
+    similarities: tuple[str, ...] = SIMILARITIES
+    takes_all: bool = True
+    pairs_are_terms: bool = False
+
+
+ABOUT = {
+    "contrastive": About(hardneg.ContrastiveLoss),
+    "info_nce": About(hardneg.InfoNCELoss),
+    "unified_pair": About(hardneg.UnifiedPairLoss),
+    "polynomial": About(hardneg.PolynomialLoss, takes_all=False),
+    "sigmoid": About(hardneg.SigmoidLoss, pairs_are_terms=True),
+    "triplet": About(hardneg.TripletLoss),
+    "nt_xent": About(hardneg.NTXentLoss),
+    "sup_con": About(hardneg.SupConLoss),
+    "pairwise_contrastive": About(
+        hardneg.PairwiseContrastiveLoss, "euclidean", pairs_are_terms=True
+    ),
+    "margin": About(
+        hardneg.MarginLoss, "euclidean", ("euclidean", "squared_euclidean"), pairs_are_terms=True
+    ),
+    "multi_similarity": About(hardneg.MultiSimilarityLoss),
+    "circle": About(hardneg.CircleLoss),
+}
 
 
 @dataclass(frozen=True)
@@ -34,9 +74,34 @@ class Case:
         return getattr(H, self.name + "_loss")
 
     @property
+    def about(self) -> About:
+        return ABOUT[self.name]
+
+    @property
+    def negatives(self) -> Any:
+        return dict(self.options).get("negatives")
+
+    @property
     def similarity(self) -> str:
         """What it compares by unless told otherwise."""
-        return dict(self.options).get("similarity", DEFAULTS.get(self.name, "cosine"))
+        return dict(self.options).get("similarity", self.about.similarity)
+
+    def takes(self, similarity: Any) -> bool:
+        """Whether the loss and its strategy take a similarity, by name or a callable."""
+        if self.negatives == "distance_weighted" and similarity in ("dot", "order"):
+            return False
+        known = self.about.similarities
+        return similarity in known if isinstance(similarity, str) else known == SIMILARITIES
+
+    @property
+    def own_pair_is_a_term(self) -> bool:
+        """Whether row i of both sides gives a term, negatives or not."""
+        return self.kind == "paired" and self.about.pairs_are_terms
+
+    @property
+    def means_by_kind(self) -> bool:
+        """Whether positive and negative pairs are averaged apart."""
+        return self.kind == "labelled" and self.about.pairs_are_terms
 
     @property
     def positives(self) -> str:
@@ -44,8 +109,7 @@ class Case:
 
     @property
     def random(self) -> bool:
-        negatives = dict(self.options).get("negatives", "")
-        return isinstance(negatives, RandomK) or negatives == "distance_weighted"
+        return isinstance(self.negatives, RandomK) or self.negatives == "distance_weighted"
 
     def __call__(
         self,
@@ -63,9 +127,6 @@ class Case:
         if query_groups is not None:
             chosen.update(query_ids=query_groups, candidate_ids=candidate_groups)
         return self.function(queries, candidates, **chosen)
-
-
-DEFAULTS = {"pairwise_contrastive": "euclidean", "margin": "euclidean"}
 
 
 def case(name: str, kind: str, **options: Any) -> Case:

@@ -94,11 +94,7 @@ def choose(
         if hardest and abs(p - row[hardest[0]]) < strategy.threshold:
             return negatives, 1 / len(negatives)
         return hardest, 1.0
-    admitted = negatives
-    if strategy.ceiling is not None:
-        ceiling = strategy.ceiling
-        bound = p - (1 - ceiling.relative) * abs(p) + ceiling.offset
-        admitted = [j for j in negatives if row[j] < bound]
+    admitted = below(strategy, row, negatives, p)
     ranked = sorted(admitted, key=lambda j: -row[j])
     if kind == "All":
         return ranked, 1.0
@@ -121,6 +117,15 @@ def choose(
     return chosen, 1.0
 
 
+def below(strategy: object, row: list[float], negatives: list[int], p: float | None) -> list[int]:
+    """The negatives under the ceiling that a positive's score sets; all of them without either."""
+    if strategy.ceiling is None or p is None:
+        return negatives
+    ceiling = strategy.ceiling
+    bound = p - (1 - ceiling.relative) * abs(p) + ceiling.offset
+    return [j for j in negatives if row[j] < bound]
+
+
 def distance(name: str, score: float) -> float:
     if name == "Cosine":
         return max(0.0, 2 - 2 * score) ** 0.5
@@ -141,6 +146,25 @@ def weights_of(
         chosen, weight = choose(strategy, rows[i], negatives, p, name)
         weights[t, chosen] = weight
     return weights
+
+
+def anchors_bound(row: list[float], i: int, rel: Related) -> float | None:
+    """The score that a ceiling relates to where negatives belong to the anchor as a whole.
+
+    That of its paired candidate, or else of its highest-scoring positive; None without a positive.
+    """
+    if rel.paired:
+        return row[i]
+    return max((row[j] for j in rel.positive[i].nonzero()[:, 0].tolist()), default=None)
+
+
+def chosen_by_anchor(strategy: object, s: Tensor, rel: Related, name: str) -> Tensor:
+    """The chosen negatives of every anchor, whichever its positives, as a mask."""
+    chosen = torch.zeros(s.shape, dtype=torch.bool)
+    for i, row in enumerate(s.detach().tolist()):
+        negatives = rel.negative[i].nonzero()[:, 0].tolist()
+        chosen[i, choose(strategy, row, negatives, anchors_bound(row, i, rel), name)[0]] = True
+    return chosen
 
 
 def pairs_of(s: Tensor, rel: Related, positives: str) -> list[tuple[int, int]]:
@@ -262,9 +286,8 @@ def sup_con(
     """L_out of Khosla et al.: - mean over positives of log(exp(z_p) / sum over the others of exp(z))."""
 
     def one_direction(s: Tensor, rel: Related) -> Tensor:
-        pairs = [(i, -1) for i in range(len(s))]
-        chosen = weights_of(negatives, s, rel, pairs, name) > 0
-        valid = rel.positive.any(1) & rel.negative.any(1)
+        chosen = chosen_by_anchor(negatives, s, rel, name)
+        valid = rel.positive.any(1) & chosen.any(1)
         z = s / temperature
         terms = []
         for i in range(len(s)):
@@ -294,7 +317,7 @@ def sigmoid(
 
     def one_direction(s: Tensor, rel: Related) -> Tensor:
         own = torch.eye(*s.shape, dtype=torch.bool) if positives == "paired" else rel.positive
-        chosen = weights_of(negatives, s, rel, [(i, -1) for i in range(len(s))], name) > 0
+        chosen = chosen_by_anchor(negatives, s, rel, name)
         z = s / temperature + bias
         values = torch.where(own, -F.logsigmoid(z), 0) + torch.where(chosen, -F.logsigmoid(-z), 0)
         valid = own.any(1) | chosen.any(1)
@@ -321,7 +344,7 @@ def pair_terms(
     """
 
     def one_direction(s: Tensor, rel: Related) -> Tensor:
-        chosen = weights_of(negatives, s, rel, [(i, -1) for i in range(len(s))], name) > 0
+        chosen = chosen_by_anchor(negatives, s, rel, name)
         t = [
             x[:, None] if isinstance(x, Tensor) and x.dim() else x
             for x in (positive_threshold, negative_threshold)
@@ -368,24 +391,32 @@ def two_sided(
     directions: str,
     reduction: str,
 ) -> Value:
-    """``term(positive scores, negative scores)`` of every anchor that has both."""
+    """``term(positive scores, negative scores)`` of every anchor that has both.
+
+    Under a ceiling an anchor has the negatives below it, or else the fallback. ``epsilon`` leaves out those
+    too easy beside the hardest of the other kind; of the others the strategy chooses.
+    """
+
+    def sides(row: list[float], i: int, rel: Related) -> tuple[list[int], list[int]] | None:
+        positive = rel.positive[i].nonzero()[:, 0].tolist()
+        every, bound = rel.negative[i].nonzero()[:, 0].tolist(), anchors_bound(row, i, rel)
+        under = below(negatives, row, every, bound)
+        negative = under or choose(negatives, row, every, bound, name)[0]
+        if not positive or not negative:
+            return None
+        if epsilon is not None:
+            hardest = max(row[j] for j in negative), min(row[j] for j in positive)
+            positive = [j for j in positive if row[j] - epsilon < hardest[0]]
+            negative = [j for j in negative if row[j] + epsilon > hardest[1]]
+        return positive, choose(negatives, row, negative, bound, name)[0]
 
     def one_direction(s: Tensor, rel: Related) -> Tensor:
-        valid = rel.positive.any(1) & rel.negative.any(1)
-        terms = []
-        for i in range(len(s)):
-            if not valid[i]:
-                terms.append(s.new_zeros(()))
-                continue
-            positive = rel.positive[i].nonzero()[:, 0].tolist()
-            negative = rel.negative[i].nonzero()[:, 0].tolist()
-            row = s[i].detach().tolist()
-            if epsilon is not None:
-                hardest = max(row[j] for j in negative), min(row[j] for j in positive)
-                positive = [j for j in positive if row[j] - epsilon < hardest[0]]
-                negative = [j for j in negative if row[j] + epsilon > hardest[1]]
-            negative, _ = choose(negatives, row, negative, None, name)
-            terms.append(term(s[i][positive], s[i][negative]))
+        found = [sides(row, i, rel) for i, row in enumerate(s.detach().tolist())]
+        terms = [
+            s.new_zeros(()) if own is None else term(s[i][own[0]], s[i][own[1]])
+            for i, own in enumerate(found)
+        ]
+        valid = torch.tensor([own is not None for own in found])
         return reduce(torch.stack(terms), valid, valid, reduction)
 
     return directed(one_direction, s, rel, directions, reduction, average=False)

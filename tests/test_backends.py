@@ -13,10 +13,12 @@ import hardneg
 from hardneg import Cosine, Tiled
 from hardneg.functional import contrastive_loss
 from hardneg.ops import backends
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.single_tile import SingleTile
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.fused_backend import Fused, FusedScores
+from hardneg.ops.scores import Backend
+from hardneg.ops.small import SmallScores
+from hardneg.ops.tiled_backend import TiledScores
 from hardneg.ops.triton import support
-from hardneg.ops.triton.executor import Fused
 
 X, Y = numbers(4, 3, 0), numbers(4, 3, 1)
 IDS = torch.tensor([0, 0, 1, 1])
@@ -67,10 +69,24 @@ def test_modules_say_early_that_triton_is_missing(monkeypatch: pytest.MonkeyPatc
 class Elsewhere:
     """What the rule asks of embeddings on another device than this machine has."""
 
-    is_cuda, device, dtype = True, torch.device("cuda", 0), torch.float16
+    is_cuda, device, dtype, requires_grad = True, torch.device("cuda", 0), torch.float16, False
 
     def __init__(self, rows: int = 2000) -> None:
         self.shape = (rows, 64)
+
+    def detach(self) -> Elsewhere:
+        return self
+
+
+def chosen(backend: str, comparison: Comparison) -> Backend:
+    """The backend whose scores these are."""
+    scores = backends.bind(backend, comparison)
+    if isinstance(scores, FusedScores):
+        assert scores.engine.fused
+        return Fused(scores.engine.tile_size, scores.or_tiled)
+    assert type(scores) is TiledScores
+    assert not scores.engine.fused
+    return Tiled(scores.engine.tile_size)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +99,16 @@ def test_the_rule_on_gpus(
     monkeypatch.setattr(support, "HAS_TRITON", True)
     monkeypatch.setattr(support, "capability", lambda device: found)
     comparison: Any = Comparison(Elsewhere(), Elsewhere(), Cosine(), Relation())
-    expected = Fused(wide=Tiled()) if reason is None else Tiled()
-    assert backends.resolve_backend("auto", comparison) == expected
-    assert backends.resolve_backend("tiled", comparison) == Tiled()
+    expected = Fused(or_tiled=True) if reason is None else Tiled()
+    assert chosen("auto", comparison) == expected
+    assert chosen("tiled", comparison) == Tiled()
     small: Any = Comparison(Elsewhere(1000), Elsewhere(1000), Cosine(), Relation())
-    assert isinstance(backends.resolve_backend("auto", small), SingleTile)
+    assert isinstance(backends.bind("auto", small), SmallScores)
     if reason is None:
-        assert backends.resolve_backend("triton", comparison) == Fused()
-        assert backends.resolve_backend("triton", small) == Fused()
+        assert chosen("triton", comparison) == Fused()
+        assert chosen("triton", small) == Fused()
     else:
-        message = refusal(lambda: backends.resolve_backend("triton", comparison))
+        message = refusal(lambda: backends.bind("triton", comparison))
         assert reason in message
         assert "8.0 or later" in message
 
@@ -100,4 +116,4 @@ def test_the_rule_on_gpus(
 def test_auto_on_a_cpu_is_tiled() -> None:
     x = torch.zeros(300, 2)
     comparison = Comparison(x, x, Cosine(), Relation())
-    assert backends.resolve_backend("auto", comparison) == Tiled()
+    assert chosen("auto", comparison) == Tiled()

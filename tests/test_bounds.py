@@ -21,13 +21,21 @@ from hardneg import (
     Tiled,
     TopK,
 )
-from hardneg.energies import Linear
-from hardneg.losses.mining import bound_of, pair_rounding, under_ceilings
-from hardneg.ops.backends import resolve_backend
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.losses.call import Call
+from hardneg.losses.terms.mining import bound_of, pair_rounding, under_ceilings
+from hardneg.negatives.selection import Selection
+from hardneg.ops.backends import bind
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.energies import Linear
+from hardneg.ops.requests import (
+    BatchAllTerms,
+    ExponentialTerms,
+    PairSearch,
+    PenaltyTerms,
+    Search,
+)
+from hardneg.ops.scores import Scores
 from hardneg.penalties import Hinge, Logistic
-from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 
@@ -64,6 +72,11 @@ def compared(n: int, d: int, seed: int, similarity: Any, dtype: torch.dtype) -> 
     return Comparison(images, captions, similarity, Relation(paired=True, ignore=~twins))
 
 
+def below(scores: Scores, ceiling: Ceiling) -> Call:
+    """A call whose queries have their negatives below the ceiling."""
+    return Call(scores, All(ceiling=ceiling), "mean", "queries", statistics=False)
+
+
 def nobody(found: Tensor) -> bool:
     """Whether a search found nothing for anyone."""
     return bool((found == -1).all())
@@ -78,24 +91,22 @@ def test_a_duplicate_of_the_positive_is_not_below_it(
     """In any reduction, on either side, in a batch that fills several tiles and ends at an edge of one."""
     for n, d in ((257, 5), (270, 129)):
         comparison = compared(n, d, n + d, similarity, dtype)
-        executor, own = resolve_backend(backend, comparison), torch.arange(n)
-        p = executor.pair_scores(comparison, own, own)
-        bound = bound_of(executor, comparison, Ceiling(), own, own, p)
-        window = under_ceilings(bound, comparison, queries=True, candidates=False)
+        scores, own = bind(backend, comparison), torch.arange(n)
+        p = scores.pairs(own, own)
+        bound = bound_of(below(scores, Ceiling()), own, own, p)
+        window = under_ceilings(below(scores, Ceiling()), bound)
         for k in (1, 3):
             search = Search(Selection("highest", k), window=window, columns=False)
-            assert nobody(executor.select(comparison, search).rows)
-        sums = executor.penalty_sum(comparison, PenaltyTerms(Logistic(), p, window=window))
+            assert nobody(scores.select(search).rows)
+        sums = scores.penalty_sum(PenaltyTerms(Logistic(), p, window=window))
         assert (sums.rows == 0).all()
         terms = ExponentialTerms(Linear(), window=window, columns=False)
-        assert executor.logsumexp(comparison, terms).rows.isneginf().all()
-        assert nobody(executor.select_per_pair(comparison, own, bound, Selection("highest", 1)))
-        swapped = comparison.swapped()
-        turned = Window(column_ceiling=bound)
-        found = executor.select(swapped, Search(Selection("highest", 1), window=turned, rows=False))
-        assert nobody(found.columns)
+        assert scores.logsumexp(terms).rows.isneginf().all()
+        assert nobody(scores.select_per_pair(PairSearch(own, bound, Selection("highest", 1))))
+        turned = Search(Selection("highest", 1), window=Window(column_ceiling=bound), rows=False)
+        assert nobody(scores.swapped().select(turned).columns)
         for penalty in (Logistic(), Hinge()):
-            found = executor.positives_penalty(comparison, penalty, 0.1, Ceiling(), per_pair=True)
+            found = scores.batch_all(BatchAllTerms(penalty, 0.1, Ceiling(), per_pair=True))
             assert (found.sums == 0).all()
             assert (found.pairs == 0).all()
 
@@ -107,11 +118,11 @@ def test_a_duplicate_is_not_above_the_floor(
     dtype: torch.dtype, similarity: Any, backend: Any
 ) -> None:
     comparison = compared(301, 24, 8, similarity, dtype)
-    executor, own = resolve_backend(backend, comparison), torch.arange(301)
-    p = executor.pair_scores(comparison, own, own)
-    bound = pair_rounding(executor, comparison, own, own, p).above(p)
+    scores, own = bind(backend, comparison), torch.arange(301)
+    p = scores.pairs(own, own)
+    bound = pair_rounding(scores, own, own, p).above(p)
     search = Search(Selection("highest", 1), window=Window(row_floor=bound), columns=False)
-    assert nobody(executor.select(comparison, search).rows)
+    assert nobody(scores.select(search).rows)
 
 
 @pytest.mark.parametrize("ceiling", [Ceiling(), Ceiling(0.9), Ceiling(1.5), Ceiling(1.0, -0.25)])
@@ -124,13 +135,11 @@ def test_what_is_below_by_a_little_is_found(
     n, d = 300, 64
     images, captions, _ = batch(n, d, 3)
     comparison = Comparison(images, captions, similarity, Relation(paired=True))
-    executor, own = resolve_backend(backend, comparison), torch.arange(n)
-    p = executor.pair_scores(comparison, own, own)
-    bound = bound_of(executor, comparison, ceiling, own, own, p)
+    scores, own = bind(backend, comparison), torch.arange(n)
+    p = scores.pairs(own, own)
+    bound = bound_of(below(scores, ceiling), own, own, p)
     window = Window(row_ceiling=bound)
-    found = executor.select(
-        comparison, Search(Selection("highest", 1), window=window, columns=False)
-    ).rows[:, 0]
+    found = scores.select(Search(Selection("highest", 1), window=window, columns=False)).rows[:, 0]
     exact = similarity(images.double(), captions.double())
     limit = ceiling(exact.diagonal())
     width = (limit - bound).abs()
@@ -164,15 +173,15 @@ def test_whole_numbers_stay_exact(similarity: Any, backend: Any, offset: float) 
 
         similarity = whole
     comparison = Comparison(x, y, similarity, Relation(paired=True))
-    executor, own = resolve_backend(backend, comparison), torch.arange(270)
-    p = executor.pair_scores(comparison, own, own)
-    bound = bound_of(executor, comparison, Ceiling(1.0, offset), own, own, p)
+    scores, own = bind(backend, comparison), torch.arange(270)
+    p = scores.pairs(own, own)
+    bound = bound_of(below(scores, Ceiling(1.0, offset)), own, own, p)
     search = Search(Selection("highest", 1), window=Window(row_ceiling=bound), columns=False)
-    found = executor.select(comparison, search).rows[:, 0]
-    scores = similarity(x, y).round()
-    scores = torch.where(torch.eye(270, dtype=torch.bool), torch.inf, scores)
+    found = scores.select(search).rows[:, 0]
+    exact = similarity(x, y).round()
+    exact = torch.where(torch.eye(270, dtype=torch.bool), torch.inf, exact)
     limit = similarity(x, y).round().diagonal() + offset
-    expected = scores.masked_fill(scores >= limit[:, None], -torch.inf).max(1)
+    expected = exact.masked_fill(exact >= limit[:, None], -torch.inf).max(1)
     assert torch.equal(found, torch.where(expected.values.isneginf(), -1, expected.indices))
 
 
@@ -282,13 +291,13 @@ def test_duplicate_captions_are_not_semi_hard(n: int) -> None:
 def test_products_with_fewer_bits(similarity: Any, precision: str) -> None:
     """Where ``torch.set_float32_matmul_precision`` lets products round their factors, more counts as equal."""
     comparison = compared(300, 96, 5, similarity, torch.float32)
-    executor, own = resolve_backend("auto", comparison), torch.arange(300)
+    scores, own = bind("auto", comparison), torch.arange(300)
     torch.set_float32_matmul_precision(precision)
     try:
-        p = executor.pair_scores(comparison, own, own)
-        bound = bound_of(executor, comparison, Ceiling(), own, own, p)
+        p = scores.pairs(own, own)
+        bound = bound_of(below(scores, Ceiling()), own, own, p)
         search = Search(Selection("highest", 1), window=Window(row_ceiling=bound), columns=False)
-        found = executor.select(comparison, search).rows
+        found = scores.select(search).rows
     finally:
         torch.set_float32_matmul_precision("highest")
     assert nobody(found)

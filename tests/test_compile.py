@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import shutil
 import statistics
 import subprocess
@@ -111,11 +110,11 @@ def test_ids_and_statistics_compile_whole(which: Case) -> None:
     torch.testing.assert_close(found, loss(*embeddings, *groups))
 
 
-def test_a_learnable_temperature_compiles_whole() -> None:
+def test_a_learned_temperature_compiles_whole() -> None:
     embeddings, _ = arguments(EVERY[0])
     for loss in (
-        hardneg.InfoNCELoss(learnable_temperature=True),
-        hardneg.SigmoidLoss(learnable=True),
+        hardneg.InfoNCELoss(hardneg.Learned(0.07)),
+        hardneg.SigmoidLoss(hardneg.Learned(0.1, max_scale=1000)),
     ):
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         expected = torch.autograd.grad(loss(*embeddings), list(loss.parameters()))
@@ -172,90 +171,3 @@ print(time.process_time() - start)
 """
     taken = statistics.median(float(in_fresh_python(program)) for _ in range(5))
     assert taken < 0.25
-
-
-# Who imports whom
-
-VALUES = {
-    "similarities",
-    "positives",
-    "negatives",
-    "penalties",
-    "energies",
-    "selection",
-    "ceilings",
-}
-LEVELS = [
-    {"checks"},
-    VALUES,
-    {"ops"},
-    {"mining_statistics"},
-    {"losses"},
-    {"functional"},
-    {"distributed"},
-]
-ABOVE = {name: level for level, names in enumerate(LEVELS) for name in names}
-ALONE = {
-    "metrics": {"ops", "checks"} | VALUES,
-    "schedules": {"negatives", "checks"},
-    "encoders": {"checks"},
-    "rows_of_ranks": {"distributed"},
-    "memory_queue": {"checks", "distributed", "rows_of_ranks"},
-    "chunks": set(),
-    "replay": set(),
-    "grad_cache": {"checks", "chunks", "distributed", "replay"},
-}
-
-
-def imported(path: Path) -> set[str]:
-    """The parts of the package that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {n.split(".")[1] for n in names if n.startswith("hardneg.")}
-    return found
-
-
-def parts() -> Iterator[tuple[str, Path]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part != "__init__":
-            yield part, path
-
-
-def test_imports_point_one_way() -> None:
-    seen = set()
-    for part, path in parts():
-        used = imported(path) - {part}
-        seen.add(part)
-        if part in ALONE:
-            assert used <= ALONE[part], f"{path.name} of {part} imports {used - ALONE[part]}"
-            continue
-        assert part in ABOVE, f"{part} has no place in the order of imports"
-        for other in used:
-            assert other in ABOVE, f"{path} imports {other}"
-            lower = ABOVE[other] < ABOVE[part]
-            beside = part in VALUES and other in VALUES
-            assert lower or beside, f"{path} imports {other}, which stands above it"
-    assert seen >= set(ABOVE) | set(ALONE)
-
-
-def test_values_do_not_import_in_a_circle() -> None:
-    uses = {part: imported(path) & VALUES for part, path in parts() if part in VALUES}
-    while uses:
-        free = {part for part, used in uses.items() if not used & set(uses) - {part}}
-        assert free, f"these import one another: {sorted(uses)}"
-        uses = {part: used for part, used in uses.items() if part not in free}
-
-
-def test_only_the_functions_and_the_front_import_losses() -> None:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        part = path.relative_to(PACKAGE).parts[0]
-        if part not in ("losses", "functional.py", "distributed", "__init__.py"):
-            assert "losses" not in imported(path), path

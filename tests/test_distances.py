@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hardneg import ContrastiveLoss, Euclidean, SquaredEuclidean, Tiled, TripletLoss
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.geometry import central_row, near_rows
-from hardneg.ops.tiled.grid import Tile, grid
+from hardneg.ops.grid import Tile, grid
 from hardneg.ops.tiled.scores import tile_scores
 
 N, D = 160, 24  # more differences than are taken one by one

@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.selection import (
+    COLUMN_SALT,
+    ROW_SALT,
+    Selection,
+    pair_hash,
+    pair_keys,
+    ranking_keys,
+)
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.requests import Search
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, pair_hash, pair_keys, ranking_keys
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.similarities import Cosine, Euclidean
 
 UNIFORM = Selection("random", 1)
@@ -89,8 +96,8 @@ def test_the_highest_key_of_a_million_is_drawn(selection: Selection) -> None:
     """Through tiles, whose number is in the hundreds here."""
     m = (1 << 20) + 77
     q, c = torch.ones(2, 1), torch.ones(1, 1).expand(m, 1)
-    search = Search(replaced(selection), "others", seed=SEED, columns=False)
-    found = Tiled().select(Comparison(q, c, Cosine(), Relation()), search).rows
+    search = Search(replaced(selection), "negatives", seed=SEED, columns=False)
+    found = Tiled().scores(Comparison(q, c, Cosine(), Relation())).select(search).rows
     keys = ranking_keys(
         torch.ones(2, 1),
         replaced(selection),

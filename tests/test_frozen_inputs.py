@@ -13,13 +13,13 @@ from profiled import products
 from torch import Tensor
 
 import hardneg.functional as H
-from hardneg import ContrastiveLoss, InfoNCELoss, SigmoidLoss, Tiled, TripletLoss
-from hardneg.energies import Linear
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg import ContrastiveLoss, InfoNCELoss, Learned, SigmoidLoss, Tiled, TripletLoss
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.energies import Linear
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Hinge
-from hardneg.selection import Selection
 from hardneg.similarities import Cosine
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean", "order", squashed)
@@ -99,12 +99,12 @@ def test_few_rows_against_many(length: str, swapped: bool, tile: tuple[int, int]
         comparison = Comparison(q, c, Cosine(), relation)
         comparison = comparison.swapped() if swapped else comparison
         n, m = len(comparison.queries), len(comparison.candidates)
-        sums = executor.penalty_sum(
-            comparison, PenaltyTerms(Hinge(), q.new_zeros(n), q.new_zeros(m))
+        sums = executor.scores(comparison).penalty_sum(
+            PenaltyTerms(Hinge(), q.new_zeros(n), q.new_zeros(m))
         )
-        exponents = executor.logsumexp(comparison, ExponentialTerms(Linear(3.0)))
+        exponents = executor.scores(comparison).logsumexp(ExponentialTerms(Linear(3.0)))
         value = sums.rows.sum() + sums.columns.sum() + exponents.rows.sum()
-        picks = executor.select(comparison, Search(Selection("highest", 3)))
+        picks = executor.scores(comparison).select(Search(Selection("highest", 3)))
         value.backward()
         found.append((value.detach(), picks.rows, picks.columns, q.grad, c.grad))
     for other in found[1:]:
@@ -115,7 +115,7 @@ def test_few_rows_against_many(length: str, swapped: bool, tile: tuple[int, int]
 
 PASSES = {
     "InfoNCE": (InfoNCELoss(), 4),
-    "InfoNCE, learnt temperature": (InfoNCELoss(learnable_temperature=True), 4),
+    "InfoNCE, learnt temperature": (InfoNCELoss(Learned(0.07)), 4),
     "VSE0": (ContrastiveLoss(negatives="all"), 3),
     "sigmoid": (SigmoidLoss(), 3),
 }
@@ -156,7 +156,7 @@ def test_what_else_is_learnt_needs_no_product(learnt: str) -> None:
             rows = torch.zeros(n, requires_grad=True)
             terms = PenaltyTerms(Hinge(), rows)
             comparison = Comparison(q, c, Cosine(), Relation(paired=True))
-            Tiled().penalty_total(comparison, terms, torch.ones(n)).value.backward()
+            Tiled().scores(comparison).penalty_total(terms, torch.ones(n)).value.backward()
             assert rows.grad is not None
 
     assert products(step) / (n * n * d) == pytest.approx(1, rel=0.02)

@@ -22,30 +22,36 @@ from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import RAGGED, SITUATIONS, Problem
 from benchmarks.gpu.supervisor import Budget, Supervisor
 from benchmarks.gpu.worker import work
-from hardneg import Tiled
+from hardneg.ops.tiled_backend import Tiled, TiledScores
 
 PLACE = Place("cpu", small=True, backend="tiled")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Broken(Tiled):
+class BrokenScores(TiledScores):
     """Wrong in the ways that kernels are: another index, a sum without a tile, a gradient that is off."""
 
-    def select(self, *args: Any) -> Any:
-        found = super().select(*args)
+    def select(self, search: Any) -> Any:
+        found = super().select(search)
         return found._replace(rows=found.rows.flip(0))
 
-    def penalty_sum(self, *args: Any) -> Any:
-        found = super().penalty_sum(*args)
+    def penalty_sum(self, terms: Any) -> Any:
+        found = super().penalty_sum(terms)
         return found._replace(rows=found.rows * 1.001, row_counts=found.row_counts + 1)
 
-    def logsumexp(self, *args: Any) -> Any:
-        found = super().logsumexp(*args)
+    def logsumexp(self, terms: Any) -> Any:
+        found = super().logsumexp(terms)
         return found._replace(columns=found.columns.detach() + 0 * found.columns)
 
 
+class Broken(Tiled):
+    def scores(self, comparison: Any) -> BrokenScores:
+        whole = super().scores(comparison)
+        return BrokenScores(whole.comparison, whole.engine)
+
+
 class BrokenPlace(Place):
-    def executor(self) -> Broken:
+    def reductions(self) -> Broken:
         return Broken((5, 7))
 
 
@@ -59,7 +65,7 @@ def test_tiled_passes_every_check(situation: object, arithmetic: object) -> None
     assert [v for v in found if not v.passed] == []
 
 
-def test_broken_executors_fail() -> None:
+def test_broken_backends_fail() -> None:
     problem = Problem(RAGGED, IEEE, "cosine", BrokenPlace("cpu", True, "tiled"))
 
     def failed(check: Any, name: str) -> set[str]:

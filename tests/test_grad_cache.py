@@ -15,7 +15,7 @@ from every_loss import EVERY, Case, numbers
 from torch import Tensor, nn
 from towers import assert_alike, gradients, sides, tower, two_towers
 
-from hardneg import ContrastiveLoss, GradCache, InfoNCELoss
+from hardneg import ContrastiveLoss, GradCache, InfoNCELoss, Learned
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def large_batch(dtype: torch.dtype, chunk: int | None) -> tuple[Tensor, list[Ten
     n, shape = 4096, {"hidden": 128, "depth": 4, "out": 16}
     x, y = numbers(n, 5, 0).to(dtype), numbers(n, 7, 1).to(dtype)
     first, second = two_towers(dtype, **shape)
-    loss = InfoNCELoss(learnable_temperature=True).to(dtype)
+    loss = InfoNCELoss(Learned(0.07)).to(dtype)
     with saved_bytes() as saved:
         if chunk is None:
             value = loss(first(x), second(y))

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from towers import assert_alike, gradients, sides, tower, two_towers
 
-from hardneg import AcrossRanks, GradCache, InfoNCELoss
+from hardneg import AcrossRanks, GradCache, InfoNCELoss, Learned
 
 SHARDS = {"even": (8, 8), "uneven": (3, 13), "one row": (15, 1)}
 ACROSS = [(8, 8), (3, 13), (16, 0)]
@@ -76,7 +76,7 @@ def static_on_a_rank(rank: int) -> str:
 def across_on_a_rank(rank: int, shard: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
     """A step of the global loss, with a temperature that is learnt outside the wrapped encoders."""
     modules = [DistributedDataParallel(m) for m in two_towers()]
-    loss = AcrossRanks(InfoNCELoss(learnable_temperature=True).double())
+    loss = AcrossRanks(InfoNCELoss(Learned(0.07)).double())
     inputs = [x.split(shard)[rank] for x in sides(16, 16)]
     ids = (torch.arange(16) % 7).split(shard)[rank]
     bound = partial(loss, query_ids=ids, candidate_ids=ids)
@@ -87,7 +87,7 @@ def across_on_a_rank(rank: int, shard: tuple[int, int]) -> tuple[Tensor, list[Te
 def sharded_on_a_rank(rank: int) -> tuple[Tensor, list[Tensor]]:
     """A step of the global loss with weights that the ranks share out among them."""
     modules = [fully_shard(m, mesh=init_device_mesh("cpu", (2,))) for m in two_towers()]
-    loss = AcrossRanks(InfoNCELoss(learnable_temperature=True).double())
+    loss = AcrossRanks(InfoNCELoss(Learned(0.07)).double())
     inputs = [x.split(8)[rank] for x in sides(16, 16)]
     ids = (torch.arange(16) % 7).split(8)[rank]
     bound = partial(loss, query_ids=ids, candidate_ids=ids)
@@ -143,7 +143,7 @@ def test_the_global_loss_has_the_gradients_of_one_process(
     of_ranks: list[tuple], number: int
 ) -> None:
     """Encoders under DDP or FSDP, loss under AcrossRanks: nothing is scaled by 1 / ranks."""
-    modules, loss = two_towers(), InfoNCELoss(learnable_temperature=True).double()
+    modules, loss = two_towers(), InfoNCELoss(Learned(0.07)).double()
     ids = torch.arange(16) % 7
     embeddings = [m(x) for m, x in zip(modules, sides(16, 16), strict=True)]
     expected = loss(*embeddings, query_ids=ids, candidate_ids=ids)

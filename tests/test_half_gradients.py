@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardneg import Tiled
 from hardneg.functional import contrastive_loss, info_nce_loss, sup_con_loss, triplet_loss
-from hardneg.ops.half_precision import Wide
+from hardneg.ops.half_precision import Float32Gradient
 
 HALF = [torch.float16, torch.bfloat16]
 TILED = [("auto"), ("tiled"), Tiled((7, 5)), ("dense")]
@@ -61,7 +61,7 @@ def test_one_rounding(which: Case, backend: object, dtype: torch.dtype) -> None:
 def test_error_of_at_most_twice_that_of_the_definitions(
     which: Case, similarity: str, backend: object, dtype: torch.dtype
 ) -> None:
-    if which.name == "margin" and "euclidean" not in similarity:
+    if not which.takes(similarity):
         pytest.skip("the margin loss takes distances only")
     which = Case(which.name, which.kind, (*which.options, ("similarity", similarity)))
     for seed in range(3):
@@ -100,8 +100,9 @@ class Seen(TorchDispatchMode):
     def __torch_dispatch__(
         self, operator: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if operator.namespace == "hardneg" and args[0].dim() == 2:
-            self.types.add(args[0].dtype)
+        named = {argument.name for argument in operator._schema.arguments}
+        if operator.namespace == "hardneg" and {"queries", "candidates"} <= named:
+            self.types.update(x.dtype for x in args[:2])
         return operator(*args, **(kwargs or {}))
 
 
@@ -109,7 +110,7 @@ class Seen(TorchDispatchMode):
 def test_operators_get_the_embeddings_as_they_are(dtype: torch.dtype) -> None:
     """Kernels multiply 16-bit numbers, and no float32 copy is kept."""
     x = torch.randn(300, 4).to(dtype).requires_grad_()
-    wide = Wide.apply(x)
+    wide = Float32Gradient.apply(x)
     assert wide.dtype == torch.float32
     assert wide.untyped_storage().nbytes() == 4
     with Seen() as seen:

@@ -26,6 +26,7 @@ from hardneg import (
     ContrastiveLoss,
     Hardest,
     InfoNCELoss,
+    Learned,
     MarginLoss,
     SigmoidLoss,
     SupConLoss,
@@ -214,7 +215,7 @@ def test_reductions_and_masks(which: Case, reduction: str) -> None:
         rows = len(given[0])
         columns = len(given[1]) if which.kind == "paired" else rows
         ignore = torch.zeros(rows, columns, dtype=torch.bool, device=given[0].device)
-        return call(*given, ignore=ignore, reduction=reduction)
+        return call(*given, ignore_mask=ignore, reduction=reduction)
 
     watched(with_mask, *tensors)
 
@@ -223,12 +224,12 @@ MODULES: list[tuple[Callable[[], nn.Module], bool]] = [
     (lambda: ContrastiveLoss(negatives=TopK(3, ceiling=Ceiling(0.95))), False),
     (lambda: ContrastiveLoss(negatives="semihard", similarity="order"), False),
     (lambda: InfoNCELoss(negatives=TopK(40)), False),
-    (lambda: InfoNCELoss(learnable_temperature=True), False),
-    (lambda: SigmoidLoss(learnable=True, directions="both"), False),
+    (lambda: InfoNCELoss(Learned(0.07)), False),
+    (lambda: SigmoidLoss(Learned(0.1, max_scale=1000), Learned(-10.0), directions="both"), False),
     (lambda: SigmoidLoss(), False),
     (lambda: TripletLoss(positives="hardest", negatives=Hardest()), True),
-    (lambda: SupConLoss(learnable_temperature=True), True),
-    (lambda: MarginLoss(learnable_beta=True, negatives="all"), True),
+    (lambda: SupConLoss(Learned(0.1)), True),
+    (lambda: MarginLoss(beta=Learned(1.2), negatives="all"), True),
 ]
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hardneg import Tiled
-from hardneg.ceilings import Ceiling
 from hardneg.functional import triplet_loss
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.ceiling import Ceiling
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.reference import Dense
+from hardneg.ops.requests import BatchAllTerms
 from hardneg.ops.tiled import interpolation
 from hardneg.penalties import Logistic
 from hardneg.similarities import Cosine, Dot
@@ -133,7 +134,8 @@ def test_terms_that_underflow_are_not_counted(dtype: torch.dtype, counted: Count
     scores[:, 7] -= far
     comparison = Comparison(scores, torch.eye(240, dtype=dtype), Dot(), Relation(labels, labels))
     found, expected = (
-        executor.positives_penalty(comparison, Logistic(), 0.1) for executor in (Tiled(), Dense())
+        executor.scores(comparison).batch_all(BatchAllTerms(Logistic(), 0.1))
+        for executor in (Tiled(), Dense())
     )
     assert torch.equal(found.counts, expected.counts)
     torch.testing.assert_close(found.sums, expected.sums)
@@ -143,8 +145,10 @@ def test_terms_that_underflow_are_not_counted(dtype: torch.dtype, counted: Count
 def test_ceilings_are_no_smooth_function_of_the_threshold(counted: Counted) -> None:
     labels, x = torch.arange(96) % 2, embeddings(1.0)
     comparison = Comparison(x, x, Cosine(), Relation(labels, labels, same_set=True))
-    told = comparison, Logistic(), 0.1, Ceiling(1.0, 0.0)
-    found, expected = Tiled().positives_penalty(*told), Dense().positives_penalty(*told)
+    terms = BatchAllTerms(Logistic(), 0.1, Ceiling(1.0, 0.0))
+    found, expected = (
+        executor.scores(comparison).batch_all(terms) for executor in (Tiled(), Dense())
+    )
     torch.testing.assert_close(found.sums, expected.sums)
     assert torch.equal(found.counts, expected.counts)
     assert not counted.taken

@@ -5,7 +5,7 @@ array: every pair of choices that the loss accepts occurs in some row. ``--full`
 which the options (penalty, margin, ...) take turns.
 
 Inputs are rounded to bfloat16, so that one float64 oracle serves every dtype. Random negatives
-are asked for more than there are, which leaves one right answer (``test_ops.py`` has the draws).
+are asked for more than there are, which leaves one right answer (``reductions/`` has the draws).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import oracle
 import pytest
@@ -21,6 +22,7 @@ import torch
 from every_loss import squashed
 from torch import Tensor
 
+import hardneg
 from hardneg import (
     All,
     Ceiling,
@@ -40,6 +42,8 @@ from hardneg import (
     TopK,
     functional,
 )
+from hardneg.functional import function_name
+from hardneg.losses import base
 
 Row = dict[str, object]
 
@@ -88,82 +92,115 @@ LABEL_LAYOUTS = [
     "two sets ignore",
     "same set",
 ]
-BOUNDED = ("all below", "hardest below", "top 2 below", "ranks 0 to 2 below", "random below")
-SEMIHARD = ("semihard easiest", "semihard hardest", "semihard none")
 ANY = [name for name in NEGATIVES if name != "selective"]
+PENALTIES = [{"penalty": p} for p in ("hinge", "squared_hinge", "logistic")]
+MARGINS = [{"margin": 0.0}, {"margin": 0.3}]
+PAIRWISE = [
+    {**penalty, "positive_margin": a, "negative_margin": b}
+    for penalty, (a, b) in itertools.product(PENALTIES, [(0.1, 1.0), (0.9, -0.1)])
+]
+HALF = torch.tensor(0.5)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a loss takes, as its documentation says, and how both it and the oracle are called."""
+    """What a loss takes, as its documentation says, and how both it and the oracle are called.
 
-    function: str
+    Attributes:
+        options: settings of which a row takes one; ``numbers``: those of every row. Both are told to both sides.
+        equal_numbers: whether candidates are anchors only where there are as many of them as queries.
+    """
+
+    module: type[base.Loss]
+    oracle: Callable[..., oracle.Value]
     layouts: list[str]
-    negatives: list[str]
     options: list[dict[str, object]]
+    numbers: dict[str, object] = field(default_factory=dict)
+    negatives: tuple[str, ...] = tuple(ANY)
     positives: tuple[str, ...] = ("",)
     similarities: tuple[str, ...] = tuple(SIMILARITIES)
+    equal_numbers: bool = False
+
+    @property
+    def function(self) -> Callable[..., oracle.Value]:
+        return getattr(functional, function_name(self.module))
 
 
-PENALTIES = [{"penalty": p} for p in ("hinge", "squared_hinge", "logistic")]
-UNBOUNDED = [n for n in ANY if n not in BOUNDED + SEMIHARD]
 LOSSES = {
-    "contrastive": Loss("contrastive_loss", PAIR_LAYOUTS, list(NEGATIVES), PENALTIES),
-    "triplet": Loss("triplet_loss", LABEL_LAYOUTS, ANY, PENALTIES, ("all", "hardest", "easiest")),
-    "info_nce": Loss(
-        "info_nce_loss", PAIR_LAYOUTS, ANY, [{"margin": 0.0}, {"margin": 0.3}], ("paired", "all")
-    ),
-    "nt_xent": Loss("nt_xent_loss", LABEL_LAYOUTS, ANY, [{"margin": 0.0}, {"margin": 0.3}]),
-    "sup_con": Loss(
-        "sup_con_loss",
-        LABEL_LAYOUTS,
-        ["all", "top 3", "top of everything", "random everything"],
-        [{}],
-    ),
-    "sigmoid": Loss(
-        "sigmoid_loss",
+    "contrastive": Loss(
+        hardneg.ContrastiveLoss,
+        oracle.hinges,
         PAIR_LAYOUTS,
-        ["all", "hardest", "top 3", "top of everything", "random everything"],
-        [{"bias": -1.0}, {"bias": torch.tensor(0.5)}],
-        ("paired", "all"),
+        PENALTIES,
+        {"margin": 0.2},
+        tuple(NEGATIVES),
     ),
-    "pairwise": Loss(
-        "pairwise_contrastive_loss",
+    "triplet": Loss(
+        hardneg.TripletLoss,
+        oracle.hinges,
         LABEL_LAYOUTS,
-        ["all", "hardest", "top 3", "top of everything", "random everything"],
-        [
-            {**penalty, "positive_margin": a, "negative_margin": b}
-            for penalty, (a, b) in itertools.product(PENALTIES, [(0.1, 1.0), (0.9, -0.1)])
-        ],
+        PENALTIES,
+        {"margin": 0.2},
+        positives=("all", "hardest", "easiest"),
     ),
+    "info_nce": Loss(
+        hardneg.InfoNCELoss,
+        oracle.info_nce,
+        PAIR_LAYOUTS,
+        MARGINS,
+        {"temperature": HALF},
+        positives=("paired", "all"),
+    ),
+    "nt_xent": Loss(
+        hardneg.NTXentLoss,
+        functools.partial(oracle.info_nce, positives="all"),
+        LABEL_LAYOUTS,
+        MARGINS,
+        {"temperature": HALF},
+    ),
+    "sup_con": Loss(hardneg.SupConLoss, oracle.sup_con, LABEL_LAYOUTS, [{}], {"temperature": HALF}),
+    "sigmoid": Loss(
+        hardneg.SigmoidLoss,
+        oracle.sigmoid,
+        PAIR_LAYOUTS,
+        [{"bias": -1.0}, {"bias": HALF}],
+        {"temperature": HALF},
+        positives=("paired", "all"),
+        equal_numbers=True,
+    ),
+    "pairwise": Loss(hardneg.PairwiseContrastiveLoss, oracle.pairwise, LABEL_LAYOUTS, PAIRWISE),
     "margin": Loss(
-        "margin_loss",
+        hardneg.MarginLoss,
+        oracle.margin_loss,
         LABEL_LAYOUTS,
-        ["all", "random everything", "distance weighted"],
         [{"beta": 1.0}, {"beta": torch.tensor(0.8)}, {"beta": "one an anchor"}],
+        {"margin": 0.2},
         similarities=("euclidean", "squared"),
     ),
     "multi_similarity": Loss(
-        "multi_similarity_loss",
+        hardneg.MultiSimilarityLoss,
+        oracle.multi_similarity,
         LABEL_LAYOUTS,
-        ["all", "top 3", "top of everything"],
-        [{"epsilon": e, "alpha": 2.0, "beta": 10.0, "base": 0.5} for e in (None, 0.1, 0.5)],
+        [{"epsilon": e} for e in (None, 0.1, 0.5)],
+        {"alpha": 2.0, "beta": 10.0, "base": 0.5},
     ),
     "circle": Loss(
-        "circle_loss",
+        hardneg.CircleLoss,
+        oracle.circle,
         LABEL_LAYOUTS,
-        ["all", "top 3", "top of everything"],
         [{"margin": 0.25, "gamma": 8.0}, {"margin": 0.4, "gamma": 2.0}],
     ),
     "polynomial": Loss(
-        "polynomial_loss",
+        hardneg.PolynomialLoss,
+        oracle.polynomial,
         PAIR_LAYOUTS,
-        [n for n in UNBOUNDED + list(BOUNDED) + list(SEMIHARD) if n not in ("all", "all below")],
         [{"margin": 0.2, "positive": (0.5, -0.7, 0.2), "negative": (0.03, -0.4, 0.9)}],
+        negatives=tuple(name for name in ANY if name not in ("all", "all below")),
     ),
-    "unified": Loss("unified_pair_loss", PAIR_LAYOUTS, ANY, [{"margin": 0.2, "gamma": 3.0}]),
+    "unified": Loss(
+        hardneg.UnifiedPairLoss, oracle.unified, PAIR_LAYOUTS, [{"margin": 0.2, "gamma": 3.0}]
+    ),
 }
-LOSSES["polynomial"].negatives.remove("distance weighted")
 
 
 def factors(name: str) -> dict[str, list[object]]:
@@ -184,27 +221,20 @@ def factors(name: str) -> dict[str, list[object]]:
 
 def clash(loss: str, row: Row) -> bool:
     """Whether two of the choices exclude each other (the tests of refusals hold that they raise)."""
-    get = row.get
-    negatives, layout, directions = get("negatives"), str(get("layout")), get("directions")
-    one_set = layout.startswith("one set")
-    not_queries = directions in ("both", "candidates")
-    per_anchor = loss == "margin" and get("option") == 2
-    several = loss == "nt_xent" or (loss == "info_nce" and get("positives") == "all")
+    get, what = row.get, LOSSES[loss]
+    negatives, layout, positives = get("negatives"), str(get("layout")), get("positives")
+    candidates = get("directions") in ("both", "candidates")
+    option = what.options[get("option", 0)]
+    paired = positives == "paired"
     return any(
         (
             negatives == "distance weighted" and get("similarity") in ("dot", "order", "callable"),
-            several and negatives == "all below",
-            one_set and not_queries,
-            loss in ("info_nce", "sigmoid")
-            and get("positives") == "all"
-            and layout in ("plain", "wide"),
-            loss == "sigmoid"
-            and get("positives") == "paired"
-            and not_queries
-            and layout.startswith("wide"),
-            # Pairs need equal numbers there, several positives need ids.
-            loss == "sigmoid" and not_queries and layout == "wide",
-            per_anchor and not_queries,
+            candidates and layout.startswith("one set"),
+            candidates and option.get("beta") == "one an anchor",
+            # Several positives need ids, pairs may need equal numbers.
+            positives == "all" and layout in ("plain", "wide"),
+            what.equal_numbers and candidates and paired and layout.startswith("wide"),
+            what.equal_numbers and candidates and layout == "wide",
         )
     )
 
@@ -293,9 +323,9 @@ def inputs(layout: str, several: bool) -> Inputs:
         if one:
             del told["reference_labels"]
     if mask is not None:
-        told["positives"] = mask
+        told["positive_mask"] = mask
     if ignore is not None:
-        told["ignore"] = ignore
+        told["ignore_mask"] = ignore
     if layout == "same set":
         told["same_set"] = True
     rel = oracle.related(
@@ -306,17 +336,9 @@ def inputs(layout: str, several: bool) -> Inputs:
 
 def settings(loss: str, row: Row, rows: int) -> dict[str, object]:
     """The numbers of a loss, one an anchor where it is so told."""
-    option = dict(LOSSES[loss].options[row["option"]])
+    option = LOSSES[loss].numbers | LOSSES[loss].options[row["option"]]
     if option.get("beta") == "one an anchor":
         option["beta"] = torch.linspace(0.5, 1.2, rows)
-    defaults = {
-        "contrastive": {"margin": 0.2},
-        "triplet": {"margin": 0.2},
-        "margin": {"margin": 0.2},
-    }
-    option |= defaults.get(loss, {})
-    if loss in ("info_nce", "nt_xent", "sup_con", "sigmoid"):
-        option["temperature"] = torch.tensor(0.5)
     return option
 
 
@@ -347,65 +369,39 @@ def differentiate(value: oracle.Value, leaves: list[Tensor]) -> Answer:
     return Answer(flat.detach(), [torch.zeros_like(x) if g is None else g for g, x in given])
 
 
-ORACLES = {
-    "contrastive": oracle.hinges,
-    "triplet": oracle.hinges,
-    "info_nce": oracle.info_nce,
-    "nt_xent": oracle.info_nce,
-    "sup_con": oracle.sup_con,
-    "sigmoid": oracle.sigmoid,
-    "pairwise": oracle.pairwise,
-    "margin": oracle.margin_loss,
-    "multi_similarity": oracle.multi_similarity,
-    "circle": oracle.circle,
-    "polynomial": oracle.polynomial,
-    "unified": oracle.unified,
-}
-
-
 def expected(loss: str, row: Row, dtype: torch.dtype, turn: int = 0) -> Answer:
     """The dense formula in a type; ``turn`` rolls the coordinates, which changes only the rounding."""
-    given = inputs(row["layout"], several_positives(loss, row))
+    given = inputs(row["layout"], row["positives"] == "all")
     q = given.queries.to(dtype).requires_grad_()
     c = q if given.candidates is None else given.candidates.to(dtype).requires_grad_()
     option = as_leaves(settings(loss, row, len(q)), dtype)
     similarity = SIMILARITIES[row["similarity"]]
     options = {k: row[k] for k in ("directions", "reduction")} | option
-    if loss == "nt_xent":
-        options["positives"] = "all"
-    elif loss in ("triplet", "info_nce", "sigmoid"):
+    if row["positives"]:
         options["positives"] = row["positives"]
-    elif loss == "contrastive":
-        options["positives"] = "paired"
     s = oracle.scores(similarity, q.roll(turn, 1), c.roll(turn, 1))
     strategy = NEGATIVES[row["negatives"]]
     name = type(similarity).__name__
-    value = ORACLES[loss](s, given.related, name=name, negatives=strategy, **options)
+    value = LOSSES[loss].oracle(s, given.related, name=name, negatives=strategy, **options)
     tensors = [v for v in option.values() if isinstance(v, Tensor)]
     return differentiate(value, [q] + ([] if c is q else [c]) + tensors)
-
-
-def several_positives(loss: str, row: Row) -> bool:
-    return loss in ("info_nce", "sigmoid") and row["positives"] == "all"
 
 
 def found(loss: str, row: Row) -> Answer:
     """What the library says; inputs stay as they were."""
     dtype = DTYPES[row["dtype"]]
     score_type = torch.float64 if dtype == torch.float64 else torch.float32
-    given = inputs(row["layout"], several_positives(loss, row))
+    given = inputs(row["layout"], row["positives"] == "all")
     q = given.queries.to(dtype).requires_grad_()
     sets = [q] if given.candidates is None else [q, given.candidates.to(dtype).requires_grad_()]
     option = as_leaves(settings(loss, row, len(q)), score_type)
     told = dict(given.told)
-    if "positives" in told and loss not in ("contrastive", "polynomial", "unified"):
-        told["positive_mask"] = told.pop("positives")
     if len(sets) == 2 and LOSSES[loss].layouts is LABEL_LAYOUTS:
         told["reference"] = sets[1]
     arguments = sets if LOSSES[loss].layouts is PAIR_LAYOUTS else sets[:1]
     if row["positives"]:
         told["positives"] = row["positives"]
-    value = getattr(functional, LOSSES[loss].function)(
+    value = LOSSES[loss].function(
         *arguments,
         negatives=NEGATIVES[row["negatives"]],
         similarity=SIMILARITIES[row["similarity"]],
@@ -529,55 +525,28 @@ def plain(loss: str) -> Row:
     return EVERYTHING | {"positives": what.positives[0], "layout": layout}
 
 
-REFUSED = [
-    (loss, name)
-    for loss, what in LOSSES.items()
-    for name in NEGATIVES
-    if type(NEGATIVES[name]) not in {type(NEGATIVES[taken]) for taken in what.negatives}
-]
+REFUSED = [(a, b) for a, what in LOSSES.items() for b in NEGATIVES if b not in what.negatives]
 
 
 @pytest.mark.parametrize(("loss", "name"), REFUSED, ids=[f"{a}-{b}" for a, b in REFUSED])
 def test_negatives_that_a_loss_does_not_take(loss: str, name: str) -> None:
-    """The message names the loss (or its engine), the strategy, and every kind that it takes."""
-    with pytest.raises(ValueError, match="does not take negatives") as caught:
+    """The message names the loss, the strategy, and what it is about it."""
+    reason = "only hinge losses" if name == "selective" else "it needs a selection"
+    with pytest.raises(ValueError, match=f": {reason}") as caught:
         found(loss, plain(loss) | {"negatives": name})
-    message = str(caught.value)
-    assert message.startswith(LOSSES[loss].function)
-    before, _, takes = message.partition(": it takes ")
-    assert type(NEGATIVES[name]).__name__ in before
-    expected_kinds = {type(NEGATIVES[taken]).__name__ for taken in LOSSES[loss].negatives}
-    assert set(takes.split(", ")) == expected_kinds
+    start = f"{LOSSES[loss].module.__name__} does not take negatives {NEGATIVES[name]!r}"
+    assert str(caught.value).startswith(start)
 
 
-@pytest.mark.parametrize("loss", ["triplet", "info_nce", "sigmoid"])
+@pytest.mark.parametrize("loss", [x for x in LOSSES if LOSSES[x].positives != ("",)])
 @pytest.mark.parametrize("positives", ["paired", "all", "hardest", "easiest"])
 def test_positives_that_a_loss_does_not_take(loss: str, positives: str) -> None:
     row = plain(loss) | {"positives": positives, "negatives": "all"}
     if positives in LOSSES[loss].positives:
         assert found(loss, row).value.isfinite()
         return
-    with pytest.raises(ValueError, match=f"{LOSSES[loss].function} does not take positives"):
+    with pytest.raises(ValueError, match=f"{LOSSES[loss].module.__name__} does not take positives"):
         found(loss, row)
-
-
-CEILINGED = [
-    (loss, name)
-    for loss in ("sup_con", "sigmoid", "pairwise", "margin", "multi_similarity", "circle")
-    for name in BOUNDED
-    if type(NEGATIVES[name]) in {type(NEGATIVES[taken]) for taken in LOSSES[loss].negatives}
-] + [("nt_xent", "all below")]
-
-
-@pytest.mark.parametrize(("loss", "name"), CEILINGED, ids=[f"{a}-{b}" for a, b in CEILINGED])
-def test_ceilings_where_no_positive_could_give_one(loss: str, name: str) -> None:
-    with pytest.raises(ValueError, match=r"ceiling|bound"):
-        found(loss, plain(loss) | {"negatives": name})
-
-
-def test_a_ceiling_on_all_negatives_of_several_positives() -> None:
-    with pytest.raises(ValueError, match="bound"):
-        found("info_nce", plain("info_nce") | {"positives": "all", "negatives": "all below"})
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
@@ -598,10 +567,7 @@ def test_a_window_of_ranks_falls_back_too(backend: str) -> None:
 @pytest.mark.parametrize("similarity", ["dot", "order", "callable"])
 @pytest.mark.parametrize("loss", [x for x in LOSSES if "distance weighted" in LOSSES[x].negatives])
 def test_distance_weighting_wants_distances_on_the_sphere(loss: str, similarity: str) -> None:
-    match = (
-        "margin_loss with similarity" if loss == "margin" else "DistanceWeighted with similarity"
-    )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match="does not take negatives DistanceWeighted"):
         found(loss, plain(loss) | {"negatives": "distance weighted", "similarity": similarity})
 
 

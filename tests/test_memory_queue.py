@@ -71,7 +71,7 @@ def test_labels_meet_the_queue_as_their_reference(which: Case) -> None:
     x, labels = numbers(7, WIDTH, 4, torch.float64), torch.arange(7) % 4
     reference, groups = queue.extend(x, labels)
     itself = torch.eye(7, 13, dtype=torch.bool)
-    expected = which(x, reference, labels, groups, ignore=itself, backend="dense")
+    expected = which(x, reference, labels, groups, ignore_mask=itself, backend="dense")
     alone = which(x, None, labels)
     assert not torch.equal(expected, alone)
     for backend in ("dense", "tiled"):
@@ -91,7 +91,7 @@ def test_a_sample_is_not_its_own_negative() -> None:
         own = torch.eye(4, dtype=torch.bool)
         others = torch.cat([torch.zeros_like(own), ~own], dim=1)
         found = loss(images, rows, query_ids=ids, candidate_ids=row_ids)
-        only_own = loss(images, rows, positives=torch.cat([own, own], 1), ignore=others)
+        only_own = loss(images, rows, positive_mask=torch.cat([own, own], 1), ignore_mask=others)
         assert torch.equal(only_own, plain)
         assert (found > plain) or not changes
 
@@ -101,10 +101,10 @@ def test_warm_up_counts_the_rows_put_in() -> None:
     for start in (0, 3, 6):
         assert queue.entries()[1].tolist() == []
         assert len(queue.extend(*batch(2, 50))[0]) == 2
-        assert queue.extend_fixed(*batch(2, 50), queries=3).ignore.sum() == 3 * 4
+        assert queue.extend_fixed(*batch(2, 50), queries=3).ignore_mask.sum() == 3 * 4
         queue.update(*batch(3, start))
     assert queue.entries()[1].tolist() == [5, 6, 7, 8]
-    assert not queue.extend_fixed(*batch(2, 50), queries=3).ignore.any()
+    assert not queue.extend_fixed(*batch(2, 50), queries=3).ignore_mask.any()
 
 
 def test_only_update_changes_it() -> None:
@@ -170,7 +170,7 @@ def test_fixed_shapes_give_the_same_losses(warmup: int, backend: str) -> None:
         assert fixed.candidates.shape == (11, WIDTH)
         options = {"query_groups": ids, "backend": backend}
         expected = which(queries, rows, candidate_groups=row_ids, **options)
-        groups = {"candidate_groups": fixed.ids, "ignore": fixed.ignore}
+        groups = {"candidate_groups": fixed.ids, "ignore_mask": fixed.ignore_mask}
         found = which(queries, fixed.candidates, **groups, **options)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         queue.update(candidates, ids)
@@ -182,7 +182,7 @@ def test_fixed_shapes_compile_once_and_whole() -> None:
 
     def step(queue: MemoryQueue, queries: Tensor, candidates: Tensor, ids: Tensor) -> Tensor:
         rows, row_ids, ignore = queue.extend_fixed(candidates, ids, queries=len(queries))
-        value = loss(queries, rows, query_ids=ids, candidate_ids=row_ids, ignore=ignore)
+        value = loss(queries, rows, query_ids=ids, candidate_ids=row_ids, ignore_mask=ignore)
         queue.update(candidates, ids)
         return value
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 import hardneg.functional as H
 from hardneg import SelectiveHardest, Tiled
-from hardneg.energies import Linear
-from hardneg.ops.backends import resolve_backend
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.selection import Selection
+from hardneg.ops.backends import bind
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.energies import Linear
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.tiled.pair_scores import LARGE, Rows
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge
-from hardneg.selection import Selection
 from hardneg.similarities import BY_NAME, Dot
 
 backends = pytest.mark.parametrize("backend", BACKENDS, ids=BACKEND_IDS)
@@ -33,7 +33,7 @@ def test_an_ignored_own_pair_is_no_term(backend: Any, reduction: str) -> None:
     ignore = torch.zeros(6, 6, dtype=torch.bool)
     ignore[[1, 4], [1, 4]] = True
     chosen = {"temperature": 0.5, "bias": -1.0, "directions": "queries", "backend": backend}
-    found = H.sigmoid_loss(x, y, ignore=ignore, reduction=reduction, **chosen)
+    found = H.sigmoid_loss(x, y, ignore_mask=ignore, reduction=reduction, **chosen)
     z = F.normalize(x) @ F.normalize(y).T / 0.5 - 1.0
     own = torch.eye(6, dtype=torch.bool)
     positive = torch.where(own & ~ignore, F.softplus(-z), 0.0)
@@ -59,7 +59,7 @@ def test_statistics_of_pairs_are_over_anchors_with_both_kinds(loss: Any, backend
     _, stats = loss(
         x,
         positive_mask=positives,
-        ignore=ignore,
+        ignore_mask=ignore,
         negatives="all",
         same_set=True,
         return_stats=True,
@@ -96,20 +96,20 @@ def test_positives_without_ids_are_the_pairs_of_equal_numbers(
     x, y = numbers(7, 3, 0).double(), numbers(9, 3, 1).double()
     relation = Relation(row_offset=max(0, offset), column_offset=max(0, -offset))
     comparison = Comparison(x, y, Dot(), relation)
-    tiled, dense = Tiled(tile), Dense()
+    tiled, dense = Tiled(tile).scores(comparison), Dense().scores(comparison)
     search = Search(Selection("highest", 2), "positives")
     terms = ExponentialTerms(Linear(), "positives")
     zeros = PenaltyTerms(Logistic(), torch.zeros(7).double(), torch.zeros(9).double(), "positives")
     for found, expected in (
-        (tiled.select(comparison, search), dense.select(comparison, search)),
-        (tiled.logsumexp(comparison, terms), dense.logsumexp(comparison, terms)),
-        (tiled.penalty_sum(comparison, zeros), dense.penalty_sum(comparison, zeros)),
+        (tiled.select(search), dense.select(search)),
+        (tiled.logsumexp(terms), dense.logsumexp(terms)),
+        (tiled.penalty_sum(zeros), dense.penalty_sum(zeros)),
     ):
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b)
     own = torch.arange(7) + offset
     inside = (own >= 0) & (own < 9)
-    picked = tiled.select(comparison, search).rows
+    picked = tiled.select(search).rows
     assert torch.equal(picked[:, 0], torch.where(inside, own, -1))
     assert (picked[:, 1] == -1).all()
 
@@ -134,11 +134,11 @@ def test_scores_and_gradients_of_pairs_in_a_run(similarity: str) -> None:
     n, d = LARGE // 16, 16
     x, y = (torch.randn(n, d, requires_grad=True) for _ in range(2))
     comparison = Comparison(x, y, BY_NAME[similarity], Relation())
-    executor, own = resolve_backend("tiled", comparison), torch.arange(1000, 9000)
+    scores, own = bind("tiled", comparison), torch.arange(1000, 9000)
     weights = torch.randn(8000)
     turned = own.flip(0)
-    found = executor.pair_scores(comparison, own, own + 7)
-    expected = executor.pair_scores(comparison, turned, turned + 7).flip(0)
+    found = scores.pairs(own, own + 7)
+    expected = scores.pairs(turned, turned + 7).flip(0)
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad((s * weights).sum(), (x, y)) for s in (found, expected)]
     for a, b in zip(*gradients, strict=True):
@@ -152,7 +152,7 @@ def untouched_outside(gradient: Tensor, first: int, last: int) -> bool:
 
 
 @pytest.mark.parametrize("penalty", [Hinge(), SquaredHinge(), Logistic(), Identity()], ids=str)
-@pytest.mark.parametrize("among", ["negatives", "positives", "others"])
+@pytest.mark.parametrize("among", ["negatives", "positives"])
 def test_terms_above_0_are_counted(penalty: Any, among: str) -> None:
     """Not the terms that are 0 or below, nor those left out; by rows and by columns."""
     x, y = numbers(7, 3, 0).double(), numbers(9, 3, 1).double()
@@ -160,11 +160,11 @@ def test_terms_above_0_are_counted(penalty: Any, among: str) -> None:
     comparison = Comparison(x, y, Dot(), Relation(*ids))
     limits = torch.linspace(-1, 1, 7).double(), torch.linspace(1, -1, 9).double()
     terms = PenaltyTerms(penalty, *limits, among)
-    expected = Dense().penalty_sum(comparison, terms)
+    expected = Dense().scores(comparison).penalty_sum(terms)
     scores, kin = x @ y.T, ids[0][:, None] == ids[1]
-    taken = {"negatives": ~kin, "positives": kin, "others": torch.ones_like(kin)}[among]
+    taken = kin if among == "positives" else ~kin
     for tile in (None, (2, 4)):
-        found = Tiled(tile).penalty_sum(comparison, terms)
+        found = Tiled(tile).scores(comparison).penalty_sum(terms)
         value = penalty.value(scores - limits[0][:, None])
         assert torch.equal(found.row_counts, ((value > 0) & taken).sum(1))
         value = penalty.value(scores - limits[1])
@@ -180,7 +180,7 @@ def test_the_mean_of_few_negatives(backend: Any, others: int) -> None:
     x, y = numbers(6, 4, 0), numbers(6, 4, 1)
     own = torch.arange(6)
     ignore = ((own - own[:, None]) % 6) > others
-    options = {"margin": 2.0, "ignore": ignore, "reduction": "none", "directions": "queries"}
+    options = {"margin": 2.0, "ignore_mask": ignore, "reduction": "none", "directions": "queries"}
     found, _ = H.contrastive_loss(
         x, y, negatives=SelectiveHardest(threshold=9.0), backend=backend, **options
     )

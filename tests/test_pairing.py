@@ -16,7 +16,6 @@ from hardneg.functional import info_nce_loss
 of_pairs = pytest.mark.parametrize(
     "which", [w for w in ONE_OF_EACH if w.kind == "paired"], ids=lambda which: which.name
 )
-MASKS = {"info_nce": "positive_mask", "sigmoid": "positive_mask"}
 WAYS = ("repeat the queries' rows", 'positives="all"', "one candidate a query for each batch")
 
 
@@ -40,8 +39,11 @@ def test_several_candidates_a_query(which: Case, n: int, k: int) -> None:
     told = (ids, ids.repeat_interleave(k))
     refused(lambda: which(queries, candidates, *told), "contradict the pairing", *WAYS)
     mask = told[0][:, None] == told[1][None]
-    named = {MASKS.get(which.name, "positives"): mask}
-    refused(lambda: which.function(queries, candidates, **named), "positives[i, i]", *WAYS)
+    refused(
+        lambda: which.function(queries, candidates, positive_mask=mask),
+        "positive_mask[i, i]",
+        *WAYS,
+    )
 
 
 @pytest.mark.parametrize("backend", ["auto", "dense", "tiled"])
@@ -89,7 +91,7 @@ def test_ids_of_a_pair_that_is_ignored() -> None:
     queries, candidates = sets(4, 6)
     ids, others = torch.arange(4), torch.tensor([0, 9, 2, 3, 10, 11])
     ignore = torch.zeros(4, 6, dtype=torch.bool)
-    told = {"query_ids": ids, "candidate_ids": others, "ignore": ignore}
+    told = {"query_ids": ids, "candidate_ids": others, "ignore_mask": ignore}
     refused(lambda: ContrastiveLoss()(queries, candidates, **told), "contradict")
     ignore[1, 1] = True
     assert ContrastiveLoss()(queries, candidates, **told).isfinite()
@@ -147,3 +149,11 @@ def test_on_another_device_nothing_is_read() -> None:
         ids = torch.zeros(4, dtype=torch.long, device="cuda")
         told = {"query_ids": ids, "candidate_ids": ids + 1}
         assert ContrastiveLoss()(queries, candidates, **told).device.type == "cuda"
+
+
+def test_a_queue_is_no_list_of_several_candidates_a_query() -> None:
+    """MoCo's sizes are multiples of the batch: from 101 times on nobody has that many captions."""
+    x, queue = numbers(4, 6, 0), numbers(4 * 100, 6, 1)
+    with pytest.raises(ValueError, match="repeat the queries' rows"):
+        ContrastiveLoss()(x, queue)
+    assert ContrastiveLoss()(x, torch.cat([x, queue])).isfinite()

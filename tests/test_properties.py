@@ -39,11 +39,6 @@ paired = pytest.mark.parametrize("which", PAIRED, ids=str)
 labelled = pytest.mark.parametrize("which", LABELLED, ids=str)
 BACKENDS = st.sampled_from(["dense", "tiled", Tiled((2, 3))])
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
-POSITIVES_MASK = {
-    "contrastive": "positives",
-    "polynomial": "positives",
-    "unified_pair": "positives",
-}
 SYMMETRIC = ("cosine", "dot", "euclidean", "squared_euclidean")
 
 
@@ -158,38 +153,29 @@ def assert_strategies_agree(
     assert_same(a, b, rtol=1e-8, atol=1e-8)
 
 
-PICKS_ONE = [
-    w for w in FIXED if w.name in ("contrastive", "info_nce", "unified_pair", "polynomial")
-]
-PICKS_ONE += [w for w in FIXED if w.name in ("sigmoid", "triplet", "nt_xent")]
-PICKS_ONE += [w for w in FIXED if w.name == "pairwise_contrastive"]
-ONE_EACH = list({(w.name, dict(w.options).get("positives")): w for w in PICKS_ONE}.values())
-TAKES_TOP_K = [w for w in FIXED if isinstance(dict(w.options)["negatives"], TopK)]
+ONE_EACH = list({(w.name, w.positives): w for w in FIXED}.values())
+TAKE_ALL = [w for w in FIXED if isinstance(w.negatives, TopK) or w in ONE_EACH]
+TAKE_ALL = [w for w in TAKE_ALL if w.about.takes_all]
 
 
 @pytest.mark.parametrize("which", ONE_EACH, ids=str)
 @given(batch=batches(), backend=BACKENDS)
 def test_the_first_is_the_hardest(which: Case, batch: Batch, backend: object) -> None:
     assert_strategies_agree(which, TopK(1), Hardest(), batch, backend=backend)
-    if which.name not in ("sigmoid", "pairwise_contrastive"):
-        assert_strategies_agree(which, RankWindow(0, 1), Hardest(), batch, backend=backend)
+    assert_strategies_agree(which, RankWindow(0, 1), Hardest(), batch, backend=backend)
 
 
-@pytest.mark.parametrize("which", [w for w in ONE_EACH if w.name not in ("sigmoid",)], ids=str)
+@pytest.mark.parametrize("which", ONE_EACH, ids=str)
 @given(batch=batches(), backend=BACKENDS, k=st.integers(1, 4))
 def test_a_window_from_rank_0_is_the_top(
     which: Case, batch: Batch, backend: object, k: int
 ) -> None:
-    if which.name == "pairwise_contrastive":
-        return  # It takes no window.
     assert_strategies_agree(which, RankWindow(0, k), TopK(k), batch, backend=backend)
 
 
-@pytest.mark.parametrize("which", TAKES_TOP_K, ids=str)
+@pytest.mark.parametrize("which", TAKE_ALL, ids=str)
 @given(batch=batches(), backend=BACKENDS)
 def test_the_top_of_everything_is_all(which: Case, batch: Batch, backend: object) -> None:
-    if which.name == "polynomial":
-        return  # It does not take all.
     more = TopK(len(batch.candidates) + 2)
     for reduction in ("mean", "sum", "mean_active"):
         options = {"backend": backend, "reduction": reduction}
@@ -226,7 +212,7 @@ def test_warm_up(step: int, steps: int) -> None:
 def test_the_tile_does_not_matter(
     which: Case, seed: int, rows: int, columns: int, similarity: str
 ) -> None:
-    if which.name == "margin":
+    if not which.takes(similarity):
         similarity = "squared_euclidean"
     generator = torch.Generator().manual_seed(seed)
     draw = {"generator": generator}
@@ -312,8 +298,8 @@ def test_both_directions_are_added_or_averaged(batch: Batch, backend: object) ->
 def test_cosine_does_not_see_lengths(
     which: Case, batch: Batch, backend: object, power: int
 ) -> None:
-    if which.name == "margin":
-        return  # It takes distances only.
+    if not which.takes("cosine"):
+        return
     lengths = torch.rand(len(batch.queries), 1, generator=batch.generator).double() + 0.5
     options = {"similarity": "cosine", "backend": backend}
     told = (batch.candidates, batch.query_groups, batch.candidate_groups)
@@ -330,8 +316,8 @@ def test_cosine_does_not_see_lengths(
 def test_distances_do_not_see_shifts(
     which: Case, similarity: str, batch: Batch, backend: object
 ) -> None:
-    if which.name == "margin" and similarity == "order":
-        return  # It takes distances only.
+    if not which.takes(similarity):
+        return
     shift = torch.randn(batch.queries.shape[1], generator=batch.generator, dtype=torch.float64)
     options = {"similarity": similarity, "backend": backend}
     groups = (batch.query_groups, batch.candidate_groups)
@@ -369,10 +355,9 @@ def test_the_values_of_ids_do_not_matter(which: Case, batch: Batch, backend: obj
 def test_ids_are_the_mask_of_equal_ids(which: Case, batch: Batch, backend: object) -> None:
     a, b = batch.query_groups, batch.candidate_groups
     equal = a[:, None] == b[None]
-    name = POSITIVES_MASK.get(which.name, "positive_mask")
     told = (batch.queries, batch.candidates)
     expected = evaluate(which, *told, a, b, backend=backend)
-    found = evaluate(which, *told, **{name: equal}, backend=backend)
+    found = evaluate(which, *told, positive_mask=equal, backend=backend)
     assert_same(found, expected, **TIGHT)
 
 
@@ -397,7 +382,7 @@ def test_one_set_is_two_sets_without_the_diagonal(
     together = (expected[0], expected[1])
     told = (x, x.clone(), labels, labels.clone())
     diagonal = torch.eye(len(x), dtype=torch.bool)
-    for options in ({"same_set": True}, {"ignore": diagonal}):
+    for options in ({"same_set": True}, {"ignore_mask": diagonal}):
         value, (first, second) = evaluate(which, *told, backend=backend, **options)
         assert_same((value, [first + second]), together, **TIGHT)
 
@@ -410,8 +395,8 @@ def test_one_set_is_two_sets_without_the_diagonal(
 def test_the_mean_is_the_sum_over_the_valid(
     which: Case, batch: Batch, backend: object, alone: bool
 ) -> None:
-    if which.name in ("pairwise_contrastive", "margin"):
-        return  # The means of positive and of negative pairs are taken apart.
+    if which.means_by_kind:
+        return
     a, b = batch.query_groups.clone(), batch.candidate_groups.clone()
     if alone:
         a[0], b[0] = 99, 99
@@ -434,7 +419,7 @@ def test_the_mean_is_the_sum_over_the_valid(
     valid = (negatives > 0) & (positives > 0)
     every_pair = which.name == "nt_xent" or dict(which.options).get("positives") == "all"
     count = positives[valid].sum() if every_pair else valid.sum()
-    if which.name == "sigmoid":
+    if which.own_pair_is_a_term:
         count = torch.tensor(len(a))
     torch.testing.assert_close(mean, total / count.clamp(min=1), **TIGHT)
 
@@ -455,19 +440,19 @@ def test_ignoring_a_pair_takes_out_its_contribution(
     told = (batch.queries, batch.candidates)
     options = {"negatives": "all", "reduction": "sum", "backend": backend}
     whole = contrastive_loss(*told, margin=0.4, **options)
-    found = contrastive_loss(*told, margin=0.4, ignore=ignore, **options)
+    found = contrastive_loss(*told, margin=0.4, ignore_mask=ignore, **options)
     share = (0.4 - s[i, i] + s[i, j]).relu()
     if j < n:
         share = share + (0.4 - s[j, j] + s[i, j]).relu()
     torch.testing.assert_close(whole - found, share, rtol=1e-7, atol=1e-9)
     whole = sigmoid_loss(*told, bias=-1.0, **options)
-    found = sigmoid_loss(*told, bias=-1.0, ignore=ignore, **options)
+    found = sigmoid_loss(*told, bias=-1.0, ignore_mask=ignore, **options)
     share = torch.nn.functional.softplus(10 * s[i, j] - 1)
     torch.testing.assert_close(whole - found, share, rtol=1e-7, atol=1e-9)
     a, b = batch.query_groups, batch.candidate_groups
     labels = (batch.queries, a, batch.candidates, b)
     options = {"positives": "all", "margin": 0.4, **options}
-    gone = triplet_loss(*labels, **options) - triplet_loss(*labels, ignore=ignore, **options)
+    gone = triplet_loss(*labels, **options) - triplet_loss(*labels, ignore_mask=ignore, **options)
     kin, others = (a[i] == b).nonzero()[:, 0], (a[i] != b).nonzero()[:, 0]
     x = 0.4 - s[i, kin][:, None] + s[i, others][None]
     here = kin == j if a[i] == b[j] else others == j

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,18 +25,18 @@ from hardneg import (
     TopK,
     TripletLoss,
 )
-from hardneg.ceilings import Ceiling
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.executor import Executor
+from hardneg.negatives.ceiling import Ceiling
+from hardneg.negatives.selection import Selection
+from hardneg.ops import grid
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import SelectedTerms
-from hardneg.ops.single_tile import SingleTile
-from hardneg.ops.tiled import grid, pair_gradients, pair_scores, selected_penalty
-from hardneg.ops.tiled.callable_executor import CallableTiled
-from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.scores import Backend
+from hardneg.ops.small import Small
+from hardneg.ops.tiled import pair_gradients, pair_scores, selected_penalty
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.penalties import Hinge, Logistic, SquaredHinge
-from hardneg.selection import Selection
-from hardneg.similarities import Cosine, Dot, Euclidean, Order, is_closed
+from hardneg.similarities import Cosine, Dot, Euclidean, Order, is_builtin
 
 RELATIONS = ("two classes", "many classes", "one set", "mask", "ignore", "paired", "one class")
 SELECTIONS = (
@@ -78,15 +79,13 @@ def requests(seed: int) -> list[SelectedTerms]:
         penalty = (Hinge(), SquaredHinge(), Logistic(), None)[(place + seed) % 4]
         factor = scale if penalty is None else None
         draw = torch.tensor(seed) if selection.order == "random" else None
-        found.append(SelectedTerms(penalty, 0.3, selection, ceiling, draw, factor))
+        found.append(SelectedTerms(selection, 0.3, penalty, factor, ceiling, draw))
     return found
 
 
-def results(
-    executor: Executor, comparison: Comparison, terms: SelectedTerms, **shape: bool
-) -> list[Tensor]:
+def results(backend: Backend, comparison: Comparison, terms: SelectedTerms) -> list[Tensor]:
     """Everything that comes back, and the gradients of a sum in which every entry has its own weight."""
-    found = executor.selected_penalty(comparison, terms, **shape)
+    found = backend.scores(comparison).selected_penalty(terms)
     sums = found.sums.reshape(-1)
     value = (sums * torch.linspace(0.5, 1.5, len(sums), dtype=sums.dtype)).sum()
     leaves = [x for x in (comparison.queries, comparison.candidates, terms.scale) if x is not None]
@@ -100,8 +99,8 @@ def results(
     return [sums.detach(), found.counts, found.considered, valid, found.pairs, *zeros]
 
 
-def executors(similarity: Any) -> list[Executor]:
-    return [Tiled(), SingleTile()] if is_closed(similarity) else [CallableTiled()]
+def others(similarity: Any) -> list[Backend]:
+    return [Tiled(), Small()] if is_builtin(similarity) else [Tiled()]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +117,10 @@ def test_as_defined(
     comparison = compared(kind, similarity)
     for place, terms in enumerate(requests(len(kind))):
         shape = ({}, {"per_pair": True}, {"total": True})[place % 3]
-        expected = results(Dense(), comparison, terms, **shape)
-        for executor in executors(similarity):
-            found = results(executor, comparison, terms, **shape)
+        terms = replace(terms, **shape)
+        expected = results(Dense(), comparison, terms)
+        for backend in others(similarity):
+            found = results(backend, comparison, terms)
             for x, y in zip(found, expected, strict=True):
                 torch.testing.assert_close(x, y, rtol=1e-7, atol=1e-9)
 
@@ -154,7 +154,7 @@ def test_gradients_of_many_pairs_by_products(
         q, c = (x.detach() for x in (base.queries, base.candidates))
         leaves = [x.requires_grad_(on) for x, on in zip((q, c), learnt, strict=True)]
         comparison = Comparison(*leaves, similarity, base.relation)
-        scores = executor.pair_scores(comparison, rows, columns)
+        scores = executor.scores(comparison).pairs(rows, columns)
         (scores * weights).sum().backward()
         found.append([scores.detach(), *(x.grad for x in leaves if x.requires_grad)])
     for x, y in zip(*found, strict=True):

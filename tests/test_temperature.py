@@ -14,22 +14,35 @@ import torch.nn.functional as F
 from every_loss import numbers
 from torch import Tensor, nn
 
-from hardneg import AcrossRanks, InfoNCELoss, MarginLoss, NTXentLoss, SigmoidLoss, SupConLoss
+from hardneg import (
+    AcrossRanks,
+    InfoNCELoss,
+    Learned,
+    MarginLoss,
+    NTXentLoss,
+    SigmoidLoss,
+    SupConLoss,
+)
 
 X, Y, LABELS = numbers(8, 4, 0), numbers(8, 4, 1), torch.arange(8) // 2
 SOFTMAX = [
-    (InfoNCELoss, "learnable_temperature", (X, Y)),
-    (NTXentLoss, "learnable_temperature", (X, LABELS)),
-    (SupConLoss, "learnable_temperature", (X, LABELS)),
-    (SigmoidLoss, "learnable", (X, Y)),
+    (InfoNCELoss, (X, Y)),
+    (NTXentLoss, (X, LABELS)),
+    (SupConLoss, (X, LABELS)),
+    (SigmoidLoss, (X, Y)),
 ]
-softmax = pytest.mark.parametrize(("kind", "flag", "given"), SOFTMAX)
+softmax = pytest.mark.parametrize(("kind", "given"), SOFTMAX)
 
 
-def learned(
-    kind: Callable[..., nn.Module], flag: str, temperature: float, **told: float
-) -> nn.Module:
-    return kind(temperature, **{flag: True}, **told)
+def learned(kind: Callable[..., nn.Module], temperature: float) -> nn.Module:
+    return kind(Learned(temperature))
+
+
+def sigmoid(temperature: float = 0.1, bias: float = -10.0, *, trained: bool) -> SigmoidLoss:
+    """Both numbers fixed, or both learned as SigLIP does."""
+    if not trained:
+        return SigmoidLoss(temperature, bias)
+    return SigmoidLoss(Learned(temperature, max_scale=1000), Learned(bias))
 
 
 def number(x: float | Tensor) -> float:
@@ -37,7 +50,7 @@ def number(x: float | Tensor) -> float:
 
 
 def shown_temperature(loss: nn.Module) -> float:
-    return float(re.search(r"temperature=([^,]+), learnable", repr(loss))[1])
+    return float(re.search(r"temperature=([^,]+), learned", repr(loss))[1])
 
 
 # State
@@ -46,11 +59,11 @@ def shown_temperature(loss: nn.Module) -> float:
 @softmax
 @pytest.mark.parametrize("temperatures", [(0.5, 0.07), (0.03, 1.0), (0.123456789, 0.2)])
 def test_what_is_loaded_counts(
-    kind: type, flag: str, given: tuple[Tensor, Tensor], temperatures: tuple[float, float]
+    kind: type, given: tuple[Tensor, Tensor], temperatures: tuple[float, float]
 ) -> None:
     first, second = temperatures
-    for source in (kind(first), learned(kind, flag, first)):
-        for target in (kind(second), learned(kind, flag, second)):
+    for source in (kind(first), learned(kind, first)):
+        for target in (kind(second), learned(kind, second)):
             assert (
                 str(target.load_state_dict(source.state_dict()))
                 == "<All keys matched successfully>"
@@ -60,7 +73,7 @@ def test_what_is_loaded_counts(
 
 
 @softmax
-def test_a_fixed_number_is_resumed_exactly(kind: type, flag: str, given: object) -> None:
+def test_a_fixed_number_is_resumed_exactly(kind: type, given: object) -> None:
     for value in (0.07, 0.5, 0.123456, 1e-4, 30.0):
         other = kind(0.2)
         other.load_state_dict(kind(value).state_dict())
@@ -69,26 +82,26 @@ def test_a_fixed_number_is_resumed_exactly(kind: type, flag: str, given: object)
 
 
 def test_the_bias_and_the_boundary_that_are_loaded_count() -> None:
-    for learnable in (False, True):
-        loss = SigmoidLoss(bias=-3.5, learnable=learnable)
-        for target in (SigmoidLoss(), SigmoidLoss(learnable=True)):
+    for trained in (False, True):
+        loss = sigmoid(bias=-3.5, trained=trained)
+        for target in (SigmoidLoss(), sigmoid(trained=True)):
             target.load_state_dict(loss.state_dict())
             torch.testing.assert_close(target(X, Y), loss(X, Y))
             assert "bias=-3.5" in repr(target)
-        boundary = MarginLoss(beta=0.7, learnable_beta=learnable, negatives="all")
+        boundary = MarginLoss(beta=Learned(0.7) if trained else 0.7, negatives="all")
         for target in (
             MarginLoss(negatives="all"),
-            MarginLoss(negatives="all", learnable_beta=True),
+            MarginLoss(beta=Learned(1.2), negatives="all"),
         ):
             target.load_state_dict(boundary.state_dict())
             torch.testing.assert_close(target(X, LABELS), boundary(X, LABELS))
             assert "beta=0.7" in repr(target)
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_states_without_dimensions_load(learnable: bool) -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_states_without_dimensions_load(trained: bool) -> None:
     state = {"bias": torch.tensor(-4.0), "temperature.logit_scale": torch.tensor(1.5)}
-    model = nn.ModuleDict({"loss": SigmoidLoss(learnable=learnable)})
+    model = nn.ModuleDict({"loss": sigmoid(trained=trained)})
     model.load_state_dict({f"loss.{name}": value for name, value in state.items()})
     assert number(model["loss"].temperature()) == pytest.approx(math.exp(-1.5))
     assert number(model["loss"].bias) == -4.0
@@ -96,7 +109,7 @@ def test_states_without_dimensions_load(learnable: bool) -> None:
 
 
 def test_states_that_do_not_fit() -> None:
-    for loss in (InfoNCELoss(), InfoNCELoss(learnable_temperature=True)):
+    for loss in (InfoNCELoss(), InfoNCELoss(Learned(0.07))):
         with pytest.raises(RuntimeError, match="Missing key"):
             loss.load_state_dict({})
         assert loss.load_state_dict({}, strict=False).missing_keys == ["temperature.logit_scale"]
@@ -113,9 +126,9 @@ def test_a_loss_across_ranks_loads_too() -> None:
     assert across.loss.temperature() == 0.5
 
 
-@pytest.mark.parametrize("learnable", [False, True])
-def test_copies_keep_what_was_loaded(learnable: bool) -> None:
-    loss = SigmoidLoss(learnable=learnable)
+@pytest.mark.parametrize("trained", [False, True])
+def test_copies_keep_what_was_loaded(trained: bool) -> None:
+    loss = sigmoid(trained=trained)
     loss.load_state_dict(SigmoidLoss(0.3, bias=-2.0).state_dict())
     for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         assert torch.equal(other(X, Y), loss(X, Y))
@@ -125,14 +138,14 @@ def test_copies_keep_what_was_loaded(learnable: bool) -> None:
 def test_no_number_is_without_dimensions_or_needlessly_a_parameter() -> None:
     for loss in (InfoNCELoss(), SigmoidLoss(), MarginLoss()):
         assert not [*loss.parameters(), *loss.buffers()]
-    for loss in (SigmoidLoss(learnable=True), MarginLoss(learnable_beta=True)):
+    for loss in (sigmoid(trained=True), MarginLoss(beta=Learned(1.2))):
         assert {p.shape for p in loss.parameters()} == {torch.Size([1])}
 
 
 # The bound
 
 
-def trained(loss: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+def train(loss: nn.Module, optimiser: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
     optimiser.zero_grad()
     loss(x, y).backward()
     optimiser.step()
@@ -154,11 +167,11 @@ def test_a_bounded_scale_comes_back_as_soon_as_that_of_clip(make: Callable, boun
     mixed = x[torch.randperm(64, generator=generator)]
 
     def steps_back(clamped: bool) -> int:
-        loss = InfoNCELoss(0.02, learnable_temperature=True, max_scale=bound)
+        loss = InfoNCELoss(Learned(0.02, max_scale=bound))
         optimiser, scale = make(loss.parameters()), loss.temperature.logit_scale
 
         def step(y: Tensor) -> None:
-            trained(loss, optimiser, x, y)
+            train(loss, optimiser, x, y)
             if clamped:
                 with torch.no_grad():
                     scale.clamp_(max=math.log(bound))
@@ -176,19 +189,19 @@ def test_a_bounded_scale_comes_back_as_soon_as_that_of_clip(make: Callable, boun
 
 
 def test_a_state_holds_the_scale_that_is_used() -> None:
-    loss = InfoNCELoss(0.02, learnable_temperature=True)
+    loss = InfoNCELoss(Learned(0.02))
     with torch.no_grad():
         loss.temperature.logit_scale.fill_(6.0)
     assert shown_temperature(loss) == pytest.approx(0.01)
     expected = loss(X, Y)
-    for other in (InfoNCELoss(), InfoNCELoss(learnable_temperature=True, max_scale=1e4)):
+    for other in (InfoNCELoss(), InfoNCELoss(Learned(0.07, max_scale=1e4))):
         other.load_state_dict(loss.state_dict())
         torch.testing.assert_close(other(X, Y), expected)
 
 
 @pytest.mark.parametrize("first", [0.001, 0.005, 1e-6])
 def test_a_first_value_beyond_the_bound_is_shown_as_it_is_used(first: float) -> None:
-    loss = InfoNCELoss(first, learnable_temperature=True)
+    loss = InfoNCELoss(Learned(first))
     assert shown_temperature(loss) == pytest.approx(0.01)
     assert number(loss.temperature()) == pytest.approx(0.01)
     assert number(loss.temperature.logit_scale) == pytest.approx(math.log(100))
@@ -198,7 +211,7 @@ def test_a_first_value_beyond_the_bound_is_shown_as_it_is_used(first: float) -> 
 @pytest.mark.parametrize("above", [0.0, 0.5])
 def test_gradients_pass_back_over_the_bound_but_not_beyond_it(above: float) -> None:
     for sign in (-1.0, 1.0):
-        loss = InfoNCELoss(0.01, learnable_temperature=True)
+        loss = InfoNCELoss(Learned(0.01))
         scale = loss.temperature.logit_scale
         with torch.no_grad():
             scale += above
@@ -214,12 +227,12 @@ def test_gradients_pass_back_over_the_bound_but_not_beyond_it(above: float) -> N
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("temperature", [0.07, 0.013, 0.9])
 def test_half_precision_does_not_round_the_temperature(
-    kind: type, flag: str, given: tuple[Tensor, Tensor], dtype: torch.dtype, temperature: float
+    kind: type, given: tuple[Tensor, Tensor], dtype: torch.dtype, temperature: float
 ) -> None:
     second = given[1].to(dtype) if given[1].is_floating_point() else given[1]
     inputs = (given[0].to(dtype), second)
     expected = kind(temperature)(*inputs)
-    for make in (lambda: learned(kind, flag, temperature), lambda: kind(temperature)):
+    for make in (lambda: learned(kind, temperature), lambda: kind(temperature)):
         loss = nn.Sequential(make()).to(dtype)[0]
         torch.testing.assert_close(loss(*inputs), expected, rtol=1e-5, atol=1e-6)
         assert float(loss.state_dict()["temperature.logit_scale"]) == pytest.approx(
@@ -228,7 +241,7 @@ def test_half_precision_does_not_round_the_temperature(
 
 
 def test_half_precision_reaches_the_rest_of_the_model() -> None:
-    model = nn.ModuleDict({"tower": nn.Linear(4, 4), "loss": SigmoidLoss(learnable=True)})
+    model = nn.ModuleDict({"tower": nn.Linear(4, 4), "loss": sigmoid(trained=True)})
     assert model.bfloat16()["tower"].weight.dtype == torch.bfloat16
     assert {p.dtype for p in model["loss"].parameters()} == {torch.float32}
     assert {p.dtype for p in model.double()["loss"].parameters()} == {torch.float64}
@@ -239,7 +252,7 @@ def test_half_precision_reaches_the_rest_of_the_model() -> None:
 def test_a_half_precision_default_does_not_round_it() -> None:
     torch.set_default_dtype(torch.bfloat16)
     try:
-        loss = InfoNCELoss(0.07, learnable_temperature=True)
+        loss = InfoNCELoss(Learned(0.07))
         fixed = InfoNCELoss(0.2)
         fixed.load_state_dict(loss.state_dict())
     finally:
@@ -250,7 +263,7 @@ def test_a_half_precision_default_does_not_round_it() -> None:
 
 def test_on_the_meta_device_and_off_it_again() -> None:
     with torch.device("meta"):
-        loss, fixed = SigmoidLoss(learnable=True), SigmoidLoss(0.3)
+        loss, fixed = sigmoid(trained=True), SigmoidLoss(0.3)
     assert "temperature=?" in repr(loss)
     loss.to_empty(device="cpu").load_state_dict(SigmoidLoss(0.3).state_dict())
     fixed.to_empty(device="cpu")

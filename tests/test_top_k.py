@@ -7,13 +7,14 @@ import torch
 from profiled import largest
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.negatives.selection import Selection
+from hardneg.ops import grid
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import Search
-from hardneg.ops.tiled import grid, top_k
+from hardneg.ops.tiled import top_k
 from hardneg.ops.tiled.admission import excluded_value
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.selection import Selection
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.similarities import Dot
 
 KEYS = ("random", "few values", "a long run", "mostly left out", "all left out", "one value")
@@ -100,7 +101,7 @@ def test_ties_in_both_directions(
         Search(Selection("highest", k, fallback="easiest"), window=window(base)),
         Search(Selection("random", k), seed=torch.tensor(3)),
     ):
-        found, expected = (by.select(base, search) for by in (Tiled(tile), Dense()))
+        found, expected = (by.scores(base).select(search) for by in (Tiled(tile), Dense()))
         for x, y in zip(found, expected, strict=True):
             assert torch.equal(x, y)
 
@@ -117,4 +118,4 @@ def test_a_long_search_holds_no_more_than_a_tile() -> None:
     base = Comparison(q, c, Dot(), Relation())
     for k in (20, 500):
         search = Search(Selection("highest", k), columns=False)
-        assert largest(lambda: Tiled().select(base, search)) <= 1 << 21  # noqa: B023
+        assert largest(lambda: Tiled().scores(base).select(search)) <= 1 << 21  # noqa: B023

@@ -11,7 +11,7 @@ from every_loss import ONE_OF_EACH, Case, arguments, run
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from hardneg import InfoNCELoss, SigmoidLoss, Tiled
+from hardneg import InfoNCELoss, Learned, SigmoidLoss, Tiled
 
 # torch's own formulas for forward-mode derivatives of some functions are compiled by torch.jit.script
 pytestmark = pytest.mark.filterwarnings(
@@ -105,9 +105,9 @@ def test_other_transforms_say_so(backend: object) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda **told: InfoNCELoss(0.3, learnable_temperature=True, **told),
-        lambda **told: InfoNCELoss(0.01, learnable_temperature=True, max_scale=50.0, **told),
-        lambda **told: SigmoidLoss(0.3, bias=-1.0, learnable=True, **told),
+        lambda **told: InfoNCELoss(Learned(0.3), **told),
+        lambda **told: InfoNCELoss(Learned(0.01, max_scale=50.0), **told),
+        lambda **told: SigmoidLoss(Learned(0.3, max_scale=1000), Learned(-1.0), **told),
     ],
     ids=["softmax", "beyond its bound", "sigmoid"],
 )

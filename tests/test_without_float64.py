@@ -29,7 +29,7 @@ from hardneg.metrics import (
     relevance,
 )
 from hardneg.ops import precision
-from hardneg.ops.tiled import positives_penalty
+from hardneg.ops.tiled import batch_all
 
 
 class Refusing(TorchDispatchMode):
@@ -65,7 +65,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
             return left
 
     monkeypatch.setattr(torch, "autocast", Watched)
-    monkeypatch.setattr(positives_penalty, "has_float64", lambda device: False)
+    monkeypatch.setattr(batch_all, "has_float64", lambda device: False)
     with Refusing() as mode:
         yield mode
 
@@ -81,8 +81,8 @@ def test_the_mode_sees_into_operators(refusing: Refusing) -> None:
         torch.zeros(2, dtype=torch.float64)
     x = torch.randn(8, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(positives_penalty, "has_float64", lambda device: True)
-        patch.setattr(positives_penalty, "FEWEST_TO_SORT", 1)
+        patch.setattr(batch_all, "has_float64", lambda device: True)
+        patch.setattr(batch_all, "FEWEST_TO_SORT", 1)
         with pytest.raises(TypeError, match="float64"):
             TripletLoss(positives="all", negatives="all")(x, torch.arange(8) // 4)
 
@@ -123,7 +123,7 @@ def test_batch_all_with_many_positives_agrees(monkeypatch: pytest.MonkeyPatch) -
     for ceiling in ("all", "semihard"):
         loss = TripletLoss(positives="all", negatives=ceiling, backend="tiled")
         expected = loss(x, labels)
-        monkeypatch.setattr(positives_penalty, "has_float64", lambda device: False)
+        monkeypatch.setattr(batch_all, "has_float64", lambda device: False)
         torch.testing.assert_close(loss(x, labels), expected)
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from benchmarks.gpu.arithmetic import Verdict, judged
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import leaf
-from hardneg.energies import Linear
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.energies import Linear
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.penalties import Hinge
-from hardneg.selection import Selection
 from hardneg.similarities import Dot
 
 SHOWN = 48
@@ -65,10 +65,10 @@ def some_rows(x: Comparison) -> tuple[Tensor, Comparison]:
 
 def selected(place: Place, x: Comparison) -> Iterator[Verdict]:
     """Hardest of rows and of columns: their float64 scores fall short of the best by rounding only."""
-    found = place.executor().select(x, Search(Selection("highest", 1)))
+    found = place.reductions().scores(x).select(Search(Selection("highest", 1)))
     for side, y, chosen in (("rows", x, found.rows), ("columns", x.swapped(), found.columns)):
         rows, part = some_rows(y)
-        right = Dense().select(part, Search(Selection("highest", 1))).rows
+        right = Dense().scores(part).select(Search(Selection("highest", 1))).rows
         s = part.queries.detach() @ part.candidates.detach().T
         short = s.gather(1, right) - s.gather(1, chosen[rows].clamp(min=0))
         allowed = 64 * torch.finfo(torch.float32).eps * float(s.abs().max())
@@ -82,10 +82,10 @@ def summed(place: Place, x: Comparison) -> Iterator[Verdict]:
     n, m = x.queries.shape[0], x.candidates.shape[0]
     rows, part = some_rows(x)
     of_all = [torch.full((k,), 0.3, device=x.queries.device) for k in (n, m)]
-    mine = place.executor().penalty_total(x, PenaltyTerms(Hinge(), *of_all), *of_all)
+    mine = place.reductions().scores(x).penalty_total(PenaltyTerms(Hinge(), *of_all), *of_all)
     gradient = torch.autograd.grad(mine.value, x.queries)[0][rows]
     of_part = of_all[0][rows].double(), of_all[1].double()
-    exact = Dense().penalty_total(part, PenaltyTerms(Hinge(), *of_part), *of_part)
+    exact = Dense().scores(part).penalty_total(PenaltyTerms(Hinge(), *of_part), *of_part)
     right = torch.autograd.grad(exact.value, part.queries)[0]
     yield judged("gradient of queries", gradient, right.bfloat16(), right, torch.bfloat16)
     yield judged(
@@ -98,9 +98,9 @@ def summed(place: Place, x: Comparison) -> Iterator[Verdict]:
     del mine, gradient
     for side, y in (("rows", x), ("columns", x.swapped())):
         rows, part = some_rows(y)
-        found = place.executor().logsumexp(x, ExponentialTerms(Linear(4.0)))
+        found = place.reductions().scores(x).logsumexp(ExponentialTerms(Linear(4.0)))
         both = found.rows if side == "rows" else found.columns
-        want = Dense().logsumexp(part, ExponentialTerms(Linear(4.0), columns=False)).rows
+        want = Dense().scores(part).logsumexp(ExponentialTerms(Linear(4.0), columns=False)).rows
         yield judged(f"logsumexp of {side}", both[rows], want.float(), want, torch.float32)
 
 

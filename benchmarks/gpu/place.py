@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.machine import installed, setting
-from hardneg.ops.executor import Executor
+from hardneg.ops.scores import Backend
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Place:
     small: bool = False
     backend: str = "triton"
 
-    def executor(self) -> Executor:
+    def reductions(self) -> Backend:
         """Who carries the reductions out."""
         if self.backend == "triton":
-            from hardneg.ops.triton.executor import Fused
+            from hardneg.ops.fused_backend import Fused
 
             return Fused()
         from hardneg import Tiled

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, Arithmetic, OwnPrecision
 from benchmarks.gpu.place import Place
 from hardneg.ops import reference
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.similarities import BY_CODE
 
 
@@ -108,13 +108,13 @@ class Problem:
     @cached_property
     def exact_scores(self) -> Tensor:
         """The float64 matrix."""
-        return reference.scores(self.exactly()).detach()
+        return reference.Dense().scores(self.exactly()).matrix.detach()
 
     @cached_property
     def band(self) -> float:
         """Scores closer than this may change places: twice plain PyTorch's error, and rounding."""
         with self.arithmetic.chosen():
-            eager = reference.scores(self.eagerly(torch.float32)).detach().double()
+            eager = reference.Dense().scores(self.eagerly(torch.float32)).matrix.detach().double()
         error = float((eager - self.exact_scores).abs().max())
         size = float(self.exact_scores.abs().max())
         return 2 * error + 16 * torch.finfo(torch.float32).eps * (1 + size)

@@ -11,10 +11,10 @@ from torch import Tensor
 from benchmarks.gpu.arithmetic import Arithmetic, Verdict
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import Problem
+from hardneg.negatives.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.ops import reference
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.ops.requests import Search
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 from hardneg.similarities import BY_CODE
 
 SELECTIONS: dict[str, tuple[Selection, bool]] = {
@@ -37,8 +37,10 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     seed = torch.tensor(SEED, device=problem.place.device)
     x = problem.comparison
     with problem.arithmetic.chosen():
-        found = problem.place.executor().select(
-            x, Search(selection, window=window, seed=seed, hardest=not windowed)
+        found = (
+            problem.place.reductions()
+            .scores(x)
+            .select(Search(selection, window=window, seed=seed, hardest=not windowed))
         )
     exact = problem.exactly()
     sides = (
@@ -74,13 +76,14 @@ def shortfall(
 
     NaN where one is chosen twice, is not admitted, or where something is missing that is there.
     """
-    s = reference.scores(comparison).detach()
+    s = reference.Dense().scores(comparison).matrix.detach()
     n, m = s.shape
-    taken = reference.mask(comparison, "negatives")
+    taken = reference.Dense().scores(comparison).mask("negatives")
     seed = torch.tensor(SEED, device=s.device)
     numbers = [torch.arange(k, device=s.device) for k in (n, m)]
     keys = ranking_keys(s, selection, comparison.similarity, seed, *numbers, salt)
-    right = reference.select_rows(s, taken, keys, selection, window.row_floor, window.row_ceiling)
+    bounds = window.row_floor, window.row_ceiling
+    right = reference.select_rows(s, taken, keys, selection, bounds)
     valid = right >= 0
     of = chosen.clamp(min=0)
     distinct = torch.where(valid, chosen, -1 - torch.arange(chosen.shape[1], device=s.device))
@@ -127,7 +130,7 @@ def ties(place: Place, arithmetic: Arithmetic) -> Iterator[Verdict]:
             if selection.order not in ("highest", "lowest"):
                 continue
             with arithmetic.chosen():
-                found = place.executor().select(mine, Search(selection, hardest=True))
-            right = reference.select(exact, Search(selection, hardest=True))
+                found = place.reductions().scores(mine).select(Search(selection, hardest=True))
+            right = reference.Dense().scores(exact).select(Search(selection, hardest=True))
             wrong = sum(int((a != b).sum()) for a, b in zip(found, right, strict=True))
             yield Verdict(f"ties, {code}, {name}", float(wrong), 0.0, 0.0)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from benchmarks.gpu.arithmetic import Verdict, judged
 from benchmarks.gpu.problems import Problem, between
-from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import OPEN, Comparison, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.comparison import OPEN, Comparison, Window
+from hardneg.ops.energies import CircleNegative, CirclePositive, Energy, Linear
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
+from hardneg.ops.scores import Backend
 from hardneg.penalties import BY_NAME, Penalty
 
 
@@ -61,7 +61,7 @@ class Anchors:
         )
 
 
-Reduction = Callable[[Executor, Comparison, Anchors], tuple[dict[str, Tensor], Tensor]]
+Reduction = Callable[[Backend, Comparison, Anchors], tuple[dict[str, Tensor], Tensor]]
 """Results by name, and the number whose gradients are compared."""
 
 
@@ -79,12 +79,11 @@ def penalty_sum(
     among: str,
     sign: float,
     windowed: bool,
-    by: Executor,
+    by: Backend,
     x: Comparison,
     a: Anchors,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    found = by.penalty_sum(
-        x,
+    found = by.scores(x).penalty_sum(
         PenaltyTerms(
             penalty,
             a.row_thresholds,
@@ -99,10 +98,9 @@ def penalty_sum(
 
 
 def penalty_total(
-    penalty: Penalty, among: str, sign: float, by: Executor, x: Comparison, a: Anchors
+    penalty: Penalty, among: str, sign: float, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], Tensor]:
-    found = by.penalty_total(
-        x,
+    found = by.scores(x).penalty_total(
         PenaltyTerms(
             penalty, a.row_thresholds, a.column_thresholds, among=among, sign=sign, scale=a.scale
         ),
@@ -113,19 +111,21 @@ def penalty_total(
 
 
 def logsumexp(
-    energy: Energy, among: str, windowed: bool, by: Executor, x: Comparison, a: Anchors
+    energy: Energy, among: str, windowed: bool, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], Tensor]:
     window = a.window if windowed else OPEN
-    found = by.logsumexp(x, ExponentialTerms(energy, among=among, scale=a.scale, window=window))
+    found = by.scores(x).logsumexp(
+        ExponentialTerms(energy, among=among, scale=a.scale, window=window)
+    )
     return found._asdict(), weighted(found.rows, found.columns, a)
 
 
-def pair_scores(by: Executor, x: Comparison, a: Anchors) -> tuple[dict[str, Tensor], Tensor]:
+def pair_scores(by: Backend, x: Comparison, a: Anchors) -> tuple[dict[str, Tensor], Tensor]:
     n, m = x.queries.shape[0], x.candidates.shape[0]
     rows = torch.arange(n, device=x.queries.device)[:, None].expand(n, 3)
     columns = (rows * 5 + torch.arange(3, device=rows.device)) % m
     columns = torch.where((rows + columns) % 4 == 3, -1, columns)
-    found = by.pair_scores(x, rows, columns)
+    found = by.scores(x).pairs(rows, columns)
     return {"scores": found}, (found * a.row_weights[:, None]).sum()
 
 
@@ -134,23 +134,22 @@ REDUCTIONS: dict[str, Reduction] = {
     **{
         f"penalty_sum {code}": partial(penalty_sum, BY_NAME[code], among, sign, windowed)
         for code, among, sign, windowed in (
-            ("hinge", "negatives", 1.0, False),
-            ("squared_hinge", "others", -1.0, True),
+            ("hinge", "negatives", 1.0, True),
+            ("squared_hinge", "negatives", -1.0, True),
             ("logistic", "positives", -1.0, False),
-            ("step", "negatives", 1.0, True),
-            ("identity", "others", 1.0, False),
+            ("identity", "negatives", 1.0, False),
         )
     },
     **{
         f"penalty_total {code}": partial(penalty_total, BY_NAME[code], among, sign)
         for code, among, sign in (
             ("hinge", "negatives", 1.0),
-            ("squared_hinge", "others", -1.0),
+            ("squared_hinge", "negatives", -1.0),
             ("logistic", "positives", -1.0),
         )
     },
     "logsumexp": partial(logsumexp, Linear(8.0, 0.1), "negatives", False),
-    "logsumexp circle_negative": partial(logsumexp, CircleNegative(0.25, 8.0), "others", True),
+    "logsumexp circle_negative": partial(logsumexp, CircleNegative(0.25, 8.0), "negatives", True),
     "logsumexp circle_positive": partial(logsumexp, CirclePositive(0.25, 8.0), "positives", False),
 }
 
@@ -201,7 +200,7 @@ def size_of_sum(reduction: Reduction, problem: Problem, a: Anchors) -> float:
 
 
 def outcome(
-    reduction: Reduction, by: Executor, x: Comparison, a: Anchors
+    reduction: Reduction, by: Backend, x: Comparison, a: Anchors
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values and gradients."""
     values, total = reduction(by, x, a)
@@ -213,7 +212,7 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     reduction, anchors, dtype = REDUCTIONS[name], Anchors.of(problem), problem.arithmetic.dtype
     with problem.arithmetic.chosen():
         mine = outcome(
-            reduction, problem.place.executor(), problem.comparison, anchors.copied(torch.float32)
+            reduction, problem.place.reductions(), problem.comparison, anchors.copied(torch.float32)
         )
         plain = outcome(
             reduction, Dense(), problem.eagerly(torch.float32), anchors.copied(torch.float32)
@@ -230,7 +229,7 @@ def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
     for what in mine[1] | exact[1]:
         embeddings = what in ("gradient of queries", "gradient of candidates")
         of = dtype if embeddings else torch.float32
-        none = torch.zeros_like(mine[1].get(what, exact[1].get(what)))  # as that of a step
+        none = torch.zeros_like(mine[1].get(what, exact[1].get(what)))
         found = judged(what, *(x.get(what, none) for x in (mine[1], steep, exact[1])), of)
         if what == "gradient of scale":
             size = size_of_sum(reduction, problem, anchors.copied(torch.float64))

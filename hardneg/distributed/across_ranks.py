@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from hardneg.checks import check_type
 from hardneg.distributed.agreement import IDS, Given, agree
-from hardneg.distributed.boundary import held, shared
-from hardneg.distributed.gathered import GatheredCandidates
+from hardneg.distributed.all_gather import AllGather
+from hardneg.distributed.autograd import average_gradient, scale_gradient
+from hardneg.distributed.collectives import Ranks, resolve_ranks
 from hardneg.distributed.group_reference import GroupReference
 from hardneg.distributed.layout import Layout
-from hardneg.distributed.passed import PassedCandidates
-from hardneg.distributed.ranks import Ranks, resolve_ranks
+from hardneg.distributed.ring import Ring
 from hardneg.distributed.sharded_rows import ShardedRows
-from hardneg.losses.terms import Output
-from hardneg.mining_statistics import MiningStatistics
+from hardneg.losses.base import Loss
+from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.losses.terms.reduction import Output
 from hardneg.positives import AllPositives
 
 __all__ = ["AcrossRanks"]
@@ -36,7 +37,7 @@ class AcrossRanks(nn.Module):
     rank, inside DDP or not. All ranks must call the loss, and its backward, in the same order.
 
     Each rank scores its own queries against all candidates, n x N in all, and never sends a score:
-    only the candidates are gathered, and results of one number a row. See docs/scaling.md.
+    only the candidates are gather_from_ranks, and results of one number a row. See docs/scaling.md.
 
     **Order of candidates.** Where row i of queries and candidates belong together, each rank needs as many
     candidates as queries, or more. The further ones (a queue, mined documents) stand behind the
@@ -77,7 +78,7 @@ class AcrossRanks(nn.Module):
         check_loss(loss)
         # a copy that shares the parameters, so that the loss itself still works in one process
         mine: Any = copy.copy(loss)
-        mine.backend = (PassedCandidates if ring else GatheredCandidates)(mine.backend)
+        mine.backend = (Ring if ring else AllGather)(mine.backend)
         self.loss: nn.Module = mine
         self.shared_by = GroupReference.to(group)
         self.signature = inspect.signature(loss.forward)
@@ -91,7 +92,7 @@ class AcrossRanks(nn.Module):
     def group(self, group: dist.ProcessGroup | None) -> None:
         self.shared_by = GroupReference.to(group)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *args: Any, **options: Any) -> Output:
         """The loss's own arguments, each rank its rows.
 
@@ -104,13 +105,14 @@ class AcrossRanks(nn.Module):
         layouts = self.layouts(given, everyone)
         whole: dict[str, Any] = {**given.options, **given.ids}
         for name, x in given.embeddings.items():
-            whole[name] = ShardedRows(held(x, ranks), layouts[name], ranks)
+            whole[name] = ShardedRows(scale_gradient(x, ranks), layouts[name], ranks)
             if IDS[name] in given.ids:
                 whole[IDS[name]] = all_ids(given.ids[IDS[name]], layouts[name], ranks)
         for name, mask in given.masks.items():
             check_columns(name, everyone, layouts)
             whole[name] = ShardedRows(mask, next(iter(layouts.values())), ranks)
-        return all_shared(self.loss(**whole), ranks)
+        found: Output = average_all(self.loss(**whole), ranks)
+        return found
 
     def layouts(self, given: Given, everyone: dict[str, list[int]]) -> dict[str, Layout]:
         """The global order of the rows of each side."""
@@ -126,23 +128,23 @@ class AcrossRanks(nn.Module):
         return layouts
 
 
-def all_shared(output: Any, ranks: Ranks) -> Any:
+def average_all(output: Any, ranks: Ranks) -> Any:
     """A loss's output whose values have a backward that all ranks share; statistics as they are."""
     if isinstance(output, tuple):
-        return tuple(all_shared(part, ranks) for part in output)
+        return tuple(average_all(shard, ranks) for shard in output)
     if isinstance(output, MiningStatistics) or not output.requires_grad:
         return output
-    return shared(output, ranks)
+    return average_gradient(output, ranks)
 
 
 def all_ids(ids: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
     """The ids of all rows."""
-    return layout.joined(ranks.stacked(layout.padded(ids.long())))
+    return layout.joined(ranks.all_gather(layout.padded(ids.long())))
 
 
 def check_loss(loss: Any) -> None:
     """A module of this library, without trainable parameters inside a tile."""
-    if not isinstance(loss, nn.Module) or not hasattr(loss, "backend"):
+    if not isinstance(loss, Loss):
         raise TypeError(
             f"loss is {loss!r}: expected a loss module of hardneg, such as ContrastiveLoss()"
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hardneg.checks import FLOATING, check_embeddings, check_ids, check_mask, check_type
-from hardneg.distributed.ranks import Ranks
+from hardneg.distributed.collectives import Ranks
 
 __all__ = ["Given", "agree"]
 
@@ -27,7 +27,7 @@ IDS = {
 """Arguments of the losses that are embeddings, and the argument with their ids."""
 
 REQUIRED = ("queries", "candidates", "embeddings")
-MASKS = ("positives", "ignore")
+MASKS = ("positive_mask", "ignore_mask")
 MUST_AGREE = {"width": "width", "dtype": "type", "gradient": "requires_grad"}
 """Facts that must be the same on every rank, and what they are called in a message."""
 
@@ -108,7 +108,7 @@ def agree(loss: nn.Module, given: Given, ranks: Ranks) -> dict[str, list[int]]:
         error, facts = found, {}
     told = [int(error is None), digest(loss, given), *facts.values()]
     told += [0] * (MOST_FACTS - len(told))
-    table = ranks.stacked(torch.tensor(told, dtype=torch.long, device=ranks.device)).T.tolist()
+    table = ranks.all_gather(torch.tensor(told, dtype=torch.long, device=ranks.device)).T.tolist()
     if error is not None:
         raise error
     check_sound(table[0])

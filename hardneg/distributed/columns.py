@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.distributed.boundary import leaving
+from hardneg.distributed.autograd import reduce_from_ranks
+from hardneg.distributed.collectives import Ranks
 from hardneg.distributed.layout import Layout
-from hardneg.distributed.ranks import Ranks
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["first_k", "merged", "total_logsumexp"]
+__all__ = ["first_k", "merge_columns", "total_logsumexp"]
 
 
 def first_k(
@@ -31,7 +31,7 @@ def first_k(
     return held[:, :k], indices.gather(1, order[:, :k])
 
 
-def merged(
+def merge_columns(
     keys: Float[Tensor, "m k"], indices: Int[Tensor, "m k"], ranks: Ranks
 ) -> Int[Tensor, "m k"]:
     """The k highest keys of every column, from the k that each rank found among its own rows.
@@ -42,17 +42,17 @@ def merged(
     (columns, k), size = keys.shape, ranks.size
     share = -(-columns // size)
     layout = Layout(*(tuple(max(0, min(share, columns - r * share)) for r in range(size)),) * 2)
-    theirs = ranks.exchanged(layout.parted(keys)).transpose(0, 1).flatten(1)
-    places = layout.parted(indices + 1)  # the padding then means nobody
-    which = ranks.exchanged(places).transpose(0, 1).flatten(1) - 1
+    theirs = ranks.all_to_all(layout.split_rows(keys)).transpose(0, 1).flatten(1)
+    places = layout.split_rows(indices + 1)  # the padding then means nobody
+    which = ranks.all_to_all(places).transpose(0, 1).flatten(1) - 1
     _, chosen = first_k(theirs, which, k)
-    return layout.joined(ranks.stacked(chosen))
+    return layout.joined(ranks.all_gather(chosen))
 
 
 def total_logsumexp(parts: Float[Tensor, "m"], ranks: Ranks) -> Float[Tensor, "m"]:
     """The log-sum-exp over all rows from that over each rank's, differentiable; -inf where all are."""
     largest = ranks.max(parts)
     largest = torch.where(largest == -torch.inf, 0.0, largest)
-    sums = leaving((parts - largest).exp(), ranks)
+    sums = reduce_from_ranks((parts - largest).exp(), ranks)
     some = sums > 0
     return torch.where(some, torch.where(some, sums, 1.0).log() + largest, -torch.inf)

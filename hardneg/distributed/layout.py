@@ -82,10 +82,11 @@ class Layout:
         pieces += [stacked[r, self.heads[r] : n] for r, n in enumerate(self.lengths)]
         return torch.cat(pieces)
 
-    def parted(self, x: Tensor) -> Tensor:
+    def split_rows(self, x: Tensor) -> Tensor:
         """The padded rows of every rank, from the global ones: the inverse of ``joined``."""
         if self.even:
-            return x.unflatten(0, (len(self.lengths), self.longest))
+            found: Tensor = x.unflatten(0, (len(self.lengths), self.longest))
+            return found
         out = x.new_zeros(len(self.lengths), self.longest, *x.shape[1:])
         for rank in range(len(self.lengths)):
             for run in self.runs(rank):

@@ -53,7 +53,7 @@ def lost_ranks(group: dist.ProcessGroup | None = None) -> list[int]:
 def on_cpu(group: dist.ProcessGroup | None) -> str:
     """The backend that carries tensors of the CPU."""
     config = str(dist.get_backend_config(group))  # "cpu:gloo,cuda:nccl"
-    return next((part for part in config.split(",") if part.startswith("cpu:")), "")
+    return next((shard for shard in config.split(",") if shard.startswith("cpu:")), "")
 
 
 def has_closed(place: int, group: dist.ProcessGroup | None) -> bool:
@@ -68,7 +68,7 @@ def has_closed(place: int, group: dist.ProcessGroup | None) -> bool:
 def first_found(found: list[int], group: dist.ProcessGroup | None) -> list[int]:
     """What the first rank to notice has found.
 
-    A rank that stops over it closes its own connections, and must not be taken for the cause by those
+    A rank that steps over it closes its own connections, and must not be taken for the cause by those
     that waited for it. The store forgets it with the group; without a store everybody tells what it sees.
     """
     told = ",".join(map(str, found))
@@ -90,7 +90,7 @@ def raise_naming_lost_ranks(
     those = ("rank " if len(lost) == 1 else "ranks ") + ", ".join(map(str, lost))
     raise LostRankError(
         f"lost {those} of the process group, which ended before or during {during} that rank {dist.get_rank()} "
-        f"takes part in; the output of {those} says why",
+        f"takes shard in; the output of {those} says why",
         tuple(lost),
     ) from error
 

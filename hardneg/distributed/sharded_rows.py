@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.distributed.boundary import gathered
+from hardneg.distributed.autograd import gather_from_ranks
+from hardneg.distributed.collectives import Ranks
 from hardneg.distributed.layout import Layout
-from hardneg.distributed.ranks import Ranks
-from hardneg.similarities import working
+from hardneg.similarities import upcast
 
 __all__ = ["ShardedRows"]
 
@@ -30,7 +30,7 @@ CREATING = {aten.new_empty.default, aten.new_full.default, aten.new_zeros.defaul
 class ShardedRows(Tensor):
     """Shape, type and device of the global rows; the memory of this rank's.
 
-    A loss asks embeddings for little besides their scores, which the executor computes from
+    A loss asks embeddings for little besides their scores, which the backend computes from
     ``local``. What it asks for is answered here: row-wise arithmetic stays sharded, reductions over
     the rows are collective and give the same tensor on every rank, anything else raises.
 
@@ -76,17 +76,17 @@ class ShardedRows(Tensor):
         if parts is not NotImplemented:
             return parts
         raise NotImplementedError(
-            f"{func} of rows that are spread over ranks: a loss reads them through its executor only"
+            f"{func} of rows that are spread over ranks: a loss reads them through its scores only"
         )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"ShardedRows({tuple(self.shape)}, {self.local.shape[0]} of them here)"
 
     def everywhere(self) -> Tensor:
-        """The rows of all ranks, gathered once; with history where gradients are wanted."""
+        """The rows of all ranks, gather_from_ranks once; with history where gradients are wanted."""
         if self.collected is None:
             with torch.set_grad_enabled(self.differentiable):
-                self.collected = gathered(self.local, self.rows, self.ranks)
+                self.collected = gather_from_ranks(self.local, self.rows, self.ranks)
         return self.collected
 
     def own_rows(self, rows: Layout) -> Tensor:
@@ -97,17 +97,17 @@ class ShardedRows(Tensor):
         if not self.turned:
             return self.local
         if self.collected is None:
-            parts = rows.parted(self.local.T).transpose(1, 2).to(torch.uint8)
+            parts = rows.split_rows(self.local.T).transpose(1, 2).to(torch.uint8)
             missing = self.rows.longest - parts.shape[1]
             parts = torch.nn.functional.pad(parts, (0, 0, 0, missing))
-            whole = self.rows.joined(self.ranks.exchanged(parts)).bool()
+            whole = self.rows.joined(self.ranks.all_to_all(parts)).bool()
             self.collected = whole[:, : rows.lengths[self.ranks.rank]].T
         return self.collected
 
 
 def extremes(x: ShardedRows) -> tuple[Tensor, Tensor]:
     """Smallest and largest entry; both NaN where any entry is (a maximum over ranks would hide it)."""
-    local = working(x.local)
+    local = upcast(x.local)
     if local.numel():
         both = torch.stack([-local.min(), local.max()])
     else:
@@ -138,13 +138,15 @@ def variance(x: ShardedRows, dim: Sequence[int], *, correction: int) -> Tensor:
 def row_sums(x: ShardedRows, dim: Sequence[int]) -> ShardedRows:
     """Sums of the rows."""
     assert list(dim) == [1]
-    return ShardedRows(x.local.sum(1), x.rows, x.ranks)
+    result: ShardedRows = ShardedRows(x.local.sum(1), x.rows, x.ranks)
+    return result
 
 
-def transposed(x: ShardedRows, dims: Sequence[int]) -> ShardedRows:
+def transpose_rows(x: ShardedRows, dims: Sequence[int]) -> ShardedRows:
     """The transposed matrix, this rank's rows being columns now."""
     assert list(dims) == [1, 0]
-    return ShardedRows(x.local, x.rows, x.ranks, not x.turned)
+    found: ShardedRows = ShardedRows(x.local, x.rows, x.ranks, not x.turned)
+    return found
 
 
 def diagonal(x: ShardedRows) -> Tensor:
@@ -162,6 +164,6 @@ COLLECTIVE: dict[Any, Callable[..., Any]] = {
     aten.mean.default: mean,
     aten.var.correction: variance,
     aten.sum.dim_IntList: row_sums,
-    aten.permute.default: transposed,
+    aten.permute.default: transpose_rows,
     aten.diagonal.default: diagonal,
 }

@@ -81,7 +81,8 @@ class FeatureEncoder(nn.Module):
             order = dropped.long().argsort(dim=1, stable=True).unsqueeze(2)
             regions = regions.gather(1, order.expand_as(regions))
             lengths = count - dropped.sum(1)
-        return self.pool(regions, lengths)
+        found: Tensor = self.pool(regions, lengths)
+        return found
 
 
 class ImageEncoder(nn.Module):

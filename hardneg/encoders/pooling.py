@@ -103,7 +103,8 @@ class GeneralizedPool(nn.Module):
         forwards, backwards = hidden.chunk(2, dim=2)
         scores = self.score((forwards + backwards) / 2) / self.temperature
         valid = valid_steps(states, lengths).unsqueeze(2)
-        return scores.masked_fill(~valid, -math.inf).softmax(dim=1)
+        found: Tensor = scores.masked_fill(~valid, -math.inf).softmax(dim=1)
+        return found
 
 
 def position_codes(steps: int, width: int) -> Float[Tensor, "t w"]:

@@ -91,7 +91,8 @@ class TextEncoder(nn.Module):
             return final[-directions:].mean(0)
         padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
         n, steps, _ = padded.shape
-        return self.pool(padded.reshape(n, steps, directions, -1).mean(2), lengths)
+        found: Tensor = self.pool(padded.reshape(n, steps, directions, -1).mean(2), lengths)
+        return found
 
     def drop_words(self, words: Int[Tensor, "n t"]) -> Int[Tensor, "n t"]:
         """Replace each word by the unknown word with chance ``word_drop``, while training."""

@@ -39,7 +39,7 @@ class TransformerTextEncoder(nn.Module):
         absolute: bool = False,
     ) -> None:
         super().__init__()
-        network: Any = pretrained(backbone) if isinstance(backbone, str) else backbone
+        network: Any = load_pretrained(backbone) if isinstance(backbone, str) else backbone
         self.backbone = network
         self.embed_dim, self.absolute = embed_dim, absolute
         self.fc = projection(network.config.hidden_size, embed_dim)
@@ -55,7 +55,7 @@ class TransformerTextEncoder(nn.Module):
         return finish(self.pool(self.fc(states), lengths), True, self.absolute)
 
 
-def pretrained(name: str) -> nn.Module:
+def load_pretrained(name: str) -> nn.Module:
     """The named transformer, or an error that says what to install."""
     try:
         transformers = importlib.import_module("transformers")

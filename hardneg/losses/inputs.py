@@ -9,16 +9,16 @@ from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_two_sets
 from hardneg.losses.pairing import check_pairing
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["labelled", "paired"]
+__all__ = ["compare_labelled", "compare_pairs"]
 
 
-def paired(
+def compare_pairs(
     queries: Float[Tensor, "n d"],
     candidates: Float[Tensor, "m d"],
     similarity: Similarity | str,
@@ -44,12 +44,12 @@ def paired(
             "belongs together"
         )
     if positives is not None and query_ids is not None:
-        raise ValueError("positives and ids are both given: one of them says who is related")
+        raise ValueError("positive_mask and ids are both given: one of them says who is related")
     n, m, device = queries.shape[0], candidates.shape[0], queries.device
     if query_ids is not None:
         check_ids("query_ids", query_ids, n, device)
         check_ids("candidate_ids", candidate_ids, m, device)
-    for name, mask in (("positives (positive_mask)", positives), ("ignore", ignore)):
+    for name, mask in (("positive_mask", positives), ("ignore_mask", ignore)):
         if mask is not None:
             check_mask(name, mask, (n, m), device)
     ids = as_long(query_ids), as_long(candidate_ids)
@@ -59,7 +59,7 @@ def paired(
     return Comparison(queries, candidates, resolve_similarity(similarity), relation)
 
 
-def labelled(
+def compare_labelled(
     embeddings: Float[Tensor, "n d"],
     labels: Int[Tensor, "n"] | None,
     reference: Float[Tensor, "m d"] | None,
@@ -82,11 +82,11 @@ def labelled(
         raise ValueError("reference_labels are given without reference: pass both, or neither")
     if (labels is None) == (positives is None):
         raise ValueError(
-            "expected labels or a positives mask, one of the two: they say which rows belong together"
+            "expected labels or a positive_mask, one of the two: they say which rows belong together"
         )
     if labels is None and reference_labels is not None:
         raise ValueError(
-            "reference_labels are given with a positives mask: one of them says who is related"
+            "reference_labels are given with a positive_mask: one of them says who is related"
         )
     n, m, device = embeddings.shape[0], other.shape[0], embeddings.device
     others = labels if one else reference_labels
@@ -95,7 +95,7 @@ def labelled(
         if others is None:
             raise ValueError("reference is given without reference_labels: pass both, or neither")
         check_ids("reference_labels", others, m, device)
-    for name, mask in (("positives (positive_mask)", positives), ("ignore", ignore)):
+    for name, mask in (("positive_mask", positives), ("ignore_mask", ignore)):
         if mask is not None:
             check_mask(name, mask, (n, m), device)
     if same_set and n > m:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_pairing"]
 
+MOST_CANDIDATES = 100
+"""Up to how many candidates a query may have; more rows are a queue or a corpus, whose size is often a round number."""
+
 SEVERAL = (
     "for {k} candidates a query (five captions an image) repeat the queries' rows, "
     "loss(queries.repeat_interleave({k}, 0), candidates, ...) with their ids repeated too; or pass ids to a loss with "
@@ -36,21 +39,20 @@ def check_pairing(
     """Row i of the queries belongs to row i of the candidates; further candidates are extra negatives.
 
     Raises:
-        ValueError: for fewer candidates than queries; for a multiple of the queries without ids or a mask,
+        ValueError: for fewer candidates than queries; for up to 100 times the queries without ids or a mask,
             which may be several candidates a query; for ids, or then a mask, that contradict the pairs.
             On other devices than a CPU, and compiled, the last two are asynchronous assertions.
     """
     if m < n:
         raise ValueError(fewer(n, m))
-    multiple = (
-        m > n > 1 and m % n == 0
-    )  # any number is a multiple of one query, which tells nothing
+    # any number is a multiple of one query, which tells nothing
+    multiple = n > 1 and m % n == 0 and 1 < m // n <= MOST_CANDIDATES
     if query_ids is not None and candidate_ids is not None:
         agree = query_ids, candidate_ids[:n]
         told = f"{CONTRADICTION}; {SEVERAL.format(k=m // n)}" if multiple else CONTRADICTION
         check_equal(*agree, ignore, told)
     elif multiple and positives is not None:
-        check_all(positives.diagonal(), unmarked(n, m))
+        check_all(positives.diagonal(), unmarked_message(n, m))
     elif multiple:
         raise ValueError(ambiguous(n, m))
 
@@ -83,11 +85,11 @@ def ambiguous(n: int, m: int) -> str:
     )
 
 
-def unmarked(n: int, m: int) -> str:
+def unmarked_message(n: int, m: int) -> str:
     """What is wrong with a mask that leaves out some pair (i, i)."""
     return (
-        f"positives contradicts the pairing of {n} queries with {m} = {m // n} x {n} candidates: query i is paired "
-        "with candidate i, yet some positives[i, i] is False: mark every (i, i) if the further candidates are "
+        f"positive_mask contradicts the pairing of {n} queries with {m} = {m // n} x {n} candidates: query i is paired "
+        "with candidate i, yet some positive_mask[i, i] is False: mark every (i, i) if the further candidates are "
         f"extra negatives; {SEVERAL.format(k=m // n)}"
     )
 

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WithScalars", "filled", "shown"]
+from hardneg.checks import check_number, number_field
+from hardneg.ops.scores import Scores
+
+__all__ = ["Learned", "WithScalars", "fill", "shown"]
 
 HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A number that is trained.
+
+    Args:
+        value: the first value.
+        max_scale: of a temperature: 1 / temperature never exceeds it, nor at first.
+    """
+
+    value: float
+    max_scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        number_field(self, "value")
+        number_field(self, "max_scale", above=0)
 
 
 class WithScalars(nn.Module):
@@ -36,14 +57,27 @@ class WithScalars(nn.Module):
             self.fixed = (*self.fixed, name)
             self.set_fixed(name, value)
 
+    def hold_choice(self, name: str, choice: float | Tensor | Learned) -> None:
+        """Hold a number or ``Learned`` under that name; a tensor stays outside the state."""
+        if isinstance(choice, Tensor):
+            setattr(self, name, choice)
+        else:
+            learned = isinstance(choice, Learned)
+            value = choice.value if isinstance(choice, Learned) else choice
+            self.hold(name, check_number(name, value), learned)
+
     def set_fixed(self, name: str, value: float) -> None:
         """Set a fixed number."""
         setattr(self, name, float(value))
 
+    def fixed_number(self, name: str) -> float:
+        """A fixed number, as the state holds it."""
+        return float(getattr(self, name))
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in self.fixed:
-            value = float(getattr(self, name))
+            value = self.fixed_number(name)
             destination[prefix + name] = torch.full((1,), value, dtype=torch.float32, device="cpu")
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
@@ -72,18 +106,17 @@ class WithScalars(nn.Module):
             moved = fn(x)
             return x.to(moved.device) if moved.dtype in HALF and x.dtype not in HALF else moved
 
-        return super()._apply(keeping_precision, recurse=False)
+        return super()._apply(keeping_precision, recurse=False)  # type: ignore[no-untyped-call]
 
 
-def filled(shape: tuple[int, ...], value: float, like: Tensor) -> Tensor:
-    """A number in the precision of scores, on the device of the embeddings without a copy from the host.
+def fill(shape: tuple[int, ...], value: float, scores: Scores) -> Tensor:
+    """A number in the type of the scores, on their device without a copy from the host.
 
     The compiler makes a graph for every number that a tensor is filled with, but one graph for all factors.
     """
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     if torch.compiler.is_compiling():
-        return torch.ones(shape, dtype=dtype, device=like.device) * value
-    return torch.full(shape, value, dtype=dtype, device=like.device)
+        return torch.ones(shape, dtype=scores.dtype, device=scores.device) * value
+    return torch.full(shape, value, dtype=scores.dtype, device=scores.device)
 
 
 def as_number(given: Tensor) -> float | None:

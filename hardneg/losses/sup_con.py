@@ -1,52 +1,33 @@
-"""Supervised contrastive learning."""
+"""Supervised contrastive loss."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hardneg.energies import Linear
-from hardneg.losses.inputs import check_directions, labelled
-from hardneg.losses.mining import seed_for, spread
-from hardneg.losses.softmax import NOTHING, mean_positive, scale_of
+from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
+from hardneg.losses.call import Call
+from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
-from hardneg.losses.terms import Direction, Output, check_reduction, finish, in_directions
-from hardneg.negatives import All, Negatives, RandomK, TopK, resolve_negatives
-from hardneg.ops.backends import carried_out, check_backend
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Executor
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
+from hardneg.losses.terms.mining import mined_queries, negatives_under_ceiling
+from hardneg.losses.terms.reduction import Both, Terms
+from hardneg.losses.terms.softmax import EMPTY, mean_positive
+from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.energies import Linear
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
+from hardneg.ops.scores import Backend
 from hardneg.penalties import Identity
-from hardneg.selection import Selection
-from hardneg.similarities import Similarity, resolve_similarity, working
+from hardneg.similarities import Similarity, SimilarityName
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float
 
-__all__ = ["SupConLoss", "sup_con_loss"]
-
-ACCEPTED = (All, TopK, RandomK)
+__all__ = ["SupConLoss"]
 
 
-def sup_con_loss(
-    embeddings: Float[Tensor, "n d"],
-    labels: Int[Tensor, "n"] | None = None,
-    reference: Float[Tensor, "m d"] | None = None,
-    reference_labels: Int[Tensor, "m"] | None = None,
-    *,
-    temperature: float | Float[Tensor, ""] = 0.1,
-    negatives: Negatives | str = "all",
-    similarity: Similarity | str = "cosine",
-    positive_mask: Bool[Tensor, "n m"] | None = None,
-    ignore: Bool[Tensor, "n m"] | None = None,
-    same_set: bool = False,
-    directions: str = "queries",
-    reduction: str = "mean",
-    return_stats: bool = False,
-    backend: str | Executor = "auto",
-) -> Output:
+class SupConLoss(LabelLoss):
     """Mean over an anchor's positives of the cross-entropy against all others, positives included.
 
     The term of anchor i with positives P and chosen negatives N is
@@ -61,176 +42,72 @@ def sup_con_loss(
     Anchors without a positive, or without a negative, are left out.
 
     Args:
-        embeddings, labels, reference, reference_labels, positive_mask, ignore, same_set, directions,
-            return_stats, backend: as in ``triplet_loss``.
-        temperature: above 0; a scalar tensor may require a gradient (and gives
-            NaN where it is not above 0).
-        negatives: ``"all"``, ``TopK(k)`` or ``RandomK(k)``.
+        temperature: as in ``InfoNCELoss``.
+        negatives: ``"all"``, ``TopK(k)`` or another selection; a ceiling is that of the
+            anchor's highest-scoring positive.
         similarity: by name, object or callable.
+        directions: with a reference, ``"queries"`` (embeddings are the anchors), ``"candidates"`` or
+            ``"both"`` (averaged).
         reduction: ``"mean"`` over anchors, ``"sum"``, ``"mean_active"`` (the mean), ``"none"``: terms by anchor.
-
-    Raises:
-        ValueError, TypeError: naming the argument, what was expected, and what came.
+        backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an object such as ``Tiled()``.
 
     Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020 (L_out).
-
-    Example:
-        >>> x, labels = torch.randn(32, 16), torch.arange(32) // 4
-        >>> sup_con_loss(x, labels).shape
-        torch.Size([])
-    """
-    check_reduction(reduction, directions)
-    check_directions(directions, reference)
-    strategy = resolve_negatives(negatives, "sup_con_loss", ACCEPTED)
-    comparison = labelled(
-        embeddings,
-        labels,
-        reference,
-        reference_labels,
-        similarity,
-        positive_mask,
-        ignore,
-        same_set,
-    )
-    executor, comparison = carried_out(backend, comparison)
-    scale = scale_of(temperature, embeddings)
-
-    def terms_of(compared: Comparison) -> Direction:
-        return sup_con_terms(executor, compared, strategy, scale, return_stats)
-
-    terms = in_directions(comparison, directions, terms_of)
-    return finish(executor, comparison, terms, reduction, average=True, return_stats=return_stats)
-
-
-def sup_con_terms(
-    executor: Executor,
-    comparison: Comparison,
-    strategy: Negatives,
-    scale: Float[Tensor, ""],
-    statistics: bool,
-) -> Direction:
-    """The terms of every query."""
-    negatives, _ = executor.admitted_counts(comparison, "negatives")
-    positives, _ = executor.admitted_counts(comparison, "positives")
-    valid = (negatives > 0) & (positives > 0)
-    denominator, hardest = log_denominator(executor, comparison, strategy, scale, statistics)
-    zero = working(comparison.queries).new_zeros(comparison.queries.shape[0])
-    terms = PenaltyTerms(Identity(), zero, among="positives", scale=scale)
-    sums = executor.penalty_sum(comparison, terms)
-    values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
-    values = torch.where(valid, values, 0.0)
-    with torch.no_grad():
-        mean = mean_positive(executor, comparison, positives) if statistics else zero
-    return Direction(values, valid, valid.long(), valid.long(), mean, hardest)
-
-
-def log_denominator(
-    executor: Executor,
-    comparison: Comparison,
-    strategy: Negatives,
-    scale: Float[Tensor, ""],
-    statistics: bool,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Log-sum-exp over positives and chosen negatives; and each query's hardest negative, if asked for."""
-    selection = strategy.selection(comparison.queries.shape[1])
-    if selection is None:
-        if strategy.ceiling is not None:
-            raise ValueError("sup_con_loss takes All() without a ceiling: use TopK(k)")
-        terms = ExponentialTerms(Linear(), scale=scale, columns=False)
-        negative = executor.logsumexp(comparison, terms)
-        largest = torch.where(negative.row_maxima > -torch.inf, negative.row_maxima, 0.0)
-        of_negatives, hardest = negative.rows, largest / scale.detach()
-    else:
-        if strategy.ceiling is not None or selection.fallback != "none":
-            raise ValueError(f"sup_con_loss takes {type(strategy).__name__} without a ceiling")
-        of_negatives, hardest = picked_negatives(executor, comparison, selection, scale, statistics)
-    terms = ExponentialTerms(Linear(), "positives", scale, columns=False)
-    of_positives = executor.logsumexp(comparison, terms)
-    sides = torch.stack([of_positives.rows, of_negatives])
-    return torch.where(sides > NOTHING, sides, NOTHING).logsumexp(0), hardest
-
-
-def picked_negatives(
-    executor: Executor,
-    comparison: Comparison,
-    selection: Selection,
-    scale: Float[Tensor, ""],
-    statistics: bool,
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-    """Log-sum-exp over the selected negatives; and the hardest of all, if asked for."""
-    own = torch.arange(comparison.queries.shape[0], device=comparison.queries.device)
-    seed = seed_for(selection, comparison)
-    search = Search(selection, seed=seed, columns=False, hardest=statistics)
-    found = executor.select(comparison, search)
-    scores = executor.pair_scores(comparison, *spread(own, found.rows)).view(found.rows.shape)
-    of_negatives = torch.where(found.rows >= 0, scores * scale, NOTHING).logsumexp(1)
-    if not statistics:
-        return of_negatives, working(comparison.queries).new_zeros(own.shape)
-    with torch.no_grad():
-        return of_negatives, executor.pair_scores(comparison, own, found.hardest_rows[:, 0])
-
-
-class SupConLoss(nn.Module):
-    """Supervised contrastive loss; ``loss(embeddings, labels)`` or with a reference.
-
-    Choices are those of ``hardneg.functional.sup_con_loss``; temperature as in ``InfoNCELoss``.
 
     Example:
         >>> loss = SupConLoss(temperature=0.1)
         >>> value = loss(torch.randn(32, 16), torch.arange(32) // 4)
     """
 
+    average = True
+
     def __init__(
         self,
-        temperature: float = 0.1,
-        negatives: Negatives | str = "all",
-        similarity: Similarity | str = "cosine",
+        temperature: float | Tensor | Learned = 0.1,
+        negatives: Negatives | NegativesName = "all",
+        similarity: Similarity | SimilarityName = "cosine",
         *,
-        learnable_temperature: bool = False,
-        max_scale: float = 100.0,
-        directions: str = "queries",
-        reduction: str = "mean",
-        backend: str | Executor = "auto",
+        directions: Directions = "queries",
+        reduction: Reduction = "mean",
+        backend: BackendName | Backend = "auto",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction, directions)
-        self.temperature = Temperature(temperature, learnable_temperature, max_scale)
-        self.negatives = resolve_negatives(negatives, type(self).__name__, ACCEPTED)
-        self.similarity = resolve_similarity(similarity)
-        self.directions, self.reduction, self.backend = directions, reduction, backend
-        check_backend(backend, self.similarity)
+        super().__init__(negatives, similarity, directions, reduction, backend)
+        self.temperature = Temperature(temperature)
 
-    def forward(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        labels: Int[Tensor, "n"] | None = None,
-        reference: Float[Tensor, "m d"] | None = None,
-        reference_labels: Int[Tensor, "m"] | None = None,
-        *,
-        positives: Bool[Tensor, "n m"] | None = None,
-        ignore: Bool[Tensor, "n m"] | None = None,
-        same_set: bool = False,
-        negatives: Negatives | str | None = None,
-        return_stats: bool = False,
-    ) -> Output:
-        """See ``hardneg.functional.sup_con_loss``; ``positives`` is its ``positive_mask``."""
-        return sup_con_loss(
-            embeddings,
-            labels,
-            reference,
-            reference_labels,
-            temperature=self.temperature(),
-            negatives=self.negatives if negatives is None else negatives,
-            similarity=self.similarity,
-            positive_mask=positives,
-            ignore=ignore,
-            same_set=same_set,
-            directions=self.directions,
-            reduction=self.reduction,
-            return_stats=return_stats,
-            backend=self.backend,
-        )
+    def terms(self, call: Call) -> Both:
+        """The terms of every anchor."""
+        scale = self.temperature.scale(call.scores)
+        return call.in_directions(lambda side: sup_con_terms(side, scale))
 
-    def extra_repr(self) -> str:
-        """The choices."""
-        return f"negatives={self.negatives}, similarity={self.similarity}, reduction={self.reduction!r}"
+
+def sup_con_terms(call: Call, scale: Float[Tensor, ""]) -> Terms:
+    """The terms of every query."""
+    scores = call.scores
+    positives, _ = scores.counts("positives")
+    denominator, hardest, some = log_denominator(call, scale)
+    valid = some & (positives > 0)
+    terms = PenaltyTerms(Identity(), scores.zeros(), among="positives", scale=scale)
+    sums = scores.penalty_sum(terms)
+    values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
+    mean = mean_positive(call, positives) if call.statistics else hardest
+    return Terms(torch.where(valid, values, 0.0), valid, valid.long(), valid.long(), mean, hardest)
+
+
+def log_denominator(
+    call: Call, scale: Float[Tensor, ""]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
+    """Log-sum-exp over positives and chosen negatives, each query's hardest negative, and whether it has any."""
+    scores, selection = call.scores, call.selection
+    window, negatives = negatives_under_ceiling(call)
+    if selection is None:
+        terms = ExponentialTerms(Linear(), scale=scale, window=window, columns=False)
+        found, some = scores.logsumexp(terms), negatives > 0
+        largest = torch.where(found.row_maxima > -torch.inf, found.row_maxima, 0.0)
+        of_negatives, hardest = found.rows, largest / scale.detach()
+    else:
+        mined = mined_queries(call, selection, window)
+        some = mined.there[:, 0]
+        of_negatives = torch.where(mined.there, mined.scores * scale, EMPTY).logsumexp(1)
+        hardest = mined.hardest
+    of_positives = scores.logsumexp(ExponentialTerms(Linear(), "positives", scale, columns=False))
+    sides = torch.stack([of_positives.rows, of_negatives])
+    return torch.where(sides > EMPTY, sides, EMPTY).logsumexp(0), hardest, some

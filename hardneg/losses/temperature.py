@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from hardneg.checks import check_number
-from hardneg.losses.scalars import WithScalars, shown
-from hardneg.similarities import working
+from hardneg.losses.scalars import Learned, WithScalars, fill, shown
+from hardneg.ops.scores import Scores
+from hardneg.similarities import upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -23,63 +24,86 @@ __all__ = ["Temperature"]
 class Temperature(WithScalars):
     """A temperature, fixed or learned as CLIP does: the log of its inverse is the parameter.
 
-    The state holds ``logit_scale``, whether learned or fixed; one kind can be loaded into the other.
+    The state holds ``logit_scale``, whether learned or fixed; one kind can be loaded into the other. At its bound the
+    parameter stands still against gradients that push beyond it, and follows those that lead back.
 
     Args:
-        temperature: the (first) value, above 0.
-        learnable: whether it is trained.
-        max_scale: 1 / temperature never exceeds it where it is trained, nor at first. At the bound the
-            parameter stands still against gradients that push beyond it, and follows those that lead back.
+        temperature: above 0: a number, ``Learned``, or a scalar tensor, which the state does not hold.
     """
 
     logit_scale: Tensor
 
-    def __init__(self, temperature: float, learnable: bool, max_scale: float = 100.0) -> None:
+    def __init__(self, temperature: float | Tensor | Learned) -> None:
         super().__init__()
-        temperature = check_number("temperature", temperature, above=0)
-        self.max_scale = check_number("max_scale", max_scale, above=0)
-        self.learnable = learnable
-        log_scale = -math.log(temperature)
-        self.hold("logit_scale", min(log_scale, self.bound) if learnable else log_scale, learnable)
-        self.value = float(temperature)
+        self.learned = isinstance(temperature, Learned)
+        self.max_scale = math.inf
+        self.value: float | Tensor = math.nan
+        if isinstance(temperature, Tensor):
+            self.value = temperature
+            return
+        if isinstance(temperature, Learned):
+            self.max_scale = temperature.max_scale
+            log_scale = -math.log(check_number("temperature", temperature.value, above=0))
+            self.hold("logit_scale", min(log_scale, self.bound), learned=True)
+        else:
+            self.fixed = ("logit_scale",)
+            self.value = check_number("temperature", temperature, above=0)
 
     @property
     def bound(self) -> float:
         """The largest log scale."""
-        return math.log(self.max_scale)
+        return math.log(self.max_scale) if self.max_scale < math.inf else math.inf
 
     def set_fixed(self, name: str, value: float) -> None:
         """Set the temperature by its log scale; one that was saved in float32 is met again exactly."""
-        self.logit_scale = torch.full((1,), value, dtype=torch.float32, device="cpu")
         self.value = temperature_of(value)
 
+    def fixed_number(self, name: str) -> float:
+        """The log scale of a fixed temperature."""
+        return -math.log(self.value)
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        if (
-            self.learnable
-        ):  # an optimiser's momentum carries it a little beyond; a state holds what is used
+        if self.learned:
+            # an optimiser's momentum carries it a little beyond; a state holds what is used
             with torch.no_grad():
                 self.logit_scale.clamp_(max=self.bound)
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def forward(self) -> float | Float[Tensor, ""]:
         """The temperature, in float32 at least."""
-        if not self.learnable:
+        if not self.learned:
             return self.value
-        log_scale = working(self.logit_scale).reshape(())
-        if (
-            forward_ad._current_level >= 0
-        ):  # of which a function with a backward of its own knows nothing
+        log_scale = upcast(self.logit_scale).reshape(())
+        if forward_ad._current_level >= 0:
+            # of which a function with a backward of its own knows nothing
             bounded = log_scale + (log_scale.clamp(max=self.bound) - log_scale).detach()
         else:
             bounded = Bounded.apply(log_scale, self.bound)
         return (-bounded).exp()
 
+    def scale(self, scores: Scores) -> Float[Tensor, ""]:
+        """1 / temperature in the type of the scores, without a copy from the host.
+
+        Raises:
+            ValueError: for a tensor with more than one element. A tensor that is not above 0 makes the loss
+                NaN instead: reading it would synchronise.
+        """
+        temperature = self()
+        if not isinstance(temperature, Tensor):
+            return fill((), 1 / temperature, scores)
+        if temperature.numel() != 1:
+            shape = tuple(temperature.shape)
+            raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
+        value = temperature.to(scores.dtype).reshape(())
+        return torch.where(value > 0, 1 / value, torch.nan)
+
     def extra_repr(self) -> str:
         """The choices, and the temperature that the loss would use now."""
         with torch.no_grad():
-            unreadable = self.learnable and shown(self.logit_scale) == "?"
+            unreadable = self.learned and shown(self.logit_scale) == "?"
             now = "?" if unreadable else shown(self())
-        return f"temperature={now}, learnable={self.learnable}, max_scale={self.max_scale}"
+        bound = f", max_scale={self.max_scale}" if self.learned else ""
+        return f"temperature={now}, learned={self.learned}{bound}"
 
 
 def temperature_of(log_scale: float) -> float:

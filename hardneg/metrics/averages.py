@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["mean_rank", "mean_reciprocal_rank", "median_rank", "recall_at_k"]
 
 
-def counted(ranks: Any) -> Int[Tensor, "r"]:
+def check_ranks(ranks: Any) -> Int[Tensor, "r"]:
     """The ranks of queries that have a relevant candidate."""
     if not isinstance(ranks, Tensor):
         raise TypeError(
@@ -47,7 +47,7 @@ def recall_at_k(ranks: Int[Tensor, "n"], k: int) -> float:
         0.5
     """
     k = check_count("k", k)
-    found = counted(ranks)
+    found = check_ranks(ranks)
     return int((found < k).sum()) / len(found)
 
 
@@ -61,7 +61,7 @@ def median_rank(ranks: Int[Tensor, "n"]) -> int:
         >>> median_rank(torch.tensor([0, 1, 4, 8]))
         3
     """
-    rising = counted(ranks).sort().values
+    rising = check_ranks(ranks).sort().values
     middle = len(rising) // 2
     lower = rising[middle] if len(rising) % 2 else rising[middle - 1]
     return int(lower + rising[middle]) // 2 + 1
@@ -77,7 +77,7 @@ def mean_rank(ranks: Int[Tensor, "n"]) -> float:
         >>> mean_rank(torch.tensor([0, 1, 4, 7]))
         4.0
     """
-    found = counted(ranks)
+    found = check_ranks(ranks)
     return int(found.sum()) / len(found) + 1
 
 
@@ -91,5 +91,5 @@ def mean_reciprocal_rank(ranks: Int[Tensor, "n"]) -> float:
         >>> mean_reciprocal_rank(torch.tensor([0, 1, 3, 3]))
         0.5
     """
-    found = counted(ranks).cpu().to(torch.float64)
+    found = check_ranks(ranks).cpu().to(torch.float64)
     return float((1 / (found + 1)).mean())

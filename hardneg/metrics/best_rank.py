@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.metrics.ranking import Ranking, ranking
+from hardneg.metrics.ranking import Ranking, make_ranking
 from hardneg.metrics.relevance import Relevant, by_ids
 from hardneg.metrics.standings import standings
 from hardneg.similarities import Similarity, resolve_similarity
@@ -70,7 +70,7 @@ def ranks(
     """
     resolved = resolve_similarity(similarity)
     relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
-    order = ranking(queries, candidates, resolved)
+    order = make_ranking(queries, candidates, resolved)
     return best_ranks(order, relevant.to(order.device)).to(queries.device)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardneg.checks import check_count
-from hardneg.metrics.ranking import ranking
+from hardneg.metrics.ranking import make_ranking
 from hardneg.metrics.relevance import Relevant, by_gains, by_ids
 from hardneg.metrics.standings import Standing, standings
 from hardneg.similarities import Similarity, resolve_similarity
@@ -143,12 +143,12 @@ def ndcg(
         gains = block.valid.to(torch.float64) if block.gains is None else block.gains * block.valid
         first = torch.arange(gains.shape[1], device=gains.device)
         best = gains.sort(dim=1, descending=True).values
-        return discounted(gains, block.positions, cut) / discounted(best, first, cut)
+        return discount(gains, block.positions, cut) / discount(best, first, cut)
 
     return mean_of(normalised_gain, queries, candidates, relevant, similarity)
 
 
-def discounted(gains: Float[Tensor, "r l"], positions: Tensor, cut: int) -> Float[Tensor, "r"]:
+def discount(gains: Float[Tensor, "r l"], positions: Tensor, cut: int) -> Float[Tensor, "r"]:
     """The discounted sum of the gains at positions from 0, as far as ``cut``."""
     discount = torch.where(positions < cut, 1 / torch.log2(positions.to(torch.float64) + 2), 0.0)
     return (gains * discount).sum(1)
@@ -162,7 +162,7 @@ def mean_of(
     similarity: Similarity | str,
 ) -> float:
     """The mean of a value of every standing over the queries with a relevant candidate."""
-    order = ranking(queries, candidates, resolve_similarity(similarity))
+    order = make_ranking(queries, candidates, resolve_similarity(similarity))
     relevant = relevant.to(order.device)
     if not bool((relevant.counts > 0).any()):
         why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.geometry import central_row, unit_rows
+from hardneg.ops.grid import chunks
 from hardneg.ops.precision import has_float64
-from hardneg.ops.tiled.grid import chunks
 from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
     Similarity,
     SquaredEuclidean,
-    is_closed,
-    working,
+    is_builtin,
+    upcast,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["Ranking", "ranking"]
+__all__ = ["Ranking", "make_ranking"]
 
 ROWS_AT_ONCE = 1024
 
@@ -80,38 +80,38 @@ class Ranking:
         return found
 
 
-def ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Ranking:
+def make_ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Ranking:
     """The comparison in ranking precision, collapsed embeddings taken as equal."""
     q, c = queries.detach(), candidates.detach()
-    if is_closed(similarity) and not has_float64(q.device):
+    if is_builtin(similarity) and not has_float64(q.device):
         q, c = q.cpu(), c.cpu()
     width = q.shape[1]
     radius = collapse_radius(q.dtype, width)
-    if not is_closed(similarity):
-        q, c = as_one(working(q), radius), as_one(working(c), radius)
+    if not is_builtin(similarity):
+        q, c = as_one(upcast(q), radius), as_one(upcast(c), radius)
         relative = 2 * width**0.5 * torch.finfo(q.dtype).eps
-        return Ranking(compared(q, c, similarity), None, relative)
+        return Ranking(compare_rows(q, c, similarity), None, relative)
     differences = q.dtype == torch.float64
     q, c = q.to(torch.float64), c.to(torch.float64)
-    if isinstance(similarity, Cosine):
+    if type(similarity) is Cosine:
         q, c, similarity = unit_rows(q)[0], unit_rows(c)[0], Dot()
     q, c = as_one(q, radius), as_one(c, radius)
     eps = torch.finfo(torch.float64).eps
-    if isinstance(similarity, Dot):
+    if type(similarity) is Dot:
         bounds = (width + 8) * eps * lengths(q)[:, None], lengths(c)[:, None]
         return with_bounds(q, c, bounds)
-    if isinstance(similarity, Euclidean | SquaredEuclidean) and not differences:
+    if type(similarity) in (Euclidean, SquaredEuclidean) and not differences:
         centre = central_row(c)
         q, c = q - centre, c - centre
         return with_bounds(*as_product(q, c), square_of_sum((width + 8) * eps, q, c))
-    relative = (width + 4) * eps * (2 if isinstance(similarity, SquaredEuclidean) else 1)
-    return Ranking(compared(q, c, similarity), None, relative)
+    relative = (width + 4) * eps * (2 if type(similarity) is SquaredEuclidean else 1)
+    return Ranking(compare_rows(q, c, similarity), None, relative)
 
 
 def with_bounds(q: Tensor, c: Tensor, bounds: tuple[Tensor, Tensor]) -> Ranking:
     """Products that carry their bounds along."""
     upper = torch.cat([q, bounds[0]], 1), torch.cat([c, bounds[1]], 1)
-    return Ranking(compared(*upper, Dot()), bounds, 0.0)
+    return Ranking(compare_rows(*upper, Dot()), bounds, 0.0)
 
 
 def square_of_sum(
@@ -124,7 +124,7 @@ def square_of_sum(
     return left, torch.stack([ones_c, of_c, of_c.square()], 1)
 
 
-def compared(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Comparison:
+def compare_rows(queries: Tensor, candidates: Tensor, similarity: Similarity) -> Comparison:
     """A comparison whose relation is kept elsewhere."""
     return Comparison(queries, candidates, similarity, Relation())
 
@@ -167,4 +167,5 @@ def as_one(x: Float[Tensor, "n d"], radius: float) -> Float[Tensor, "n d"]:
 def collapse_radius(dtype: torch.dtype, width: int) -> float:
     """``6 (eps + sqrt(d) eps')``: eps of the embeddings' type, eps' of the type of losses."""
     exact = torch.float64 if dtype == torch.float64 else torch.float32
-    return 6 * (torch.finfo(dtype).eps + width**0.5 * torch.finfo(exact).eps)
+    found: float = 6 * (torch.finfo(dtype).eps + width**0.5 * torch.finfo(exact).eps)
+    return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hardneg.metrics.ranking import ROWS_AT_ONCE, collapse_radius
-from hardneg.ops.tiled.grid import chunks
+from hardneg.ops.grid import chunks
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -69,7 +69,8 @@ def are_copies(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> Bool[Tensor,
     x, y = (z.float() if z.dtype != torch.float64 else z for z in (x, y))
     radius = collapse_radius(x.dtype, x.shape[1])
     apart = torch.linalg.vector_norm(x - y, dim=1)
-    return apart <= radius * torch.linalg.vector_norm(x, dim=1)
+    result: Tensor = apart <= radius * torch.linalg.vector_norm(x, dim=1)
+    return result
 
 
 def fingerprints(x: Float[Tensor, "n d"]) -> Int[Tensor, "n"]:

@@ -18,7 +18,7 @@ from hardneg.checks import (
 from hardneg.metrics.averages import mean_rank, median_rank, recall_at_k
 from hardneg.metrics.best_rank import ranks
 from hardneg.metrics.repeated_images import check_each_once, without_copies
-from hardneg.ops.description import Transposed
+from hardneg.ops.comparison import Transposed
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:

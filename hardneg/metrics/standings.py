@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hardneg.metrics.ranking import Ranking
 from hardneg.metrics.relevance import Relevant
-from hardneg.ops.tiled.grid import Tile, chunks
+from hardneg.ops.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def standings(ranking: Ranking, relevant: Relevant, best_only: bool = False) -> 
     size = panel_rows(n, m, compared.queries.device)
     tiles = tile_scores(compared, (size, m))
     for rows in chunks(n, size):
-        yield standing(ranking, relevant, tiles, rows, best_only)
+        yield compute_standing(ranking, relevant, tiles, rows, best_only)
 
 
-def standing(
+def compute_standing(
     ranking: Ranking, relevant: Relevant, tiles: TileScores, rows: slice, best_only: bool
 ) -> Standing:
     """The standing of a block of queries."""
@@ -77,14 +77,14 @@ def standing(
     if relevant.same_set:
         scores.diagonal(rows.start).fill_(-torch.inf)
     if best_only:
-        found = settled(found.amax(dim=1, keepdim=True))  # one NaN makes it the lowest
+        found = settle(found.amax(dim=1, keepdim=True))  # one NaN makes it the lowest
         valid, gains = valid.any(1, keepdim=True), None
     else:
-        found, order = settled(found).sort(dim=1, descending=True, stable=True)
+        found, order = settle(found).sort(dim=1, descending=True, stable=True)
         valid = valid.gather(1, order)
         gains = None if gains is None else gains.gather(1, order)
     if gains is not None:
-        found, gains = least_gain_first(found, settled(upper).gather(1, order), gains)
+        found, gains = least_gain_first(found, settle(upper).gather(1, order), gains)
     thresholds = torch.where(found > lowest, found, -torch.inf)
     rivals = m - int(relevant.same_set) - relevant.counts[rows, None]
     ahead = torch.minimum(not_below(scores, thresholds, tiles), rivals)
@@ -92,7 +92,7 @@ def standing(
     return Standing(rows, ahead + place, valid, gains)
 
 
-def settled(found: Float[Tensor, "r l"]) -> Float[Tensor, "r l"]:
+def settle(found: Float[Tensor, "r l"]) -> Float[Tensor, "r l"]:
     """NaN as the lowest finite score, below which only unmeant entries lie."""
     return torch.nan_to_num(found, torch.finfo(found.dtype).min, torch.inf, -torch.inf)
 

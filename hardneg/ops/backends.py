@@ -1,4 +1,4 @@
-"""Which executor carries out a loss: the rule behind ``backend``."""
+"""Which backend carries out a loss: the rule behind ``backend``."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import torch
 
 from hardneg.checks import check_choice
 from hardneg.ops.callable_checks import check_callable
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Executor
-from hardneg.ops.half_precision import in_float32, with_wide_gradients
-from hardneg.ops.single_tile import SingleTile
-from hardneg.ops.tiled.callable_executor import CallableTiled
-from hardneg.ops.tiled.executor import Tiled
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.fused_backend import Fused
+from hardneg.ops.reference import Dense
+from hardneg.ops.scores import Backend, Scores
+from hardneg.ops.small import Small
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.ops.transforms import check_untransformed
-from hardneg.ops.triton.executor import Fused
-from hardneg.ops.triton.support import unfused, unfused_ever
-from hardneg.similarities import Similarity, is_closed
+from hardneg.ops.triton.support import why_never_fused, why_not_fused
+from hardneg.similarities import Similarity, is_builtin
 
-__all__ = ["carried_out", "check_backend", "recomputing", "resolve_backend"]
+__all__ = ["bind", "bind_large", "check_backend"]
 
-BACKENDS = ("auto", "dense", "tiled", "triton")
-SINGLE_TILE_SCORES = {"cpu": 1 << 16, "cuda": 1 << 20}
+BY_NAME: dict[str, Backend] = {"dense": Dense(), "tiled": Tiled(), "triton": Fused()}
+BACKENDS = ("auto", *BY_NAME)
+SMALL = {"cpu": 1 << 16, "cuda": 1 << 20}
 """Up to how many scores ``"auto"`` computes them all at once."""
 
 
-def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor:
-    """The executor of that name for that comparison; an executor object is taken as it is.
+def bind(backend: str | Backend, comparison: Comparison) -> Scores:
+    """The scores of a comparison by the backend of that name; a backend object is taken as it is.
 
     ``"auto"``: where all scores fit one small tile (256 x 256 on a CPU, 1024 x 1024 elsewhere) they are
     computed once, which takes the least time. Larger ones are never held: fused kernels where they can
@@ -43,71 +42,51 @@ def resolve_backend(backend: str | Executor, comparison: Comparison) -> Executor
     dense = isinstance(backend, Dense) or backend == "dense"
     if not dense:
         check_untransformed()
-    if not is_closed(comparison.similarity):
+    if not is_builtin(comparison.similarity):
         check_backend(backend, comparison.similarity)
         check_callable(comparison.similarity, comparison.queries, in_tiles=not dense)
-    if backend == "auto" and is_closed(comparison.similarity) and is_small(comparison):
-        return SingleTile()
-    return recomputing(backend, comparison)
+    if backend == "auto" and is_builtin(comparison.similarity) and is_small(comparison):
+        return Small().scores(comparison)
+    return bind_large(backend, comparison)
 
 
-def carried_out(backend: str | Executor, comparison: Comparison) -> tuple[Executor, Comparison]:
-    """The executor, and the comparison as it takes it: gradients of 16-bit embeddings add up in float32."""
-    executor = resolve_backend(backend, comparison)
-    if isinstance(executor, Dense | CallableTiled):
-        return executor, in_float32(comparison)
-    if isinstance(executor, SingleTile | Tiled):
-        return executor, with_wide_gradients(comparison)
-    return executor, comparison
-
-
-def recomputing(backend: str | Executor, comparison: Comparison) -> Executor:
+def bind_large(backend: str | Backend, comparison: Comparison) -> Scores:
     """The same without the exception for small comparisons."""
-    similarity = comparison.similarity
-    check_backend(backend, similarity)
+    check_backend(backend, comparison.similarity)
     if isinstance(backend, Fused) or backend == "triton":
-        check_fused(unfused(comparison))
-        return Fused() if isinstance(backend, str) else backend
-    if isinstance(backend, Tiled):
-        return tiled(similarity, backend.tile)
-    if isinstance(backend, Dense) or backend == "dense":
-        return Dense()
+        check_fused(why_not_fused(comparison))
     if not isinstance(backend, str):
-        return backend
-    if backend == "auto" and comparison.queries.is_cuda and unfused(comparison) is None:
-        return Fused(wide=Tiled())
-    return tiled(similarity, None)
+        return backend.scores(comparison)
+    if backend == "auto":
+        fused = comparison.queries.is_cuda and why_not_fused(comparison) is None
+        return (Fused(or_tiled=True) if fused else Tiled()).scores(comparison)
+    return BY_NAME[backend].scores(comparison)
 
 
 def is_small(comparison: Comparison) -> bool:
     """Whether all scores fit one small tile."""
     queries, candidates = comparison.queries, comparison.candidates
     kind = "cpu" if queries.device.type == "cpu" else "cuda"
-    return queries.shape[0] * candidates.shape[0] <= SINGLE_TILE_SCORES[kind]
-
-
-def tiled(similarity: Similarity, tile: tuple[int, int] | None) -> Executor:
-    """The tiled executor that fits the similarity."""
-    return Tiled(tile) if is_closed(similarity) else CallableTiled(tile)
+    return queries.shape[0] * candidates.shape[0] <= SMALL[kind]
 
 
 def check_backend(backend: Any, similarity: Similarity) -> None:
     """A backend and a similarity that go together, as far as they tell without embeddings.
 
     Raises:
-        TypeError: for what is neither a name nor an executor.
+        TypeError: for what is neither a name nor a backend object.
         ValueError: for an unknown name; for ``"triton"`` where no kernel can run; for a similarity with
             trainable parameters, which tiles cannot train.
     """
     if isinstance(backend, str):
         check_choice("backend", backend, BACKENDS)
-    elif isinstance(backend, type) or not hasattr(backend, "penalty_total"):
+    elif isinstance(backend, type) or not hasattr(backend, "scores"):
         raise TypeError(
-            f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or an executor such as "
+            f"backend is {backend!r}: expected one of {', '.join(BACKENDS)}, or a backend object such as "
             "Tiled()"
         )
     if isinstance(backend, Fused) or backend == "triton":
-        check_fused(unfused_ever(similarity))
+        check_fused(why_never_fused(similarity))
     elif backend in ("auto", "tiled") or isinstance(backend, Tiled):
         check_fixed(similarity)
 

@@ -88,7 +88,7 @@ def findings(similarity: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor)
     if case not in known:
         if embeddings.is_cuda and torch.cuda.is_current_stream_capturing():
             return None
-        found = tried(similarity, embeddings)
+        found = try_on_rows(similarity, embeddings)
         if found is None or found.trains:  # a tensor may be frozen later: not remembered
             return found
         known[case] = found
@@ -106,7 +106,9 @@ def identity(similarity: Any) -> tuple[Any, Any]:
     return similarity, None
 
 
-def tried(similarity: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor) -> Findings | None:
+def try_on_rows(
+    similarity: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor
+) -> Findings | None:
     """The findings of a trial, or None where the callable fails."""
     device = embeddings.device
     devices = [device] if device.type == "cuda" else []
@@ -128,7 +130,8 @@ def made_up_rows(like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(ROWS, like.shape[1], generator=generator, device="cpu") / like.shape[1] ** 0.5
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return x.to(like.device, dtype)
+    found: Tensor = x.to(like.device, dtype)
+    return found
 
 
 def trial(similarity: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> Findings:

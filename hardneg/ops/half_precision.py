@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["in_float32", "with_wide_gradients"]
+__all__ = ["in_float32", "with_float32_gradients"]
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-class Wide(torch.autograd.Function):
+class Float32Gradient(torch.autograd.Function):
     """A float32 tensor of zeros, without memory, whose gradient is rounded to the type of the input.
 
     Autograd adds up the gradients of a tensor in its type, so shares that cancel would leave their rounding.
@@ -37,18 +37,28 @@ class Wide(torch.autograd.Function):
         return gradient.to(ctx.kind)
 
 
-def with_wide_gradients(comparison: Comparison) -> Comparison:
+def with_float32_gradients(comparison: Comparison) -> Comparison:
     """The comparison for the project's operators."""
     q, c = comparison.queries, comparison.candidates
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or q.dtype not in HALF:
         return comparison
-    of_queries = wide(q)
-    return replace(comparison, wide=(of_queries, of_queries if c is q else wide(c)))
+    to_queries = float32_gradient(q)
+    to_candidates = to_queries if c is q else float32_gradient(c)
+    queries = q.detach()
+    candidates = queries if c is q else c.detach()
+    return Comparison(
+        queries,
+        candidates,
+        comparison.similarity,
+        comparison.relation,
+        to_queries,
+        to_candidates,
+    )
 
 
-def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"] | None:
-    """Where the gradient of embeddings goes, None for themselves."""
-    return Wide.apply(x) if x.dtype in HALF and x.requires_grad else None
+def float32_gradient(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"] | None:
+    """Where the gradient of embeddings goes; None for frozen ones."""
+    return Float32Gradient.apply(x) if x.requires_grad else None
 
 
 def in_float32(comparison: Comparison) -> Comparison:

@@ -1,4 +1,4 @@
-"""What an executor is asked for: a search, or the terms to add up for every anchor."""
+"""Requests to ``Scores``: a search, or the terms to add up for every anchor."""
 
 from __future__ import annotations
 
@@ -7,33 +7,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from hardneg.ceilings import Ceiling
-from hardneg.energies import Energy
-from hardneg.ops.description import OPEN, Among, Window
+from hardneg.negatives import Ceiling, Selection
+from hardneg.ops.comparison import OPEN, Among, Window
+from hardneg.ops.energies import Energy
 from hardneg.penalties import Penalty
-from hardneg.selection import Selection
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["EVERYTHING", "ExponentialTerms", "PenaltyTerms", "Search", "SelectedTerms", "Wanted"]
-
-
-class Wanted(NamedTuple):
-    """Which inputs a gradient is asked for; that of a frozen one is never computed, its place is empty."""
-
-    queries: bool = True
-    candidates: bool = True
-    scale: bool = True
-
-    @property
-    def embeddings(self) -> bool:
-        """Whether either side is learnt."""
-        return self.queries or self.candidates
-
-
-EVERYTHING = Wanted()
-"""Nothing is frozen."""
+__all__ = [
+    "EVERYTHING",
+    "UNWEIGHTED",
+    "BatchAllTerms",
+    "ExponentialTerms",
+    "PairSearch",
+    "PenaltyTerms",
+    "Search",
+    "SelectedTerms",
+    "Wanted",
+    "Weights",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +53,23 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
+class PairSearch:
+    """The first k negatives of listed queries, each below a ceiling of its own.
+
+    Attributes:
+        anchors: numbers of the queries, rising.
+        ceilings: one bound on the score for each of them.
+        selection: which come first, and how many are taken.
+        seed: of a random selection.
+    """
+
+    anchors: Int[Tensor, "t"]
+    ceilings: Float[Tensor, "t"]
+    selection: Selection
+    seed: Int[Tensor, ""] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class PenaltyTerms:
     """``phi(sign * (scale * score - threshold))`` of every admitted pair in the window.
 
@@ -82,6 +92,54 @@ class PenaltyTerms:
 
 
 @dataclass(frozen=True, eq=False)
+class BatchAllTerms:
+    """``phi(s[i, c] - s[i, p] + margin)`` of every positive p and negative c of every query i.
+
+    Attributes:
+        penalty: phi.
+        margin: added to the difference.
+        ceiling: of the negatives' scores, relative to each positive's; None: all negatives.
+        per_pair: one sum for each (query, positive) pair instead of one for each query.
+        total: one sum over all queries.
+    """
+
+    penalty: Penalty
+    margin: float
+    ceiling: Ceiling | None = None
+    per_pair: bool = False
+    total: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedTerms:
+    """A term for each (query, positive candidate) pair, over the negatives that are selected for it.
+
+    The sum of ``phi(margin - positive + negative)``; with a scale instead of a penalty the cross-entropy
+    ``log(1 + sum of exp(scale * (margin - positive + negative)))``.
+
+    Attributes:
+        selection: which negatives are taken.
+        margin: added to each difference.
+        penalty: phi; None with a scale.
+        scale: 1 / temperature.
+        ceiling: only negatives below that of the pair's positive are considered; None: those of the query,
+            whatever the positive.
+        seed: of a random selection.
+        per_pair: one term for each (query, positive) pair instead of one sum for each query.
+        total: one sum over all queries.
+    """
+
+    selection: Selection
+    margin: float
+    penalty: Penalty | None = None
+    scale: Float[Tensor, ""] | None = None
+    ceiling: Ceiling | None = None
+    seed: Int[Tensor, ""] | None = None
+    per_pair: bool = False
+    total: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class ExponentialTerms:
     """``exp(scale * energy(score))`` of every admitted pair in the window.
 
@@ -101,26 +159,29 @@ class ExponentialTerms:
     columns: bool = True
 
 
-@dataclass(frozen=True, eq=False)
-class SelectedTerms:
-    """A term for each (query, positive candidate) pair, over the negatives that are selected for it.
+class Weights(NamedTuple):
+    """A weight for the sum of each row and of each column; None for a side without."""
 
-    The sum of ``phi(margin - positive + negative)``; with a scale instead of a penalty the cross-entropy
-    ``log(1 + sum of exp(scale * (margin - positive + negative)))``.
+    rows: Float[Tensor, "n"] | None = None
+    columns: Float[Tensor, "m"] | None = None
 
-    Attributes:
-        penalty: phi; None with a scale.
-        margin: added to each difference.
-        selection: which negatives are taken.
-        ceiling: only negatives below that of the pair's positive are considered; None: those of the query,
-            whatever the positive.
-        seed: of a random selection.
-        scale: 1 / temperature.
-    """
 
-    penalty: Penalty | None
-    margin: float
-    selection: Selection
-    ceiling: Ceiling | None = None
-    seed: Int[Tensor, ""] | None = None
-    scale: Float[Tensor, ""] | None = None
+UNWEIGHTED = Weights()
+"""No weights: sums without gradients."""
+
+
+class Wanted(NamedTuple):
+    """Inputs whose gradient is needed; that of a frozen one is never computed, its place is empty."""
+
+    queries: bool = True
+    candidates: bool = True
+    scale: bool = True
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether either side is learned."""
+        return self.queries or self.candidates
+
+
+EVERYTHING = Wanted()
+"""Nothing is frozen."""

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.ceilings import Ceiling
-from hardneg.ops.description import Comparison
+from hardneg.negatives import Ceiling
+from hardneg.ops.comparison import Comparison, Embeddings
 from hardneg.ops.geometry import central_row, near_rows
 from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
     SquaredEuclidean,
-    is_closed,
-    working,
+    is_builtin,
+    upcast,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class Rounding(NamedTuple):
 
 
 def rounding_of(
-    comparison: Comparison, scores: Float[Tensor, "..."], magnitudes: Callable[[], Tensor]
+    comparison: Comparison | Embeddings,
+    scores: Float[Tensor, "..."],
+    magnitudes: Callable[[], Tensor],
 ) -> Rounding:
     """The rounding of listed pairs with these scores; ``magnitudes``: theirs, asked for where they matter."""
     queries, similarity = comparison.queries, comparison.similarity
@@ -90,13 +92,13 @@ def rounding_of(
     eps = torch.finfo(torch.float64 if double else torch.float32).eps
     unit = (2 * queries.shape[1] ** 0.5 + 4) * eps
     product = unit if double else unit + lost_in_products(queries.device.type)
-    if isinstance(similarity, Cosine):
+    if type(similarity) is Cosine:
         return Rounding(product)
-    if isinstance(similarity, Dot):
+    if type(similarity) is Dot:
         return Rounding(product * magnitudes())
-    if isinstance(similarity, Euclidean | SquaredEuclidean) and not double:
-        return Rounding(product * magnitudes(), of_square=isinstance(similarity, Euclidean))
-    if is_closed(similarity):
+    if type(similarity) in (Euclidean, SquaredEuclidean) and not double:
+        return Rounding(product * magnitudes(), of_square=type(similarity) is Euclidean)
+    if is_builtin(similarity):
         return Rounding(0.0, unit)
     return Rounding(product * scores.detach().abs().mean(), product)
 
@@ -124,9 +126,9 @@ lost_in_products._dynamo_marked_constant = True  # type: ignore[attr-defined]
 class Magnitudes:
     """What the rounding of a pair's score is proportional to: products of lengths, or sums of squares."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        self.product = isinstance(comparison.similarity, Dot)
-        self.sides = [working(x.detach()) for x in (comparison.queries, comparison.candidates)]
+    def __init__(self, comparison: Comparison | Embeddings) -> None:
+        self.product = type(comparison.similarity) is Dot
+        self.sides = [upcast(x.detach()) for x in (comparison.queries, comparison.candidates)]
         if self.product:
             self.lengths = [torch.linalg.vector_norm(x, dim=1) for x in self.sides]
             return
@@ -141,7 +143,8 @@ class Magnitudes:
         """Of listed pairs; of any pair where an index is negative."""
         rows, columns = rows.clamp(min=0), columns.clamp(min=0)
         if self.product:
-            return self.lengths[0][rows] * self.lengths[1][columns]
+            found: Tensor = self.lengths[0][rows] * self.lengths[1][columns]
+            return found
         q, c = self.near
         found = q.squares[rows] + c.squares[columns]
         across = self.apart[0][rows] + self.apart[1][columns]
@@ -153,7 +156,7 @@ class Magnitudes:
 class Ceilings:
     """A ceiling over the listed positives of a comparison."""
 
-    def __init__(self, ceiling: Ceiling, comparison: Comparison) -> None:
+    def __init__(self, ceiling: Ceiling, comparison: Comparison | Embeddings) -> None:
         self.ceiling, self.comparison = ceiling, comparison
         self.magnitudes = cache(lambda: Magnitudes(comparison))
 

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Executor, SelectedSums
 from hardneg.ops.requests import Search, SelectedTerms
+from hardneg.ops.scores import Scores, SelectedSums
 from hardneg.penalties import softplus
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["listed_penalty", "term_slopes", "term_values", "terms_by_query"]
+__all__ = ["collect_terms", "listed_penalty", "term_slopes", "term_values", "terms_by_query"]
 
 NOTHING = -1e30
 """The log of no negatives: far below every exponent, yet finite, so that differences stay defined."""
@@ -90,20 +89,30 @@ def terms_by_query(found: SelectedSums, queries: Int[Tensor, "t"], n: int) -> Se
     )
 
 
-def listed_penalty(
-    executor: Executor, comparison: Comparison, terms: SelectedTerms, per_pair: bool
+def collect_terms(
+    terms: SelectedTerms,
+    queries: Int[Tensor, "t"],
+    positives: Float[Tensor, "t"],
+    negatives: Float[Tensor, "t k"],
+    there: Bool[Tensor, "t k"],
+    n: int,
 ) -> SelectedSums:
-    """The terms of all pairs listed at once, by the executor's other reductions; without a ceiling."""
-    n = comparison.queries.shape[0]
-    queries, positives = executor.positive_pairs(comparison)
-    p = executor.pair_scores(comparison, queries, positives)
-    search = Search(terms.selection, seed=terms.seed, columns=False)
-    chosen = executor.select(comparison, search).rows
-    own = torch.arange(n, device=queries.device)[:, None].expand_as(chosen)
-    negatives = executor.pair_scores(comparison, own, chosen).index_select(0, queries)
-    there = (chosen >= 0).index_select(0, queries)
-    values, counts = term_values(terms, p, negatives, there)
+    """The results from the scores of all pairs and of the negatives of each."""
+    values, counts = term_values(terms, positives, negatives, there)
     considered = there.sum(1)
     pairs = considered.new_zeros(n).index_add(0, queries, (considered > 0).long())
-    found = SelectedSums(values, counts, considered, p.detach(), pairs)
-    return found if per_pair else terms_by_query(found, queries, n)
+    found = SelectedSums(values, counts, considered, positives.detach(), pairs)
+    if not terms.per_pair:
+        found = terms_by_query(found, queries, n)
+    return found._replace(sums=found.sums.sum()) if terms.total else found
+
+
+def listed_penalty(scores: Scores, terms: SelectedTerms) -> SelectedSums:
+    """The terms of all pairs listed at once, by the other reductions of ``scores``; without a ceiling."""
+    queries, positives = scores.positive_pairs()
+    p = scores.pairs(queries, positives)
+    chosen = scores.select(Search(terms.selection, seed=terms.seed, columns=False)).rows
+    own = scores.row_numbers()[:, None].expand_as(chosen)
+    negatives = scores.pairs(own, chosen).index_select(0, queries)
+    there = (chosen >= 0).index_select(0, queries)
+    return collect_terms(terms, queries, p, negatives, there, scores.shape[0])

@@ -6,25 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from every_loss import ABOUT
 from torch import Tensor, nn
 
-import hardneg
 from hardneg.distributed import AcrossRanks
 
-MODULES = {
-    "contrastive": hardneg.ContrastiveLoss,
-    "info_nce": hardneg.InfoNCELoss,
-    "unified_pair": hardneg.UnifiedPairLoss,
-    "polynomial": hardneg.PolynomialLoss,
-    "sigmoid": hardneg.SigmoidLoss,
-    "triplet": hardneg.TripletLoss,
-    "nt_xent": hardneg.NTXentLoss,
-    "sup_con": hardneg.SupConLoss,
-    "pairwise_contrastive": hardneg.PairwiseContrastiveLoss,
-    "margin": hardneg.MarginLoss,
-    "multi_similarity": hardneg.MultiSimilarityLoss,
-    "circle": hardneg.CircleLoss,
-}
+MODULES = {name: about.module for name, about in ABOUT.items()}
 
 SIZES = {1: (6,), 2: (4, 3), 3: (3, 0, 4), 4: (2, 4, 1, 3)}
 """Rows of each rank: uneven, and for three ranks one that has none."""

@@ -24,7 +24,7 @@ def module(case: Case, **options: Any) -> torch.nn.Module:
 
 def batch_of(case: Case, size: int, extra: bool = True) -> Batch:
     if case.kind == "paired":
-        return paired_batch(size, extra=extra and case.name != "sigmoid", ids=True)
+        return paired_batch(size, extra=extra, ids=True)
     return labelled_batch(size)
 
 
@@ -106,6 +106,8 @@ STRATEGIES = (
     SemiHard("hardest"),
     RandomK(3, ceiling=Ceiling(), fallback="easiest"),
 )
+BY_ANCHOR = ("sup_con", "pairwise_contrastive", "margin", "multi_similarity", "circle")
+"""Here negatives, and their ceiling, belong to the anchor rather than to one of its positives."""
 
 
 def every_strategy(rank: int, size: int, ring: bool) -> None:
@@ -116,6 +118,11 @@ def every_strategy(rank: int, size: int, ring: bool) -> None:
                 yield MODULES["contrastive"](**options), paired_batch(size, extra=True, ids=True)
             if not ring:
                 yield MODULES["triplet"](negatives=strategy), labelled_batch(size)
+            yield MODULES["sigmoid"](negatives=strategy, bias=-1.0), paired_batch(size, extra=True)
+            for name in BY_ANCHOR:
+                yield MODULES[name](negatives=strategy), labelled_batch(size)
+        epsilon = MODULES["multi_similarity"](epsilon=0.2, negatives=STRATEGIES[3])
+        yield epsilon, labelled_batch(size)
 
     check_all(rank, size, ring, losses())
 
@@ -203,12 +210,12 @@ def masked(batch: Batch, names: tuple[str, ...], columns: int, paired: bool) -> 
     """The same with random masks of each rank's rows by the global columns."""
     shards, generator, start = [], torch.Generator().manual_seed(7), 0
     for shard in batch.shards:
-        shard = {n: x for n, x in shard.items() if not ("positives" in names and "abel" in n)}
+        shard = {n: x for n, x in shard.items() if not ("positive_mask" in names and "abel" in n)}
         rows = len(next(iter(shard.values())))
         for name in names:
             shard[name] = torch.rand(rows, columns, generator=generator) < 0.3
-        if paired and "ignore" in names and rows > 1:
-            shard["ignore"][1, start + 1] = True  # a pair that is left out itself
+        if paired and "ignore_mask" in names and rows > 1:
+            shard["ignore_mask"][1, start + 1] = True  # a pair that is left out itself
         shards.append(shard)
         start += rows
     return Batch(shards, batch.options)
@@ -220,7 +227,7 @@ def every_mask(rank: int, size: int, ring: bool) -> None:
         two = labelled_batch(size, reference=True)
         m = sum(len(s["candidates"]) for s in pairs.shards)
         n, k = (sum(len(s[x]) for s in two.shards) for x in ("embeddings", "reference"))
-        for names in (("ignore",), ("positives",), ("positives", "ignore")):
+        for names in (("ignore_mask",), ("positive_mask",), ("positive_mask", "ignore_mask")):
             for negatives in ("all", "hardest"):
                 batch = masked(pairs, names, m, paired=True).with_options(return_stats=True)
                 yield MODULES["contrastive"](negatives=negatives), batch

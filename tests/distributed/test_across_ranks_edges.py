@@ -15,7 +15,7 @@ from torch import Tensor
 import hardneg
 from hardneg import Hardest, RandomK, SemiHard, TopK
 from hardneg.distributed import AcrossRanks
-from hardneg.distributed.ranks import Ranks
+from hardneg.distributed.collectives import Ranks
 
 RING = pytest.mark.parametrize("ring", [False, True], ids=("gathered", "ring"))
 
@@ -170,10 +170,10 @@ def test_every_rank_returns_the_same(groups: ProcessGroups) -> None:
 class Counted:
     """How many numbers each collective of this rank was given."""
 
-    NAMES = ("sum", "max", "stacked", "exchanged", "sum_of_own", "of_first")
+    NAMES = ("sum", "max", "all_gather", "all_to_all", "reduce_scatter", "broadcast")
 
     def __enter__(self) -> dict[str, list[int]]:
-        self.sent: dict[str, list[int]] = {name: [] for name in (*self.NAMES, "pass_on")}
+        self.sent: dict[str, list[int]] = {name: [] for name in (*self.NAMES, "send_to_next")}
         self.plain = {name: getattr(Ranks, name) for name in self.sent}
         for name, method in self.plain.items():
             setattr(Ranks, name, self.counting(name, method))
@@ -211,12 +211,12 @@ def test_no_collective_carries_scores(groups: ProcessGroups, ring: bool) -> None
     """Nothing sent comes near the 60 x 180 scores of a rank: embeddings and vectors over rows only."""
     for sent in groups(3)(traffic, ring)[0]:
         embeddings, vectors = 60 * 2, 3 * 180
-        assert max(sent["stacked"]) <= embeddings
-        assert max(sent["sum_of_own"], default=0) <= 3 * embeddings
-        assert max(sent["pass_on"], default=0) <= embeddings
+        assert max(sent["all_gather"]) <= embeddings
+        assert max(sent["reduce_scatter"], default=0) <= 3 * embeddings
+        assert max(sent["send_to_next"], default=0) <= embeddings
         assert max(sent["sum"] + sent["max"]) <= vectors
-        assert max(sent["exchanged"], default=0) <= vectors
-        gathers = [n for n in sent["stacked"] if n == embeddings]
+        assert max(sent["all_to_all"], default=0) <= vectors
+        gathers = [n for n in sent["all_gather"] if n == embeddings]
         assert len(gathers) == (0 if ring else 1), "the candidates are gathered once"
 
 
@@ -228,7 +228,7 @@ def sends(rank: int, size: int) -> list[int]:
         for loss in (hardneg.InfoNCELoss(), hardneg.ContrastiveLoss()):
             with Counted() as sent:
                 AcrossRanks(loss, ring=True)(x, candidates).backward()
-            found.append(len(sent["pass_on"]))
+            found.append(len(sent["send_to_next"]))
     return found
 
 

@@ -42,7 +42,7 @@ def test_a_similarity_that_is_trained() -> None:
 
 
 def test_the_loss_itself_still_works_alone() -> None:
-    loss = hardneg.InfoNCELoss(learnable_temperature=True)
+    loss = hardneg.InfoNCELoss(hardneg.Learned(0.07))
     across = AcrossRanks(loss)
     assert loss(torch.randn(3, 2), torch.randn(3, 2)).isfinite()
     assert next(across.parameters()) is next(loss.parameters())
@@ -74,7 +74,7 @@ def other_arguments(rank: int) -> Any:
 
 def other_masks(rank: int) -> Any:
     """Of the same shape, but one leaves pairs out and the other makes positives of them."""
-    mask = {["ignore", "positives"][rank]: torch.ones(3, 6, dtype=torch.bool)}
+    mask = {["ignore_mask", "positive_mask"][rank]: torch.ones(3, 6, dtype=torch.bool)}
     return AcrossRanks(hardneg.InfoNCELoss(positives="all"))(X, X, **mask)
 
 
@@ -129,13 +129,13 @@ def other_gradients(rank: int) -> Any:
 
 def other_parameters(rank: int) -> Any:
     """A temperature that is frozen on one rank, which the others' backward would wait for."""
-    loss = hardneg.InfoNCELoss(learnable_temperature=True)
+    loss = hardneg.InfoNCELoss(hardneg.Learned(0.07))
     return AcrossRanks(loss.requires_grad_(rank == 0))(X, X)
 
 
 def no_embeddings(rank: int) -> Any:
     mask = torch.zeros(3, 6, dtype=torch.bool)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X if rank else None, ignore=mask)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X if rank else None, ignore_mask=mask)
 
 
 def labels_of_nothing(rank: int) -> Any:
@@ -153,12 +153,12 @@ def wrong_ids(rank: int) -> Any:
 
 def wrong_mask(rank: int) -> Any:
     ignore = torch.zeros(3, 6 if rank == 0 else 3, dtype=torch.bool)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore_mask=ignore)
 
 
 def mask_of_numbers(rank: int) -> Any:
     ignore = torch.zeros(3, 6, dtype=torch.bool if rank else torch.float32)
-    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore=ignore)
+    return AcrossRanks(hardneg.ContrastiveLoss())(X, X, ignore_mask=ignore)
 
 
 def no_partner(rank: int) -> Any:
@@ -204,7 +204,7 @@ MISTAKES: list[tuple[Callable[[int], Any], str]] = [
     (labels_of_nothing, "reference_labels are given without reference"),
     (wrong_input, "shape|rank 0 was given wrong input"),
     (wrong_ids, "one id a row|rank 1 was given wrong input"),
-    (wrong_mask, r"ignore has shape \(3, 3\) on rank 1: expected \(3, 6\), that rank's rows"),
+    (wrong_mask, r"ignore_mask has shape \(3, 3\) on rank 1: expected \(3, 6\), that rank's rows"),
     (mask_of_numbers, "expected a bool tensor|rank 0 was given wrong input"),
     (no_partner, "rank 1 has 3 queries but 2 candidates"),
     (not_in_a_ring, "ring=True. has no batch-all"),

@@ -40,11 +40,13 @@ class TwoTowers(nn.Module):
 LOSSES = {
     "hardest": lambda: hardneg.ContrastiveLoss(),
     "all": lambda: hardneg.ContrastiveLoss(negatives="all"),
-    "clip": lambda: hardneg.InfoNCELoss(learnable_temperature=True),
-    "hard clip": lambda: hardneg.InfoNCELoss(learnable_temperature=True, negatives=hardneg.TopK(2)),
-    "siglip": lambda: hardneg.SigmoidLoss(learnable=True, bias=-1.0),
+    "clip": lambda: hardneg.InfoNCELoss(hardneg.Learned(0.07)),
+    "hard clip": lambda: hardneg.InfoNCELoss(hardneg.Learned(0.07), negatives=hardneg.TopK(2)),
+    "siglip": lambda: hardneg.SigmoidLoss(
+        hardneg.Learned(0.1, max_scale=1000), bias=hardneg.Learned(-1.0)
+    ),
     "hard siglip": lambda: hardneg.SigmoidLoss(
-        learnable=True, bias=-1.0, negatives=hardneg.TopK(2)
+        hardneg.Learned(0.1, max_scale=1000), hardneg.Learned(-1.0), negatives=hardneg.TopK(2)
     ),
 }
 
@@ -97,7 +99,7 @@ def boundary(rank: int, size: int) -> None:
     """The margin loss's learned boundary: its whole gradient on every rank."""
     batch = labelled_batch(size)
     for negatives in ("all", hardneg.RandomK(2)):
-        loss = hardneg.MarginLoss(learnable_beta=True, negatives=negatives).double()
+        loss = hardneg.MarginLoss(beta=hardneg.Learned(1.2), negatives=negatives).double()
         whole = {n: torch.cat([s[n] for s in batch.shards]) for n in batch.shards[0]}
         torch.manual_seed(0)
         (expected,) = torch.autograd.grad(loss(**whole), loss.beta)
@@ -251,7 +253,7 @@ def masked_without_gradients(rank: int, size: int) -> None:
     for shard in shards:
         mask = torch.zeros(len(shard["labels"]), sum(len(s["reference"]) for s in shards))
         mask[:, 1::3] = 1
-        shard["ignore"] = mask.bool()
+        shard["ignore_mask"] = mask.bool()
     loss = hardneg.TripletLoss(positives="hardest", negatives="all", directions="both")
     with torch.inference_mode():
         expected = loss(**{n: torch.cat([s[n] for s in shards]) for n in shards[0]})

@@ -16,7 +16,7 @@ from shards import numbers
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hardneg import AcrossRanks, InfoNCELoss, MemoryQueue
+from hardneg import AcrossRanks, InfoNCELoss, Learned, MemoryQueue
 
 
 class Model(nn.Module):
@@ -26,7 +26,7 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.encoder = nn.Linear(4, 4).double()
-        loss = InfoNCELoss(learnable_temperature=True).double()
+        loss = InfoNCELoss(Learned(0.07)).double()
         self.loss = AcrossRanks(loss, group=group, ring=ring)
         self.queue = MemoryQueue(8, 4, group=group, dtype=torch.float64)
 

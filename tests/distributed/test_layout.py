@@ -10,10 +10,10 @@ import torch
 from process_groups import ProcessGroups
 from shards import numbers
 
-from hardneg.distributed.boundary import gathered
+from hardneg.distributed.autograd import gather_from_ranks
+from hardneg.distributed.collectives import resolve_ranks
 from hardneg.distributed.columns import first_k
 from hardneg.distributed.layout import Layout
-from hardneg.distributed.ranks import resolve_ranks
 from hardneg.distributed.sharded_rows import ShardedRows
 
 LAYOUTS = [
@@ -43,7 +43,7 @@ def test_global_order(layout: Layout) -> None:
     assert stacked.shape[1] == max(layout.lengths)
     whole = layout.joined(stacked)
     assert [tuple(x) for x in whole.tolist()] == expected
-    assert torch.equal(layout.parted(whole), stacked)
+    assert torch.equal(layout.split_rows(whole), stacked)
     for rank in range(3):
         numbered = {}
         for run in layout.runs(rank):
@@ -110,7 +110,7 @@ def summed_in_bfloat16(rank: int, size: int) -> None:
     """256 + 1 + 1: in bfloat16, whose numbers are 2 apart there, the ones would be lost one by one."""
     layout = Layout((1, 2, 0), (1, 2, 0))
     x = torch.zeros(layout.lengths[rank], 2, dtype=torch.bfloat16, requires_grad=True)
-    whole = gathered(x, layout, resolve_ranks(None))
+    whole = gather_from_ranks(x, layout, resolve_ranks(None))
     assert whole.shape == (3, 2)
     whole.backward(torch.full_like(whole, 256.0 if rank == 0 else 1.0))
     assert torch.equal(x.grad, torch.full_like(x, 258.0))

@@ -16,7 +16,7 @@ from towers import tower
 
 import hardneg
 from hardneg.distributed import AcrossRanks
-from hardneg.memory_queue import MemoryQueue
+from hardneg.training.memory_queue import MemoryQueue
 
 RING = pytest.mark.parametrize("ring", [False, True], ids=("gathered", "ring"))
 
@@ -63,7 +63,7 @@ def results(loss: nn.Module, given: dict[str, Tensor], relaid: Callable[[Tensor]
     leaves = {n: x.clone().requires_grad_() for n, x in given.items() if x.is_floating_point()}
     laid = {n: relaid(x) for n, x in leaves.items()}
     ids = {n: every_other(x) for n, x in given.items() if n.endswith("ids")}
-    masks = {n: transposed(x) for n, x in given.items() if n == "ignore"}
+    masks = {n: transposed(x) for n, x in given.items() if n == "ignore_mask"}
     value = loss(**laid, **ids, **masks)
     terms = value if isinstance(value, tuple) else (value,)
     # the sum hands back a gradient without strides, the transposed product one that jumps
@@ -74,8 +74,8 @@ def results(loss: nn.Module, given: dict[str, Tensor], relaid: Callable[[Tensor]
 def every_layout(rank: int, size: int, ring: bool) -> None:
     shards = paired_batch(size, extra=True, ids=True).shards
     m = sum(len(s["candidates"]) for s in shards)
-    mine = {**shards[rank], "ignore": torch.zeros(len(shards[rank]["queries"]), m).bool()}
-    mine["ignore"][:, ::4] = True
+    mine = {**shards[rank], "ignore_mask": torch.zeros(len(shards[rank]["queries"]), m).bool()}
+    mine["ignore_mask"][:, ::4] = True
     for make in LOSSES.values():
         loss = AcrossRanks(make(), ring=ring)
         expected = results(loss, mine, torch.clone)

@@ -15,7 +15,7 @@ def warned(rank: int, size: int, module: str) -> str:
 
 
 def test_ours_is_an_error_on_a_rank(groups: ProcessGroups) -> None:
-    for fine, text in groups(2).tell(warned, "hardneg.distributed.ranks"):
+    for fine, text in groups(2).tell(warned, "hardneg.distributed.collectives"):
         assert not fine
         assert "FutureWarning: old name" in text
 

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from towers import assert_alike, tower
 
-from hardneg import AcrossRanks, GradCache, InfoNCELoss, MemoryQueue
+from hardneg import AcrossRanks, GradCache, InfoNCELoss, Learned, MemoryQueue
 
 LENGTHS = (5, 4)
 RING = pytest.mark.parametrize("ring", [False, True], ids=("gathered", "ring"))
@@ -38,7 +38,7 @@ class Model(nn.Module):
 
 
 def temperature() -> nn.Module:
-    return InfoNCELoss(learnable_temperature=True).double()
+    return InfoNCELoss(Learned(0.07)).double()
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:

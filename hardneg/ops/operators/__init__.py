@@ -1,29 +1,33 @@
-"""The tiled reductions as PyTorch operators ``torch.ops.hardneg.*``: one file a reduction.
+"""The reductions as operators of PyTorch, ``torch.ops.hardneg.*``: one file each."""
 
-Registered with shapes for the compiler (fake implementations) and backwards, so that
-``torch.compile(fullgraph=True)`` and ``torch.library.opcheck`` treat them as built-in operators.
-"""
-
-from hardneg.ops.operators import (
-    logsumexp,
-    magnitudes,
-    pair_scores,
-    penalty_sum,
-    positives_penalty,
-    relation,
-    scores,
-    select,
-    selected_penalty,
-)
+from hardneg.ops.operators.batch_all import BATCH_ALL, BATCH_ALL_TOTAL
+from hardneg.ops.operators.logsumexp import LOGSUMEXP
+from hardneg.ops.operators.magnitudes import MAGNITUDES
+from hardneg.ops.operators.pair_scores import PAIR_SCORES, Pairs
+from hardneg.ops.operators.penalty_sum import PENALTY_SUM, PENALTY_TOTAL
+from hardneg.ops.operators.registration import Engine
+from hardneg.ops.operators.relation import COUNTS, POSITIVE_PAIRS, Counting
+from hardneg.ops.operators.score_matrix import SCORE_MATRIX
+from hardneg.ops.operators.select import SELECT, SELECT_PER_PAIR
+from hardneg.ops.operators.selected_penalty import SELECTED_PENALTY, SELECTED_PENALTY_TOTAL, Chosen
 
 __all__ = [
-    "logsumexp",
-    "magnitudes",
-    "pair_scores",
-    "penalty_sum",
-    "positives_penalty",
-    "relation",
-    "scores",
-    "select",
-    "selected_penalty",
+    "BATCH_ALL",
+    "BATCH_ALL_TOTAL",
+    "COUNTS",
+    "LOGSUMEXP",
+    "MAGNITUDES",
+    "PAIR_SCORES",
+    "PENALTY_SUM",
+    "PENALTY_TOTAL",
+    "POSITIVE_PAIRS",
+    "SCORE_MATRIX",
+    "SELECT",
+    "SELECTED_PENALTY",
+    "SELECTED_PENALTY_TOTAL",
+    "SELECT_PER_PAIR",
+    "Chosen",
+    "Counting",
+    "Engine",
+    "Pairs",
 ]

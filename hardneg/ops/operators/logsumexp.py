@@ -2,113 +2,103 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hardneg import energies
-from hardneg.ops.operators.registration import (
-    Windowed,
-    differentiable,
-    gradient_of,
-    operator,
-)
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.operators.registration import Engine, Gradients, Operator, empty_gradient
 from hardneg.ops.requests import ExponentialTerms, Wanted
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
-from hardneg.similarities import working_type
+from hardneg.similarities import score_dtype
 
-__all__ = ["LogSumExp"]
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-
-class LogSumExp(Windowed):
-    """Arguments of ``logsumexp``."""
-
-    differentiable_results: ClassVar[int] = 2
-
-    scale: Tensor | None
-    among: str
-    energy: str
-    parameters: list[float]
-    rows: bool
-    columns: bool
-
-    @property
-    def terms(self) -> ExponentialTerms:
-        """What is added up."""
-        energy = energies.BY_CODE[self.energy](*self.parameters)
-        return ExponentialTerms(
-            energy, self.among, self.scale, self.window, self.rows, self.columns
-        )
+__all__ = ["LOGSUMEXP"]
 
 
-class LogSumExpBackward(LogSumExp):
-    """Arguments of its backward: results and upstream gradients too."""
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """Results and their upstream gradients."""
 
-    row_results: Tensor
-    column_results: Tensor
-    row_gradient: Tensor
-    column_gradient: Tensor
-    wanted_gradients: list[bool]
+    row_results: Float[Tensor, "n"]
+    column_results: Float[Tensor, "m"]
+    row_gradient: Float[Tensor, "n"]
+    column_gradient: Float[Tensor, "m"]
 
 
-def shapes(a: LogSumExp) -> tuple[Tensor, ...]:
+def run(comparison: Comparison, terms: ExponentialTerms, engine: Engine) -> tuple[Tensor, ...]:
+    """See ``DenseScores.logsumexp``."""
+    if engine.fused:
+        from hardneg.ops.triton import logsumexp as kernels
+
+        return kernels.logsumexp(comparison, terms)
+    return logsumexp(comparison, terms, engine.tile_size)
+
+
+def shapes(comparison: Comparison, terms: ExponentialTerms, engine: Engine) -> tuple[Tensor, ...]:
     """A result and a largest exponent for each query and each candidate."""
-    n = a.queries.shape[0] if a.rows else 0
-    m = a.candidates.shape[0] if a.columns else 0
-    kind = working_type(a.queries)
-    return tuple(a.queries.new_empty(length, dtype=kind) for length in (n, m, n, m))
+    like = comparison.queries
+    n = like.shape[0] if terms.rows else 0
+    m = comparison.candidates.shape[0] if terms.columns else 0
+    return tuple(like.new_empty(size, dtype=score_dtype(like)) for size in (n, m, n, m))
 
 
-@operator("logsumexp", LogSumExp, 4, shapes)
-def run(a: LogSumExp) -> tuple[Tensor, ...]:
-    """See ``reference.logsumexp``."""
-    if a.fused:
-        from hardneg.ops.triton import logsumexp as kernels
-
-        return kernels.logsumexp(a.comparison, a.terms)
-    return logsumexp(a.comparison, a.terms, a.tile_size)
-
-
-@operator(
-    "logsumexp_backward",
-    LogSumExpBackward,
-    3,
-    lambda a: (
-        gradient_of(a.queries, a.wanted_gradients[0]),
-        gradient_of(a.candidates, a.wanted_gradients[1]),
-        a.queries.new_empty((), dtype=working_type(a.queries)),
-    ),
-)
-def run_backward(a: LogSumExpBackward) -> tuple[Tensor, Tensor, Tensor]:
+def run_backward(
+    comparison: Comparison, terms: ExponentialTerms, engine: Engine, given: Summed, wanted: Wanted
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, candidates and scale."""
-    told = a.comparison, a.terms
-    results = a.row_results, a.column_results
-    upstream = a.row_gradient if a.rows else None, a.column_gradient if a.columns else None
-    wanted = Wanted(*a.wanted_gradients)
-    if a.fused:
+    results = given.row_results, given.column_results
+    upstream = (
+        given.row_gradient if terms.rows else None,
+        given.column_gradient if terms.columns else None,
+    )
+    if engine.fused:
         from hardneg.ops.triton import logsumexp as kernels
 
-        return kernels.logsumexp_backward(*told, results, upstream, wanted)
-    return logsumexp_backward(*told, results, upstream, a.tile_size, wanted)
+        return kernels.logsumexp_backward(comparison, terms, results, upstream, wanted)
+    return logsumexp_backward(comparison, terms, results, upstream, engine.tile_size, wanted)
 
 
-def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
-    """Gradients by argument."""
-    a, results = LogSumExp.restore(ctx)
-    if rows is None and columns is None:
-        return a.gradients()
-    upstream = [
-        torch.zeros_like(result) if gradient is None else gradient
-        for gradient, result in zip((rows, columns), results[:2], strict=True)
-    ]
-    wanted = LogSumExp.wanted(ctx)
-    dq, dc, scale = torch.ops.hardneg.logsumexp_backward(
-        *a.values(), *results[:2], *upstream, wanted
+def gradient_shapes(
+    comparison: Comparison, terms: ExponentialTerms, engine: Engine, given: Summed, wanted: Wanted
+) -> tuple[Tensor, ...]:
+    """Gradients of queries and candidates, empty for a frozen side, and of the scale."""
+    like = comparison.queries
+    return (
+        empty_gradient(like, wanted.queries),
+        empty_gradient(comparison.candidates, wanted.candidates),
+        like.new_empty((), dtype=score_dtype(like)),
     )
-    if a.scale is not None:
-        scale = scale.to(a.scale.dtype).reshape(a.scale.shape)
-    return a.returned(dq, dc, scale=scale if wanted[2] else None)
 
 
-differentiable("logsumexp", LogSumExp, backward, by="logsumexp_backward")
+REQUESTS = (Comparison, ExponentialTerms, Engine)
+LOGSUMEXP = Operator("logsumexp", REQUESTS, 4, run, shapes)
+BACKWARD = Operator(
+    "logsumexp_backward", (*REQUESTS, Summed, Wanted), 3, run_backward, gradient_shapes
+)
+
+
+def backward(
+    requests: tuple[Comparison, ExponentialTerms, Engine],
+    results: tuple[Tensor, ...],
+    upstream: tuple[Tensor | None, Tensor | None],
+    needed: set[str],
+) -> Gradients:
+    """Gradients of queries, candidates and scale."""
+    given = (
+        torch.zeros_like(result) if gradient is None else gradient
+        for gradient, result in zip(upstream, results[:2], strict=True)
+    )
+    wanted = Wanted("queries" in needed, "candidates" in needed, "scale" in needed)
+    dq, dc, slope = BACKWARD(*requests, Summed(*results[:2], *given), wanted)
+    scale = requests[1].scale
+    if scale is not None:
+        slope = slope.to(scale.dtype).reshape(scale.shape)
+    return {"queries": dq, "candidates": dc, "scale": slope}
+
+
+LOGSUMEXP.differentiate(backward, 2, by=BACKWARD)

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from hardneg import similarities
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.operators.registration import Arguments, operator
+from hardneg.ops.comparison import Embeddings
+from hardneg.ops.operators.pair_scores import Pairs
+from hardneg.ops.operators.registration import Operator
 from hardneg.ops.rounding import Magnitudes
-from hardneg.similarities import working_type
+from hardneg.similarities import score_dtype
 
-__all__ = ["ListedPairs", "magnitudes"]
-
-
-class ListedPairs(Arguments):
-    """Arguments of ``magnitudes``."""
-
-    queries: Tensor
-    candidates: Tensor
-    rows: Tensor
-    columns: Tensor
-    similarity: str
+__all__ = ["MAGNITUDES"]
 
 
-@operator(
-    "magnitudes",
-    ListedPairs,
-    1,
-    lambda a: a.queries.new_empty(a.rows.shape, dtype=working_type(a.queries)),
-)
-def run(a: ListedPairs) -> Tensor:
-    """See ``Executor``."""
-    similarity = similarities.BY_CODE[a.similarity]
-    compared = Comparison(a.queries, a.candidates, similarity, Relation())
-    return Magnitudes(compared).of_pairs(a.rows, a.columns)
+def run(embeddings: Embeddings, pairs: Pairs) -> tuple[Tensor]:
+    """See ``Scores.magnitudes``."""
+    return (Magnitudes(embeddings).of_pairs(pairs.rows, pairs.columns),)
 
 
-def magnitudes(comparison: Comparison, rows: Tensor, columns: Tensor) -> Tensor:
-    """The operator, of a comparison."""
-    embeddings = comparison.queries.detach(), comparison.candidates.detach()
-    found: Tensor = torch.ops.hardneg.magnitudes(
-        *embeddings, rows, columns, comparison.similarity.code
-    )
-    return found
+def shapes(embeddings: Embeddings, pairs: Pairs) -> tuple[Tensor]:
+    """A number for each pair."""
+    queries = embeddings.queries
+    return (queries.new_empty(pairs.rows.shape, dtype=score_dtype(queries)),)
+
+
+MAGNITUDES = Operator("magnitudes", (Embeddings, Pairs), 1, run, shapes)

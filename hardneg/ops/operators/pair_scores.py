@@ -1,88 +1,99 @@
-"""``pair_scores`` as an operator."""
+"""``pairs`` as an operator: scores of listed pairs."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from hardneg import similarities
-from hardneg.ops.operators.registration import (
-    Embedded,
-    differentiable,
-    gradient_of,
-    operator,
-)
+from hardneg.ops.comparison import Embeddings
+from hardneg.ops.operators.registration import Engine, Gradients, Operator, empty_gradient
 from hardneg.ops.requests import Wanted
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import pair_scores
-from hardneg.similarities import working_type
+from hardneg.similarities import score_dtype
 
-__all__ = ["Pairs"]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
-
-class Pairs(Embedded):
-    """Arguments of ``pair_scores``."""
-
-    rows: Tensor
-    columns: Tensor
-    similarity: str
-    engine: str
+__all__ = ["PAIR_SCORES", "Pairs"]
 
 
-class PairsBackward(Pairs):
-    """Arguments of its backward."""
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Listed pairs; -1 for none."""
 
-    gradient: Tensor
-    wanted_gradients: list[bool]
+    rows: Int[Tensor, "t"]
+    columns: Int[Tensor, "t"]
 
 
-@operator(
-    "pair_scores",
-    Pairs,
-    1,
-    lambda a: a.queries.new_empty(a.rows.shape, dtype=working_type(a.queries)),
-)
-def run(a: Pairs) -> Tensor:
-    """See ``reference.pair_scores``."""
-    similarity = similarities.BY_CODE[a.similarity]
-    if a.engine == "triton":
+@dataclass(frozen=True, eq=False)
+class Upstream:
+    """The upstream gradient of their scores."""
+
+    gradient: Float[Tensor, "t"]
+
+
+def run(embeddings: Embeddings, pairs: Pairs, engine: Engine) -> tuple[Tensor]:
+    """See ``DenseScores.pairs``."""
+    given = embeddings.similarity, embeddings.queries, embeddings.candidates
+    if engine.fused:
         from hardneg.ops.triton import pair_scores as kernels
 
-        return kernels.pair_scores(similarity, a.queries, a.candidates, a.rows, a.columns)
-    return pair_scores(similarity, a.queries, a.candidates, a.rows, a.columns)
+        return (kernels.pair_scores(*given, pairs.rows, pairs.columns),)
+    return (pair_scores(*given, pairs.rows, pairs.columns),)
 
 
-@operator(
+def shapes(embeddings: Embeddings, pairs: Pairs, engine: Engine) -> tuple[Tensor]:
+    """A score for each pair."""
+    queries = embeddings.queries
+    return (queries.new_empty(pairs.rows.shape, dtype=score_dtype(queries)),)
+
+
+def run_backward(
+    embeddings: Embeddings, pairs: Pairs, engine: Engine, upstream: Upstream, wanted: Wanted
+) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and candidates."""
+    given = embeddings.similarity, embeddings.queries, embeddings.candidates
+    listed = pairs.rows, pairs.columns, upstream.gradient.contiguous()
+    if engine.fused:
+        from hardneg.ops.triton import pair_scores as kernels
+
+        return kernels.pair_scores_backward(*given, *listed, wanted)
+    return pair_scores_backward(*given, *listed, wanted)
+
+
+def gradient_shapes(
+    embeddings: Embeddings, pairs: Pairs, engine: Engine, upstream: Upstream, wanted: Wanted
+) -> tuple[Tensor, Tensor]:
+    """Gradients of queries and candidates, empty for a frozen side."""
+    return (
+        empty_gradient(embeddings.queries, wanted.queries),
+        empty_gradient(embeddings.candidates, wanted.candidates),
+    )
+
+
+PAIR_SCORES = Operator("pair_scores", (Embeddings, Pairs, Engine), 1, run, shapes)
+BACKWARD = Operator(
     "pair_scores_backward",
-    PairsBackward,
+    (Embeddings, Pairs, Engine, Upstream, Wanted),
     2,
-    lambda a: (
-        gradient_of(a.queries, a.wanted_gradients[0]),
-        gradient_of(a.candidates, a.wanted_gradients[1]),
-    ),
+    run_backward,
+    gradient_shapes,
 )
-def run_backward(a: PairsBackward) -> tuple[Tensor, Tensor]:
+
+
+def backward(
+    requests: tuple[Embeddings, Pairs, Engine],
+    results: tuple[Tensor, ...],
+    upstream: tuple[Tensor],
+    needed: set[str],
+) -> Gradients:
     """Gradients of queries and candidates."""
-    similarity = similarities.BY_CODE[a.similarity]
-    told = (similarity, a.queries, a.candidates, a.rows, a.columns, a.gradient.contiguous())
-    wanted = Wanted(*a.wanted_gradients)
-    if a.engine == "triton":
-        from hardneg.ops.triton import pair_scores as kernels
-
-        return kernels.pair_scores_backward(*told, wanted)
-    return pair_scores_backward(*told, wanted)
+    wanted = Wanted("queries" in needed, "candidates" in needed, False)
+    dq, dc = BACKWARD(*requests, Upstream(upstream[0]), wanted)
+    return {"queries": dq, "candidates": dc}
 
 
-def backward(ctx: Any, gradient: Tensor | None) -> Any:
-    """Gradients of queries and candidates."""
-    if gradient is None:
-        return Pairs.gradients()
-    a, _ = Pairs.restore(ctx)
-    wanted = Pairs.wanted(ctx)
-    dq, dc = torch.ops.hardneg.pair_scores_backward(*a.values(), gradient, wanted)
-    return a.returned(dq, dc)
-
-
-differentiable("pair_scores", Pairs, backward, by="pair_scores_backward")
+PAIR_SCORES.differentiate(backward, 1, by=BACKWARD)

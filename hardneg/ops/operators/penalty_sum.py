@@ -2,149 +2,120 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor
 
-from hardneg import penalties
-from hardneg.ops.executor import Sums
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.operators.registration import (
-    Windowed,
-    differentiable,
-    gradient_of,
-    operator,
+    Engine,
+    Gradients,
+    Operator,
+    empty_gradient,
+    multiply,
 )
-from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
-from hardneg.ops.tiled.penalty_sum import PenaltyGradients, Weights, penalty_pass
-from hardneg.similarities import working_type
+from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
+from hardneg.ops.scores import PenaltyGradients, Sums
+from hardneg.ops.tiled.penalty_sum import penalty_pass
+from hardneg.similarities import score_dtype
 
-__all__ = ["PenaltySum", "WeightedPenaltySum"]
-
-
-class PenaltySum(Windowed):
-    """Arguments of ``penalty_sum``."""
-
-    differentiable_results: ClassVar[int] = 2
-
-    row_thresholds: Tensor | None
-    column_thresholds: Tensor | None
-    scale: Tensor | None
-    among: str
-    penalty: str
-    sign: float
-
-    @property
-    def terms(self) -> PenaltyTerms:
-        """What is added up."""
-        thresholds = self.row_thresholds, self.column_thresholds
-        penalty = penalties.BY_NAME[self.penalty]
-        return PenaltyTerms(penalty, *thresholds, self.among, self.sign, self.scale, self.window)
+__all__ = ["PENALTY_SUM", "PENALTY_TOTAL"]
 
 
-class WeightedPenaltySum(PenaltySum):
-    """Arguments of its backward and of ``penalty_total``: the weight of every anchor too."""
-
-    differentiable_results: ClassVar[int] = 1
-
-    row_weights: Tensor | None
-    column_weights: Tensor | None
-    wanted_gradients: list[bool]
-
-
-def run(
-    a: PenaltySum, weights: Weights = (None, None), wanted: Wanted = EVERYTHING
+def one_pass(
+    comparison: Comparison,
+    terms: PenaltyTerms,
+    engine: Engine,
+    weights: Weights = UNWEIGHTED,
+    wanted: Wanted = EVERYTHING,
 ) -> tuple[Sums, PenaltyGradients | None]:
     """One pass over the tiles."""
-    if a.fused:
+    given = comparison, terms, weights
+    if engine.fused:
         from hardneg.ops.triton import penalty_sum as kernels
 
-        return kernels.penalty_pass(a.comparison, a.terms, weights, wanted)
-    return penalty_pass(a.comparison, a.terms, weights, a.tile_size, wanted)
+        return kernels.penalty_pass(*given, wanted)
+    return penalty_pass(*given, engine.tile_size, wanted)
 
 
-def sums_shapes(a: PenaltySum) -> tuple[Tensor, ...]:
+def run(comparison: Comparison, terms: PenaltyTerms, engine: Engine) -> tuple[Tensor, ...]:
+    """See ``DenseScores.penalty_sum``."""
+    return one_pass(comparison, terms, engine)[0]
+
+
+def shapes(comparison: Comparison, terms: PenaltyTerms, engine: Engine) -> tuple[Tensor, ...]:
     """Sums and counts of each side that has thresholds."""
-    sides = a.row_thresholds, a.column_thresholds
+    sides, like = (terms.row_thresholds, terms.column_thresholds), comparison.queries
     lengths = [0 if thresholds is None else thresholds.shape[0] for thresholds in sides]
-    sums = [a.queries.new_empty(n, dtype=working_type(a.queries)) for n in lengths]
+    sums = [like.new_empty(n, dtype=score_dtype(like)) for n in lengths]
     counts = [torch.empty_like(x, dtype=torch.long) for x in sums]
-    maxima = [torch.empty_like(x) for x in sums]
-    return *sums, *counts, *maxima
+    return *sums, *counts, *(torch.empty_like(x) for x in sums)
 
 
-def gradient_shapes(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
+def run_backward(
+    comparison: Comparison, terms: PenaltyTerms, engine: Engine, weights: Weights, wanted: Wanted
+) -> tuple[Tensor, ...]:
+    """Gradients from the tiles once more, now that the weight of every anchor is known."""
+    found = one_pass(comparison, terms, engine, weights, wanted)[1]
+    assert found is not None
+    return found
+
+
+def gradient_shapes(
+    comparison: Comparison, terms: PenaltyTerms, engine: Engine, weights: Weights, wanted: Wanted
+) -> tuple[Tensor, ...]:
     """Gradients of queries, candidates, scale and both thresholds."""
-    vector = a.queries.new_empty((), dtype=working_type(a.queries))
-    lengths = [
-        0 if weights is None else weights.shape[0] for weights in (a.row_weights, a.column_weights)
-    ]
+    like = comparison.queries
+    vector = like.new_empty((), dtype=score_dtype(like))
+    sides = weights.rows, weights.columns
     return (
-        gradient_of(a.queries, a.wanted_gradients[0]),
-        gradient_of(a.candidates, a.wanted_gradients[1]),
+        empty_gradient(like, wanted.queries),
+        empty_gradient(comparison.candidates, wanted.candidates),
         vector,
-        *(vector.new_empty(length) for length in lengths),
+        *(vector.new_empty(0 if side is None else side.shape[0]) for side in sides),
     )
 
 
-def tensors_of(found: PenaltyGradients) -> tuple[Tensor, ...]:
-    """The gradients in the operators' order."""
-    return (
-        found.queries,
-        found.candidates,
-        found.scale,
-        found.row_thresholds,
-        found.column_thresholds,
-    )
-
-
-@operator("penalty_sum", PenaltySum, 6, sums_shapes)
-def run_sum(a: PenaltySum) -> tuple[Tensor, ...]:
-    """See ``reference.penalty_sum``."""
-    return run(a)[0]
-
-
-@operator("penalty_sum_backward", WeightedPenaltySum, 5, gradient_shapes)
-def run_backward(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
-    """The tiles once more, now with the weight of every anchor known."""
-    _, gradients = run(a, (a.row_weights, a.column_weights), Wanted(*a.wanted_gradients))
-    assert gradients is not None
-    return tensors_of(gradients)
-
-
-@operator(
-    "penalty_total",
-    WeightedPenaltySum,
-    10,
-    lambda a: (
-        (
-            a.queries.new_empty((), dtype=working_type(a.queries)),
-            *sums_shapes(a)[2:],
-            *gradient_shapes(a),
-        )
-    ),
-)
-def run_total(a: WeightedPenaltySum) -> tuple[Tensor, ...]:
+def run_total(
+    comparison: Comparison, terms: PenaltyTerms, engine: Engine, weights: Weights, wanted: Wanted
+) -> tuple[Tensor, ...]:
     """The weighted total, the counts, and in the same pass the total's gradients."""
-    sums, gradients = run(a, (a.row_weights, a.column_weights), Wanted(*a.wanted_gradients))
-    assert gradients is not None
-    total = torch.zeros_like(gradients.scale)
-    for weights, of_side in ((a.row_weights, sums.rows), (a.column_weights, sums.columns)):
-        if weights is not None:
-            total += (weights * of_side).sum()  # adds pairwise, which a dot product does not
-    return total, *sums[2:], *tensors_of(gradients)
+    sums, found = one_pass(comparison, terms, engine, weights, wanted)
+    assert found is not None
+    total = torch.zeros_like(found.scale)
+    for side, of_side in ((weights.rows, sums.rows), (weights.columns, sums.columns)):
+        if side is not None:
+            total += (side * of_side).sum()  # adds pairwise, which a dot product does not
+    return total, *sums[2:], *found
 
 
-def gradients_of(a: PenaltySum, found: tuple[Tensor, ...]) -> Any:
-    """The operators' gradients by argument."""
+def total_shapes(
+    comparison: Comparison, terms: PenaltyTerms, engine: Engine, weights: Weights, wanted: Wanted
+) -> tuple[Tensor, ...]:
+    """The total, counts and maxima, and the gradients."""
+    like = comparison.queries
+    total = like.new_empty((), dtype=score_dtype(like))
+    gradients = gradient_shapes(comparison, terms, engine, weights, wanted)
+    return total, *shapes(comparison, terms, engine)[2:], *gradients
+
+
+PENALTY_SUM = Operator("penalty_sum", (Comparison, PenaltyTerms, Engine), 6, run, shapes)
+WEIGHTED = (Comparison, PenaltyTerms, Engine, Weights, Wanted)
+BACKWARD = Operator("penalty_sum_backward", WEIGHTED, 5, run_backward, gradient_shapes)
+PENALTY_TOTAL = Operator("penalty_total", WEIGHTED, 10, run_total, total_shapes)
+
+
+def by_name(terms: PenaltyTerms, found: tuple[Tensor, ...]) -> Gradients:
+    """Gradients by the names of the tensors."""
     dq, dc, scale, rows, columns = found
-    return a.returned(
-        dq,
-        dc,
-        scale=None if a.scale is None else scale.to(a.scale.dtype).reshape(a.scale.shape),
-        row_thresholds=of_side(a.row_thresholds, rows),
-        column_thresholds=of_side(a.column_thresholds, columns),
-    )
+    if terms.scale is not None:
+        scale = scale.to(terms.scale.dtype).reshape(terms.scale.shape)
+    return {
+        "queries": dq,
+        "candidates": dc,
+        "scale": scale,
+        "row_thresholds": of_side(terms.row_thresholds, rows),
+        "column_thresholds": of_side(terms.column_thresholds, columns),
+    }
 
 
 def of_side(thresholds: Tensor | None, gradient: Tensor) -> Tensor | None:
@@ -153,28 +124,32 @@ def of_side(thresholds: Tensor | None, gradient: Tensor) -> Tensor | None:
     return gradient if given else None
 
 
-def backward(ctx: Any, rows: Tensor | None, columns: Tensor | None, *_: None) -> Any:
+def backward(
+    requests: tuple[Comparison, PenaltyTerms, Engine],
+    results: tuple[Tensor, ...],
+    upstream: tuple[Tensor | None, Tensor | None],
+    needed: set[str],
+) -> Gradients:
     """Weights are the upstream gradients of the sums; a side without one is not weighted."""
-    a = PenaltySum.restore(ctx)[0]
-    if rows is None and columns is None:
-        return a.gradients()
-    found = torch.ops.hardneg.penalty_sum_backward(
-        *a.values(),
-        None if a.row_thresholds is None or rows is None else rows.contiguous(),
-        None if a.column_thresholds is None or columns is None else columns.contiguous(),
-        PenaltySum.wanted(ctx),
-    )
-    return gradients_of(a, found)
+    terms = requests[1]
+    thresholds = terms.row_thresholds, terms.column_thresholds
+    given = [
+        None if limits is None or gradient is None else gradient.contiguous()
+        for limits, gradient in zip(thresholds, upstream, strict=True)
+    ]
+    wanted = Wanted("queries" in needed, "candidates" in needed, "scale" in needed)
+    return by_name(terms, BACKWARD(*requests, Weights(*given), wanted))
 
 
-def backward_of_total(ctx: Any, upstream: Tensor | None, *_: None) -> Any:
+def backward_of_total(
+    requests: tuple[Comparison, PenaltyTerms, Engine, Weights, Wanted],
+    results: tuple[Tensor, ...],
+    upstream: tuple[Tensor],
+    needed: set[str],
+) -> Gradients:
     """Scale what the forward pass computed."""
-    a, outputs = WeightedPenaltySum.restore(ctx)
-    if upstream is None:
-        return a.gradients()
-    found = tuple(torch.ops.hardneg.scaled(upstream, x) for x in outputs[5:])
-    return gradients_of(a, found)
+    return by_name(requests[1], tuple(multiply(x, upstream[0]) for x in results[5:]))
 
 
-differentiable("penalty_sum", PenaltySum, backward, by="penalty_sum_backward")
-differentiable("penalty_total", WeightedPenaltySum, backward_of_total)
+PENALTY_SUM.differentiate(backward, 2, by=BACKWARD)
+PENALTY_TOTAL.differentiate(backward_of_total, 1)

@@ -1,171 +1,51 @@
-"""How a reduction becomes an operator: its arguments are a class, from which the schema follows."""
+"""``Operator``: a reduction over requests as an operator of PyTorch, or as the same code under autograd.
+
+An operator's schema is that of its requests (``schema``). What no schema can name, such as a similarity that is any
+callable, runs the same function inside ``torch.autograd.Function``.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hardneg import similarities
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import NO_SECOND_DERIVATIVE
-from hardneg.similarities import working_type
+from hardneg.ops.operators.schema import (
+    flatten,
+    is_named,
+    parameters_of,
+    tensor_names,
+    tensors_of,
+    unflatten,
+    value_names,
+    with_tensors,
+)
+from hardneg.ops.scores import NO_SECOND_DERIVATIVE
+from hardneg.similarities import score_dtype
 
-__all__ = [
-    "Compared",
-    "Embedded",
-    "Windowed",
-    "differentiable",
-    "gradient_of",
-    "operator",
-]
+__all__ = ["Engine", "Gradients", "Operator", "empty_gradient", "multiply"]
 
 LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
 """The library of each operator, kept where a second import of this package finds it."""
 
-SCHEMA_TYPES = {
-    "Tensor": "Tensor",
-    "Tensor | None": "Tensor?",
-    "bool": "bool",
-    "int": "int",
-    "float": "float",
-    "str": "str",
-    "list[bool]": "bool[]",
-    "list[int]": "int[]",
-    "list[float]": "float[]",
-}
+Gradients = Mapping[str, Tensor | None]
+"""Gradients by the name of the tensor that they belong to."""
 
 
-class Arguments:
-    """Arguments of an operator, in order: the annotated names, those of the bases first.
+@dataclass(frozen=True)
+class Engine:
+    """How a reduction runs: a request like others.
 
-    A dataclass would say the same; seventeen of them would take a tenth of the package's import.
+    Attributes:
+        tile: rows and columns of a tile; empty for the device's default.
+        fused: whether a kernel computes it, where it has one.
     """
 
-    types: ClassVar[dict[str, str]] = {}
-    """The annotation of every argument."""
-
-    differentiable_results: ClassVar[int] = 1
-    """How many of the operator's results have a gradient; they come first."""
-
-    def __init_subclass__(cls) -> None:
-        own = inspect.get_annotations(cls)
-        arguments = {n: t for n, t in own.items() if not t.startswith("ClassVar")}
-        cls.types = {**cls.types, **arguments}
-
-    def __init__(self, *values: Any) -> None:
-        for name, value in zip(self.types, values, strict=True):
-            setattr(self, name, value)
-
-    @classmethod
-    def schema(cls) -> str:
-        """The operator's parameters in PyTorch's schema language."""
-        return ", ".join(f"{SCHEMA_TYPES[kind]} {name}" for name, kind in cls.types.items())
-
-    def values(self) -> tuple[Any, ...]:
-        """The arguments themselves."""
-        return tuple(getattr(self, name) for name in self.types)
-
-    @classmethod
-    def setup_context(cls, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep the arguments and the results for the backward."""
-        outputs = output if isinstance(output, tuple) else (output,)
-        ctx.mark_non_differentiable(*outputs[cls.differentiable_results :])
-        # no zeros the size of the embeddings for what has no gradient
-        ctx.set_materialize_grads(False)
-        is_tensor = ["Tensor" in kind for kind in cls.types.values()]
-        tensors = [x for x, yes in zip(inputs, is_tensor, strict=True) if yes]
-        ctx.save_for_backward(*tensors, *outputs)
-        ctx.plain = [None if yes else x for x, yes in zip(inputs, is_tensor, strict=True)]
-        ctx.outputs = len(outputs)
-
-    @classmethod
-    def restore(cls, ctx: Any) -> tuple[Self, tuple[Tensor, ...]]:
-        """The kept arguments and results."""
-        saved = ctx.saved_tensors
-        tensors, outputs = iter(saved[: -ctx.outputs]), saved[-ctx.outputs :]
-        arguments = [
-            next(tensors) if "Tensor" in kind else x
-            for kind, x in zip(cls.types.values(), ctx.plain, strict=True)
-        ]
-        return cls(*arguments), outputs
-
-    @classmethod
-    def gradients(cls, **given: Tensor | None) -> tuple[Tensor | None, ...]:
-        """One gradient for each argument, None for those not named."""
-        return tuple(given.get(name) for name in cls.types)
-
-
-class Embedded(Arguments):
-    """Embeddings, and where their gradients go if not to themselves (``Comparison.wide``)."""
-
-    queries: Tensor
-    candidates: Tensor
-    wide_queries: Tensor | None
-    wide_candidates: Tensor | None
-
-    @classmethod
-    def wanted(cls, ctx: Any) -> list[bool]:
-        """Which of queries, candidates and scale a gradient is asked for, as a backward operator is told."""
-        asked = dict(zip(cls.types, ctx.needs_input_grad, strict=True))
-        return [
-            asked["queries"] or asked["wide_queries"],
-            asked["candidates"] or asked["wide_candidates"],
-            asked.get("scale", False),
-        ]
-
-    def returned(
-        self, dq: Tensor, dc: Tensor, **others: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        """One gradient for each argument; those of frozen embeddings came as an empty place."""
-        queries = "queries" if self.wide_queries is None else "wide_queries"
-        candidates = "candidates" if self.wide_candidates is None else "wide_candidates"
-        sides = {queries: dq, candidates: dc}
-        learnt = {name: x for name, x in sides.items() if x.dim() > 1}
-        return type(self).gradients(**learnt, **others)
-
-
-class Compared(Embedded):
-    """A comparison, the size of its tiles and who carries it out, taken apart.
-
-    ``engine`` is ``"tiled"`` or ``"triton"``; operators without a kernel disregard it.
-    """
-
-    row_ids: Tensor | None
-    column_ids: Tensor | None
-    positives: Tensor | None
-    ignore: Tensor | None
-    paired: bool
-    same_set: bool
-    row_offset: int
-    column_offset: int
-    similarity: str
-    tile: list[int]
-    engine: str
-
-    @property
-    def fused(self) -> bool:
-        """Whether a kernel is asked for."""
-        return self.engine == "triton"
-
-    @property
-    def comparison(self) -> Comparison:
-        """The comparison put together again."""
-        relation = Relation(
-            self.row_ids,
-            self.column_ids,
-            self.positives,
-            self.ignore,
-            self.paired,
-            self.same_set,
-            self.row_offset,
-            self.column_offset,
-        )
-        similarity = similarities.BY_CODE[self.similarity]
-        return Comparison(self.queries, self.candidates, similarity, relation)
+    tile: tuple[int, ...] = ()
+    fused: bool = False
 
     @property
     def tile_size(self) -> tuple[int, int] | None:
@@ -173,51 +53,127 @@ class Compared(Embedded):
         return (self.tile[0], self.tile[1]) if self.tile else None
 
 
-def gradient_of(x: Tensor, wanted: bool) -> Tensor:
-    """The gradient of embeddings, float32 for half precision too; empty where they are frozen."""
-    return x.new_empty(x.shape if wanted else 0, dtype=working_type(x))
+class Operator:
+    """A reduction over requests.
 
-
-class Windowed(Compared):
-    """A comparison with bounds on its scores."""
-
-    row_floor: Tensor | None
-    row_ceiling: Tensor | None
-    column_floor: Tensor | None
-    column_ceiling: Tensor | None
-
-    @property
-    def window(self) -> Window:
-        """The bounds."""
-        return Window(self.row_floor, self.row_ceiling, self.column_floor, self.column_ceiling)
-
-
-def operator(
-    name: str, arguments: type[Arguments], results: int, fake: Callable[[Any], Any]
-) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
-    """Register the decorated function as ``torch.ops.hardneg.<name>`` for every device, outside autocast.
-
-    Both the function and ``fake``, which gives shapes only, take the arguments' class.
+    Args:
+        name: of ``torch.ops.hardneg.<name>``.
+        requests: their classes, in order.
+        results: how many tensors it returns.
+        run: computes them from the requests.
+        shapes: tensors of the same shapes and types, contents undefined.
     """
 
-    def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def kernel(*values: Any) -> Any:
-            given = arguments(*values)
-            with torch.no_grad(), torch.autocast(values[0].device.type, enabled=False):
-                return unshared(run(given))
-
-        def shapes(*values: Any) -> Any:
-            return fake(arguments(*values))
-
-        returned = "Tensor" if results == 1 else "(" + ", ".join(["Tensor"] * results) + ")"
+    def __init__(
+        self,
+        name: str,
+        requests: tuple[type, ...],
+        results: int,
+        run: Callable[..., tuple[Tensor, ...]],
+        shapes: Callable[..., tuple[Tensor, ...]],
+    ) -> None:
+        self.name, self.requests, self.run = name, requests, run
+        self.results, self.shapes = results, shapes
+        self.differentiable = 0
+        self.backward: Callable[..., Gradients] | None = None
+        self.names = tuple(name for kind in requests for name in value_names(kind))
+        self.tensors = tuple(place for place, name in enumerate(self.names) if name)
+        schema = ", ".join(parameters_of(requests))
+        returned = ", ".join(["Tensor"] * results)
         tags = (torch.Tag.pt2_compliant_tag,)
         library = fresh_library(name)
-        library.define(f"{name}({arguments.schema()}) -> {returned}", tags=tags)
-        library.impl(name, kernel, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"hardneg::{name}", shapes, lib=library)
-        return run
+        library.define(f"{name}({schema}) -> ({returned})", tags=tags)
+        library.impl(name, self.kernel, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"hardneg::{name}", self.fake, lib=library)
 
-    return register
+    def __call__(self, *requests: Any) -> tuple[Tensor, ...]:
+        """The results."""
+        if all(is_named(request) for request in requests):
+            values = [value for request in requests for value in flatten(request)]
+            # looked up anew: after a second import the operator is that of the later one
+            found = getattr(torch.ops.hardneg, self.name)(*values)
+            return (found,) if self.results == 1 else found
+        if self.backward is None:
+            return self.without_autograd(requests)
+        tensors = [x for request in requests for x in tensors_of(request)]
+        results: tuple[Tensor, ...] = Unnamed.apply(self, requests, *tensors)
+        return results
+
+    def restore(self, values: Any) -> tuple[Any, ...]:
+        """The requests of flat values."""
+        left = iter(values)
+        return tuple(unflatten(kind, left) for kind in self.requests)
+
+    def without_autograd(self, requests: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        """The results, outside autograd and autocast."""
+        device = requests[0].queries.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return self.run(*requests)
+
+    def kernel(self, *values: Any) -> Any:
+        """What PyTorch calls. No two results share memory, as operators must have it; only empty ones ever do."""
+        found = self.without_autograd(self.restore(values))
+        found = tuple(x.clone() if x.numel() == 0 else x for x in found)
+        return found[0] if self.results == 1 else found
+
+    def fake(self, *values: Any) -> Any:
+        """What PyTorch calls to learn the shapes."""
+        found = self.shapes(*self.restore(values))
+        return found[0] if self.results == 1 else found
+
+    def differentiate(
+        self, backward: Callable[..., Gradients], results: int, by: Operator | None = None
+    ) -> None:
+        """Give the first ``results`` results a backward, computed ``by`` an operator that has none itself.
+
+        Args:
+            backward: ``(requests, results, upstream, needed) -> Gradients``; ``needed`` holds the names of the
+                tensors that want a gradient.
+        """
+        self.backward, self.differentiable = backward, results
+        torch.library.register_autograd(
+            f"hardneg::{self.name}",
+            self.flat_backward,
+            setup_context=self.keep,
+            lib=LIBRARIES[self.name],
+        )
+        if by is not None:
+            forbid_backward(by.name)
+
+    def keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep arguments and results for the backward."""
+        output = (output,) if self.results == 1 else output
+        ctx.mark_non_differentiable(*output[self.differentiable :])
+        # no zeros the size of the embeddings for what has no gradient
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*(inputs[place] for place in self.tensors), *output)
+        ctx.rest = [None if name else value for name, value in zip(self.names, inputs, strict=True)]
+
+    def flat_backward(self, ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        """One gradient for each flat argument."""
+        values, saved = list(ctx.rest), ctx.saved_tensors
+        for place, tensor in zip(self.tensors, saved[: -self.results], strict=True):
+            values[place] = tensor
+        asked = zip(self.names, ctx.needs_input_grad, strict=True)
+        needed = {name for name, yes in asked if yes is True}
+        given = self.gradients(self.restore(values), saved[-self.results :], upstream, needed)
+        return tuple(given.get(name) if name in needed else None for name in self.names)
+
+    def gradients(
+        self,
+        requests: tuple[Any, ...],
+        results: tuple[Tensor, ...],
+        upstream: tuple[Tensor | None, ...],
+        needed: set[str],
+    ) -> Gradients:
+        """The gradients of the requests' tensors by name; none where no result has any."""
+        given = upstream[: self.differentiable]
+        if all(gradient is None for gradient in given):
+            return {}
+        assert self.backward is not None
+        sides = {name.removeprefix("to_") for name in needed}
+        found = self.backward(requests, results, given, sides)
+        return {**found, "to_queries": found["queries"], "to_candidates": found["candidates"]}
 
 
 def fresh_library(name: str) -> torch.library.Library:
@@ -231,46 +187,69 @@ def fresh_library(name: str) -> torch.library.Library:
     return LIBRARIES[name]
 
 
-def unshared(results: Any) -> Any:
-    """Results of which no two share memory, as operators must have them; only the empty ones ever do."""
-    if isinstance(results, Tensor):
-        return results
-    return tuple(x.clone() if x.numel() == 0 else x for x in results)
+class Unnamed(torch.autograd.Function):
+    """An operator on requests that no schema can name."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operator: Operator, requests: tuple[Any, ...], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The results."""
+        output = operator.without_autograd(requests)
+        ctx.mark_non_differentiable(*output[operator.differentiable :])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output)
+        ctx.operator = operator
+        ctx.requests = [with_tensors(request, iter(lambda: None, 0)) for request in requests]
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
+        """One gradient for each tensor."""
+        if torch.is_grad_enabled():
+            raise RuntimeError(NO_SECOND_DERIVATIVE)
+        operator, saved = ctx.operator, ctx.saved_tensors
+        names = [name for kind in operator.requests for name in tensor_names(kind)]
+        needed = {n for n, yes in zip(names, ctx.needs_input_grad[2:], strict=True) if yes}
+        tensors = iter(saved[: -operator.results])
+        requests = tuple(with_tensors(request, tensors) for request in ctx.requests)
+        given = operator.gradients(requests, saved[-operator.results :], upstream, needed)
+        return None, None, *(given.get(name) if name in needed else None for name in names)
 
 
-def no_second_derivative(ctx: Any, *gradients: Tensor) -> Any:
-    """Raise rather than be silently wrong."""
-    raise RuntimeError(NO_SECOND_DERIVATIVE)
+def forbid_backward(name: str) -> None:
+    """Raise for a second derivative rather than be silently wrong."""
+
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError(NO_SECOND_DERIVATIVE)
+
+    torch.library.register_autograd(f"hardneg::{name}", backward, lib=LIBRARIES[name])
 
 
-def differentiable(
-    name: str, arguments: type[Arguments], backward: Callable[..., Any], by: str | None = None
-) -> None:
-    """Register the backward of operator ``name``, and forbid that of the operator ``by`` that computes it."""
-    setup, library = arguments.setup_context, LIBRARIES[name]
-    torch.library.register_autograd(f"hardneg::{name}", backward, setup_context=setup, lib=library)
-    if by is not None:
-        forbid_second_derivative(by)
+def empty_gradient(x: Tensor, needed: bool) -> Tensor:
+    """The gradient of embeddings, float32 for half precision too; empty where they are frozen."""
+    return x.new_empty(x.shape if needed else 0, dtype=score_dtype(x))
 
 
-def forbid_second_derivative(name: str) -> None:
-    """Give an operator that computes gradients a backward that raises."""
-    library = LIBRARIES[name]
-    torch.library.register_autograd(f"hardneg::{name}", no_second_derivative, lib=library)
-
-
-class Scaled(Arguments):
+@dataclass(frozen=True, eq=False)
+class Scaling:
     """A gradient that the forward pass computed, and the upstream number that scales it."""
 
+    queries: Tensor
     upstream: Tensor
-    gradient: Tensor
 
 
-@operator("scaled", Scaled, 1, lambda a: torch.empty_like(a.gradient))
-def scaled(a: Scaled) -> Tensor:
+def scale(request: Scaling) -> tuple[Tensor]:
     """The product, rounded once: the upstream number of a loss scaler is beyond float16."""
-    upstream = a.upstream.reshape((1,) * a.gradient.dim())
-    return torch.mul(a.gradient, upstream, out=torch.empty_like(a.gradient))
+    gradient = request.queries
+    upstream = request.upstream.reshape((1,) * gradient.dim())
+    return (torch.mul(gradient, upstream, out=torch.empty_like(gradient)),)
 
 
-forbid_second_derivative("scaled")
+SCALED = Operator("multiply", (Scaling,), 1, scale, lambda a: (torch.empty_like(a.queries),))
+forbid_backward("multiply")
+
+
+def multiply(gradient: Tensor, upstream: Tensor) -> Tensor:
+    """A gradient that the forward pass computed, times the upstream number."""
+    return SCALED(Scaling(gradient, upstream))[0]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation
-from hardneg.ops.tiled.grid import Buffers, Tile
+from hardneg.ops.comparison import Among, Relation
+from hardneg.ops.grid import Buffers, Tile
 
 __all__ = ["Admission", "excluded_value"]
 
@@ -80,7 +80,7 @@ class Admission:
             self.fill_unrelated(scores, tile, value)
             if kept is not None and own is not None:
                 own.copy_(kept)
-        elif self.among == "negatives":
+        else:
             self.fill_related(scores, tile, value)
         if own is not None and self.relation.same_set:
             own.fill_(value)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison, Embeddings
 from hardneg.ops.geometry import central_row, near_rows, one_origin
+from hardneg.ops.grid import Buffers, Tile
 from hardneg.ops.requests import Wanted
-from hardneg.ops.tiled.grid import Buffers, Tile
-from hardneg.ops.tiled.side_gradients import accumulators, finished
-from hardneg.similarities import SquaredEuclidean, working
+from hardneg.ops.tiled.side_gradients import accumulators, finish_sides
+from hardneg.similarities import SquaredEuclidean, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,14 +31,16 @@ class DistanceTiles:
     query times the sum of its weights.
     """
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
-        self.squared = isinstance(comparison.similarity, SquaredEuclidean)
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
+        self.squared = type(comparison.similarity) is SquaredEuclidean
         self.queries, self.candidates = comparison.queries, comparison.candidates
-        c = working(self.candidates)
+        c = upcast(self.candidates)
         centre = central_row(c)
         self.c = near_rows(c, centre)
         one_set = self.queries is self.candidates
-        self.q = self.c if one_set else near_rows(working(self.queries), centre)
+        self.q = self.c if one_set else near_rows(upcast(self.queries), centre)
         self.one_origin = one_origin(self.q, self.c)
         self.wanted, self.tile = wanted, tile
         self.buffers = Buffers(tile, c.dtype, c.device)
@@ -108,7 +110,7 @@ class DistanceTiles:
         ):
             if gradient is not None:
                 side.pulled(gradient, sums)
-        return finished(self)
+        return finish_sides(self)
 
 
 def add_sums(
@@ -127,11 +129,13 @@ def add_sums(
 class DifferenceTiles:
     """Distances and their gradients by differences: in float64, and of few rows."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
-        self.squared = isinstance(comparison.similarity, SquaredEuclidean)
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
+        self.squared = type(comparison.similarity) is SquaredEuclidean
         self.queries, self.candidates = comparison.queries, comparison.candidates
-        self.q = working(self.queries).contiguous()
-        self.c = working(self.candidates).contiguous()
+        self.q = upcast(self.queries).contiguous()
+        self.c = upcast(self.candidates).contiguous()
         self.wanted, self.tile = wanted, tile
         self.buffers = Buffers(tile, self.q.dtype, self.q.device)
         self.dq: Tensor | None = None
@@ -163,16 +167,16 @@ class DifferenceTiles:
         distances = self.buffers.get("distances", tile)
         pulls = weights.mul_(distances).mul_(-2) if self.squared else weights.neg_()
         if self.dq is not None:
-            self.dq[tile.rows] += pulled(pulls, q, c, distances)
+            self.dq[tile.rows] += pull_gradients(pulls, q, c, distances)
         if self.dc is not None:
-            self.dc[tile.columns] += pulled(pulls.T, c, q, distances.T)
+            self.dc[tile.columns] += pull_gradients(pulls.T, c, q, distances.T)
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The accumulated gradients."""
-        return finished(self)
+        return finish_sides(self)
 
 
-def pulled(
+def pull_gradients(
     weights: Float[Tensor, "r c"],
     x: Float[Tensor, "r d"],
     others: Float[Tensor, "c d"],
@@ -180,11 +184,12 @@ def pulled(
 ) -> Float[Tensor, "r d"]:
     """Sums of ``weights * (x - others) / distances``; nothing from pairs at distance 0."""
     backward = torch.ops.aten._cdist_backward
-    return backward(weights.contiguous(), x, others, 2.0, distances.contiguous())
+    found: Tensor = backward(weights.contiguous(), x, others, 2.0, distances.contiguous())
+    return found
 
 
 def distance_tiles(
-    comparison: Comparison, tile: tuple[int, int], wanted: Wanted
+    comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
 ) -> DistanceTiles | DifferenceTiles:
     """Differences where they are needed or few, else products."""
     (n, d), m = comparison.queries.shape, len(comparison.candidates)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hardneg.ops.grid import chunks
 from hardneg.ops.tiled.admission import excluded_value
-from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.penalty_sum import apply_penalty
 from hardneg.penalties import Hinge, Penalty
 
@@ -43,7 +43,7 @@ def one_by_one(
             with_slope = weights is not None
             sums[rows, p], counts[rows, p], slope = apply_penalty(penalty, x, 1, with_slope)
             if total is not None and weights is not None and slope is not None:
-                hinge = isinstance(penalty, Hinge)
+                hinge = type(penalty) is Hinge
                 slopes[rows, p] = counts[rows, p] if hinge else slope.sum(1)
                 total[rows].addcmul_(slope, weights[rows, p, None])
     return sums, counts, total, slopes

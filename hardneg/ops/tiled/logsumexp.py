@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.energies import Linear
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import LogSumExp
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.energies import Linear
+from hardneg.ops.grid import Tile, grid
 from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
+from hardneg.ops.scores import LogSumExp
 from hardneg.ops.tiled.admission import Admission, excluded_value
-from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 
 if TYPE_CHECKING:

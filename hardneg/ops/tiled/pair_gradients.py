@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.geometry import unit_rows
+from hardneg.ops.grid import chunks
 from hardneg.ops.requests import EVERYTHING, Wanted
-from hardneg.ops.tiled.grid import chunks
 from hardneg.ops.tiled.pair_scores import (
     GATHERED_ELEMENTS,
     Rows,
@@ -21,7 +21,15 @@ from hardneg.ops.tiled.pair_scores import (
     separation,
 )
 from hardneg.ops.tiled.side_gradients import accumulators, project_out_length
-from hardneg.similarities import Cosine, Dot, Order, SquaredEuclidean, is_closed, scores_of, working
+from hardneg.similarities import (
+    Cosine,
+    Dot,
+    Order,
+    SquaredEuclidean,
+    is_builtin,
+    scores_of,
+    upcast,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -51,9 +59,9 @@ def pair_scores_backward(
     if queries.device.type == "cpu" and int(gradient.count_nonzero()) < 0.7 * len(rows):
         which = gradient.nonzero()[:, 0]
         rows, columns, gradient = rows[which], columns[which], gradient[which]
-    q, c = working(queries), working(candidates)
+    q, c = upcast(queries), upcast(candidates)
     pairs = rows, columns, gradient
-    if isinstance(similarity, Cosine):
+    if type(similarity) is Cosine:
         dq, dc = cosine_gradients(q, c, *pairs, wanted)
     else:
         dq, dc = listed_gradients(similarity, q, c, *pairs, wanted)
@@ -104,7 +112,7 @@ def listed_gradients(
     wanted: Wanted,
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Sums over the pairs, a chunk at a time, in a fixed order."""
-    if isinstance(similarity, Dot):
+    if type(similarity) is Dot:
         scores = len(q) * len(c)
         few = scores <= min(FEW, len(rows) * MUCH)
         # every block looks through the whole list
@@ -119,9 +127,9 @@ def listed_gradients(
         right, right_run = of_candidates.take(columns[part])
         out, weights = scratch[: len(left)], gradient[part]
         to_q = to_c = out
-        if isinstance(similarity, Dot):
+        if type(similarity) is Dot:
             to_q, to_c, sign = right, left, 1
-        elif is_closed(similarity):
+        elif is_builtin(similarity):
             to_q = to_c = separation(similarity, left, right, out)
             weights, sign, out = pull(similarity, to_q, weights), -1, of_queries.copies[: len(left)]
         else:
@@ -175,11 +183,11 @@ def weight_matrix(
 
 def pull(similarity: Any, away: Float[Tensor, "t d"], gradient: Tensor) -> Float[Tensor, "t"]:
     """The weight of the separation in the query's gradient; the candidate's is its opposite."""
-    if isinstance(similarity, SquaredEuclidean):
+    if type(similarity) is SquaredEuclidean:
         return 2 * gradient
     distance = torch.linalg.vector_norm(away, dim=1)
     weights = torch.where(distance > 0, gradient / distance, 0.0)
-    turned = isinstance(similarity, Order) and similarity.general == "queries"
+    turned = type(similarity) is Order and similarity.general == "queries"
     return -weights if turned else weights
 
 

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.geometry import unit_rows
-from hardneg.ops.tiled.grid import chunks
+from hardneg.ops.grid import chunks
 from hardneg.similarities import (
     Cosine,
     Dot,
     Order,
     SquaredEuclidean,
-    is_closed,
+    is_builtin,
     scores_of,
-    working,
+    upcast,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Rows:
 
 def chunk_size(similarity: Any, width: int, pairs: int) -> int:
     """Pairs at a time: what fits a buffer."""
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         return CALLABLE_PAIRS
     return max(1, min(pairs, GATHERED_ELEMENTS // width))
 
@@ -120,21 +120,21 @@ def pair_scores(
     """See ``reference.pair_scores``."""
     valid = (rows >= 0) & (columns >= 0)
     rows, columns = rows.clamp(min=0), columns.clamp(min=0)
-    q, c = working(queries), working(candidates)
-    if isinstance(similarity, Cosine):
+    q, c = upcast(queries), upcast(candidates)
+    if type(similarity) is Cosine:
         (q, rows), (c, columns) = named_rows(q, rows), named_rows(c, columns)
         lengths = row_lengths(q, c)
         if lengths is None:
-            found = listed(Dot(), unit_rows(q)[0], unit_rows(c)[0], rows, columns)
+            found = score_list(Dot(), unit_rows(q)[0], unit_rows(c)[0], rows, columns)
         else:
-            found = listed(Dot(), q, c, rows, columns)
+            found = score_list(Dot(), q, c, rows, columns)
             found = found / products_of(lengths, rows, columns)
     else:
-        found = listed(similarity, q, c, rows, columns)
+        found = score_list(similarity, q, c, rows, columns)
     return torch.where(valid, found, 0.0)
 
 
-def listed(
+def score_list(
     similarity: Any, q: Float[Tensor, "n d"], c: Float[Tensor, "m d"], rows: Tensor, columns: Tensor
 ) -> Float[Tensor, "t"]:
     """Scores of the pairs, a chunk at a time."""
@@ -152,18 +152,19 @@ def score_rows(
     similarity: Any, q: Float[Tensor, "t d"], c: Float[Tensor, "t d"], out: Float[Tensor, "t d"]
 ) -> Float[Tensor, "t"]:
     """Row i of one against row i of the other; ``out`` is scratch."""
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         with torch.no_grad():
             return scores_of(similarity, q, c).diagonal()
-    if isinstance(similarity, Dot):
+    if type(similarity) is Dot:
         return torch.mul(q, c, out=out).sum(1)
     distance = torch.linalg.vector_norm(separation(similarity, q, c, out), dim=1)
-    return -distance.square() if isinstance(similarity, SquaredEuclidean) else -distance
+    result: Tensor = -distance.square() if type(similarity) is SquaredEuclidean else -distance
+    return result
 
 
 def separation(similarity: Any, q: Tensor, c: Tensor, out: Tensor) -> Float[Tensor, "t d"]:
     """What a distance is the length of: the difference, or the violation of an order."""
-    if not isinstance(similarity, Order):
+    if type(similarity) is not Order:
         return torch.sub(c, q, out=out)
     first, second = (c, q) if similarity.general == "candidates" else (q, c)
     return torch.sub(first, second, out=out).clamp_(min=0)

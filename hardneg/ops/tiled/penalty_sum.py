@@ -6,49 +6,34 @@ One pass gives the sums; with the weight of every anchor at hand the same pass g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Sums
-from hardneg.ops.requests import EVERYTHING, PenaltyTerms, Wanted
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.grid import Tile, grid
+from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
+from hardneg.ops.scores import PenaltyGradients, Sums
 from hardneg.ops.tiled.admission import Admission, excluded_value
-from hardneg.ops.tiled.grid import Tile, grid
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 from hardneg.penalties import Hinge, Identity, Penalty
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["PenaltyGradients", "Weights", "apply_penalty", "penalty_pass"]
-
-Weights = tuple[Tensor | None, Tensor | None]
-"""The weight of every query and of every candidate in a total."""
-
-
-@dataclass(eq=False, repr=False)
-class PenaltyGradients:
-    """Gradients of the weighted total."""
-
-    queries: Tensor
-    candidates: Tensor
-    scale: Tensor
-    row_thresholds: Tensor
-    column_thresholds: Tensor
+__all__ = ["apply_penalty", "penalty_pass"]
 
 
 def apply_penalty(
     penalty: Penalty, x: Float[Tensor, "r c"], dim: int, with_slope: bool = True
 ) -> tuple[Tensor, Tensor, Float[Tensor, "r c"] | None]:
     """Sums of phi, counts of phi > 0, and the slope where it is asked for; overwrites x. Left-out entries give 0."""
-    if isinstance(penalty, Hinge):
+    if type(penalty) is Hinge:
         sums = x.clamp_(min=0).sum(dim)
         exceeded = x.gt_(0)
         return sums, exceeded.sum(dim), exceeded
-    if isinstance(penalty, Identity):
+    if type(penalty) is Identity:
         inside = x > -excluded_value(x.dtype) / 2
         value = x.masked_fill_(~inside, 0.0)
         return value.sum(dim), (value > 0).sum(dim), inside.to(x.dtype)
@@ -112,7 +97,7 @@ class Side:
         self.sums[mine] += sums
         self.counts[mine] += counts.to(torch.long)
         if self.weights is not None and slope is not None:
-            hinge = isinstance(penalty, Hinge)
+            hinge = type(penalty) is Hinge
             self.slopes[mine] += counts if hinge else slope.sum(dim)
         return slope
 
@@ -120,7 +105,7 @@ class Side:
 def penalty_pass(
     comparison: Comparison,
     terms: PenaltyTerms,
-    weights: Weights = (None, None),
+    weights: Weights = UNWEIGHTED,
     tile: tuple[int, int] | None = None,
     wanted: Wanted = EVERYTHING,
 ) -> tuple[Sums, PenaltyGradients | None]:

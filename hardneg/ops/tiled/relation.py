@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation, admitted
-from hardneg.ops.tiled.grid import chunks
+from hardneg.ops.comparison import Among, Relation, admitted_mask
+from hardneg.ops.grid import chunks
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -28,7 +28,7 @@ def admitted_counts(
     of_rows = torch.zeros(n, dtype=torch.long, device=device)
     of_columns = torch.zeros(m, dtype=torch.long, device=device)
     for rows in chunks(n, max(1, MASK_ELEMENTS // m)):
-        taken = admitted(relation, among, rows, slice(0, m), device)
+        taken = admitted_mask(relation, among, rows, slice(0, m), device)
         of_rows[rows] = taken.sum(1)
         of_columns += taken.sum(0)
     return of_rows, of_columns
@@ -51,13 +51,10 @@ def counts_by_ids(
     if relation.paired:
         related = related + (has_own & ~own_related)
         own_related = has_own
-    self_related = own_related if relation.same_set else torch.zeros_like(has_own)
-    self_unrelated = has_own & ~own_related if relation.same_set else torch.zeros_like(has_own)
-    if among == "negatives":
-        return m - related - self_unrelated.long()
     if among == "positives":
-        return related - self_related.long()
-    return m - (self_related | self_unrelated).long()
+        return related - own_related.long() if relation.same_set else related
+    unrelated = m - related
+    return unrelated - (has_own & ~own_related).long() if relation.same_set else unrelated
 
 
 def positive_pairs(
@@ -68,7 +65,7 @@ def positive_pairs(
     if not by_ids or relation.row_ids is None or relation.column_ids is None:
         found = []
         for rows in chunks(n, max(1, MASK_ELEMENTS // m)):
-            taken = admitted(relation, "positives", rows, slice(0, m), device)
+            taken = admitted_mask(relation, "positives", rows, slice(0, m), device)
             found.append(taken.nonzero() + torch.tensor([rows.start, 0], device=device))
         both = torch.cat(found)
         return both[:, 0].contiguous(), both[:, 1].contiguous()

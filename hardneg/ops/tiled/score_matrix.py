@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison, Embeddings
+from hardneg.ops.grid import Tile
 from hardneg.ops.requests import EVERYTHING, Wanted
-from hardneg.ops.tiled.grid import Tile
 from hardneg.ops.tiled.pair_scores import row_lengths
 from hardneg.ops.tiled.scores import tile_scores
-from hardneg.similarities import Cosine, working
+from hardneg.similarities import Cosine, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["score_matrix", "score_matrix_backward"]
 
 
-def whole(comparison: Comparison) -> Tile:
+def whole(comparison: Comparison | Embeddings) -> Tile:
     """The tile that is the matrix."""
     return Tile(slice(0, len(comparison.queries)), slice(0, len(comparison.candidates)))
 
 
 def score_matrix(
-    comparison: Comparison,
+    comparison: Comparison | Embeddings,
 ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n"], Float[Tensor, "m"]]:
     """``similarity(queries, candidates)`` in float32 or float64, and the lengths of the rows that it was divided by.
 
     The lengths are 0 where it was not: another similarity, rows whose products leave the range, or not a CPU.
     """
-    q, c = working(comparison.queries), working(comparison.candidates)
-    lengths = row_lengths(q, c) if isinstance(comparison.similarity, Cosine) else None
+    q, c = upcast(comparison.queries), upcast(comparison.candidates)
+    lengths = row_lengths(q, c) if type(comparison.similarity) is Cosine else None
     if lengths is not None:
         return torch.mm(q, c.T).div_(lengths[0][:, None]).div_(lengths[1]), *lengths
     tile = whole(comparison)
@@ -42,7 +42,7 @@ def score_matrix(
 
 
 def score_matrix_backward(
-    comparison: Comparison,
+    comparison: Comparison | Embeddings,
     scores: Float[Tensor, "n m"],
     lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
     gradient: Float[Tensor, "n m"],
@@ -59,7 +59,7 @@ def score_matrix_backward(
 
 
 def cosine_gradients(
-    comparison: Comparison,
+    comparison: Comparison | Embeddings,
     lengths: tuple[Float[Tensor, "n"], Float[Tensor, "m"]],
     scores: Float[Tensor, "n m"],
     gradient: Float[Tensor, "n m"],
@@ -67,7 +67,7 @@ def cosine_gradients(
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
     """Products with the weights, less what lies along the rows: ``sum_j gradient[i, j] * scores[i, j]`` of each."""
     queries, candidates = comparison.queries, comparison.candidates
-    q, c = working(queries), working(candidates)
+    q, c = upcast(queries), upcast(candidates)
     weights = gradient / lengths[0][:, None]
     weights.div_(lengths[1])
     along = gradient * scores

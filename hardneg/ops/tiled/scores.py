@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison, Embeddings
 from hardneg.ops.geometry import unit_rows
+from hardneg.ops.grid import Buffers, Tile, chunks, default_tile
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.tiled.distances import distance_tiles
-from hardneg.ops.tiled.grid import Buffers, Tile, chunks, default_tile
-from hardneg.ops.tiled.side_gradients import accumulators, finished, project_out_length
+from hardneg.ops.tiled.side_gradients import accumulators, finish_sides, project_out_length
 from hardneg.ops.tiled.unscaled import unscaled_tiles
 from hardneg.similarities import (
     Cosine,
@@ -25,7 +25,7 @@ from hardneg.similarities import (
     Order,
     SquaredEuclidean,
     scores_of,
-    working,
+    upcast,
 )
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ class TileScores(Protocol):
 class ProductTiles:
     """Similarities that are the inner product itself: dot, and cosine of normalised rows."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
         self.queries, self.candidates = comparison.queries, comparison.candidates
         self.wanted, self.tile = wanted, tile
-        self.cosine = isinstance(comparison.similarity, Cosine)
-        q, c = working(self.queries), working(self.candidates)
+        self.cosine = type(comparison.similarity) is Cosine
+        q, c = upcast(self.queries), upcast(self.candidates)
         if self.cosine:
             (q, inverse_q), (c, inverse_c) = unit_rows(q), unit_rows(c)
             self.inverse = inverse_q, inverse_c
@@ -94,17 +96,19 @@ class ProductTiles:
             for side, (gradient, x) in enumerate(((self.dq, self.q), (self.dc, self.c))):
                 if gradient is not None:
                     project_out_length(gradient, x, self.inverse[side])
-        return finished(self)
+        return finish_sides(self)
 
 
 class OrderTiles:
     """Order violations: no product of matrices, but a sum over coordinates in pieces that fit the cache."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
         self.queries, self.candidates = comparison.queries, comparison.candidates
         self.wanted = wanted
-        self.q = working(self.queries).contiguous()
-        self.c = working(self.candidates).contiguous()
+        self.q = upcast(self.queries).contiguous()
+        self.c = upcast(self.candidates).contiguous()
         self.sign = 1.0 if comparison.similarity.general == "candidates" else -1.0
         self.tile, width = tile, self.q.shape[1]
         self.piece = max(1, ORDER_ELEMENTS // width)
@@ -154,16 +158,18 @@ class OrderTiles:
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The accumulated gradients."""
-        return finished(self)
+        return finish_sides(self)
 
 
 class CallableTiles:
     """Any callable similarity, with autograd inside the tile."""
 
-    def __init__(self, comparison: Comparison, tile: tuple[int, int], wanted: Wanted) -> None:
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
         self.similarity, self.wanted = comparison.similarity, wanted
         self.queries, self.candidates = comparison.queries, comparison.candidates
-        self.q, self.c, self.tile = working(self.queries), working(self.candidates), tile
+        self.q, self.c, self.tile = upcast(self.queries), upcast(self.candidates), tile
         self.buffers = Buffers(tile, self.q.dtype, self.q.device)
         self.dq, self.dc = accumulators(self.q, self.c, wanted)
 
@@ -190,22 +196,24 @@ class CallableTiles:
 
     def gradients(self) -> tuple[Tensor, Tensor]:
         """The accumulated gradients."""
-        return finished(self)
+        return finish_sides(self)
 
 
 def tile_scores(
-    comparison: Comparison, tile: tuple[int, int] | None = None, wanted: Wanted = EVERYTHING
+    comparison: Comparison | Embeddings,
+    tile: tuple[int, int] | None = None,
+    wanted: Wanted = EVERYTHING,
 ) -> TileScores:
     """Tiles that fit the similarity, with a tile of the given or the default size."""
     n, m = comparison.queries.shape[0], comparison.candidates.shape[0]
     size = tile or default_tile(n, m, comparison.queries.device)
     size = (min(size[0], n), min(size[1], m))
-    if isinstance(comparison.similarity, Order):
+    if type(comparison.similarity) is Order:
         return OrderTiles(comparison, size, wanted)
-    if isinstance(comparison.similarity, Euclidean | SquaredEuclidean):
+    if type(comparison.similarity) in (Euclidean, SquaredEuclidean):
         return distance_tiles(comparison, size, wanted)
-    if isinstance(comparison.similarity, Cosine):
+    if type(comparison.similarity) is Cosine:
         return unscaled_tiles(comparison, size, wanted) or ProductTiles(comparison, size, wanted)
-    if isinstance(comparison.similarity, Dot):
+    if type(comparison.similarity) is Dot:
         return ProductTiles(comparison, size, wanted)
     return CallableTiles(comparison, size, wanted)

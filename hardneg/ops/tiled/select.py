@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Selected
+from hardneg.negatives.selection import (
+    COLUMN_SALT,
+    ROW_SALT,
+    Selection,
+    ranking_keys,
+    with_fallback,
+)
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.grid import Tile, grid, long_tile
 from hardneg.ops.requests import Search
+from hardneg.ops.scores import Selected
 from hardneg.ops.tiled.admission import Admission, excluded_value
 from hardneg.ops.tiled.best import Best
-from hardneg.ops.tiled.grid import Tile, grid, long_tile
 from hardneg.ops.tiled.scores import TileScores, tile_scores
-from hardneg.selection import COLUMN_SALT, ROW_SALT, Selection, ranking_keys
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
 __all__ = ["select"]
 
@@ -175,9 +181,3 @@ def scan(tiles: TileScores, admission: Admission, sides: list[Side]) -> None:
         for side in sides:
             if side.plain:
                 side.take(scores, tile)
-
-
-def with_fallback(chosen: Int[Tensor, "n k"], rescue: Int[Tensor, "n 1"]) -> Int[Tensor, "n k"]:
-    """The rescue in the first place of every anchor that found nothing."""
-    first = torch.where(chosen[:, :1] < 0, rescue, chosen[:, :1])
-    return torch.cat([first, chosen[:, 1:]], dim=1)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.negatives.selection import ROW_SALT, Selection, ranking_keys, with_fallback
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.grid import Tile, chunks
+from hardneg.ops.requests import PairSearch
 from hardneg.ops.tiled.admission import Admission, excluded_value
-from hardneg.ops.tiled.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
-from hardneg.ops.tiled.select import with_fallback
 from hardneg.ops.tiled.top_k import first_k
-from hardneg.selection import ROW_SALT, Selection, ranking_keys
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -23,18 +23,13 @@ __all__ = ["select_per_pair"]
 BLOCK_ELEMENTS = 1 << 20
 
 
-def select_per_pair(
-    comparison: Comparison,
-    anchors: Int[Tensor, "t"],
-    ceilings: Float[Tensor, "t"],
-    selection: Selection,
-    seed: Int[Tensor, ""] | None = None,
-) -> Int[Tensor, "t k"]:
-    """See ``reference.select_per_pair``; ``anchors`` rise.
+def select_per_pair(comparison: Comparison, search: PairSearch) -> Int[Tensor, "t k"]:
+    """See ``DenseScores.select_per_pair``.
 
     A block of full rows is ranked once; the answer to each ceiling is then a search among the
     ranked scores (order ``"highest"``), or the first k of the ranked keys below it.
     """
+    anchors, selection = search.anchors, search.selection
     n, m = len(comparison.queries), len(comparison.candidates)
     tiles = tile_scores(comparison, (max(1, BLOCK_ELEMENTS // m), m))
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
@@ -46,7 +41,8 @@ def select_per_pair(
         if stop > start:
             mine = slice(start, stop)
             block = Block(comparison, tiles, admission, Tile(rows, slice(0, m)))
-            chosen[mine] = block.select(anchors[mine] - rows.start, ceilings[mine], selection, seed)
+            own = anchors[mine] - rows.start
+            chosen[mine] = block.select(own, search.ceilings[mine], selection, search.seed)
     return chosen
 
 

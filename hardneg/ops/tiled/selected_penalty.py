@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, of_rows
-from hardneg.ops.executor import SelectedSums
-from hardneg.ops.requests import EVERYTHING, Search, SelectedTerms, Wanted
+from hardneg.ops.comparison import Comparison, of_rows
+from hardneg.ops.requests import EVERYTHING, PairSearch, Search, SelectedTerms, Wanted
 from hardneg.ops.rounding import Ceilings
+from hardneg.ops.scores import SelectedSums
 from hardneg.ops.selected_terms import term_slopes, term_values, terms_by_query
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import is_dense, pair_scores
@@ -25,7 +25,7 @@ from hardneg.ops.tiled.score_matrix import score_matrix
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 from hardneg.ops.tiled.side_gradients import accumulators
-from hardneg.similarities import Cosine, Dot, working
+from hardneg.similarities import Cosine, Dot, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -89,25 +89,25 @@ def blocks(relation_counts: Int[Tensor, "n"], m: int, width: int) -> Iterator[sl
         start, done = stop, int(ends[stop - 1])
 
 
-def with_scores(block: Comparison, pairs: int) -> Comparison:
-    """The block with all its scores, where a product takes less time than gathering the rows of the pairs.
+def matrix_of(block: Comparison, pairs: int) -> Float[Tensor, "n m"] | None:
+    """All scores of the block, where a product takes less time than gathering the rows of the pairs.
 
     Off a CPU never: a product may be rounded to fewer bits there.
     """
-    inner = isinstance(block.similarity, Cosine | Dot) and block.queries.device.type == "cpu"
+    inner = type(block.similarity) in (Cosine, Dot) and block.queries.device.type == "cpu"
     if not inner or not is_dense(len(block.queries), len(block.candidates), pairs):
-        return block
-    return replace(block, scores=score_matrix(block)[0])
+        return None
+    return score_matrix(block)[0]
 
 
 def listed_scores(
-    block: Comparison, rows: Int[Tensor, "t"], columns: Int[Tensor, "t"]
+    block: Comparison, matrix: Tensor | None, rows: Int[Tensor, "t"], columns: Int[Tensor, "t"]
 ) -> Float[Tensor, "t"]:
     """Scores of listed pairs of a block; 0 where an index is -1."""
-    if block.scores is None:
+    if matrix is None:
         return pair_scores(block.similarity, block.queries, block.candidates, rows, columns)
     place = rows * len(block.candidates) + columns
-    found = block.scores.view(-1).index_select(0, place.clamp(min=0))
+    found = matrix.view(-1).index_select(0, place.clamp(min=0))
     return torch.where((rows >= 0) & (columns >= 0), found, 0.0)
 
 
@@ -121,19 +121,19 @@ def pairs_of(
     """List the pairs of a block of queries from ``first`` on, search for their negatives, and score both."""
     n, m = len(block.queries), len(block.candidates)
     queries, positives = positive_pairs(block.relation, n, m, block.queries.device)
-    block = with_scores(block, len(queries))
-    scores = listed_scores(block, queries, positives)
+    matrix = matrix_of(block, len(queries))
+    scores = listed_scores(block, matrix, queries, positives)
     anchors, owners = queries, None
     if ceilings is not None:
         bounds = ceilings.over(queries + first, positives, scores)
-        chosen = select_per_pair(block, queries, bounds, terms.selection, terms.seed)
+        search = PairSearch(queries, bounds, terms.selection, terms.seed)
+        chosen = select_per_pair(block, search)
     else:
         anchors, owners = torch.arange(n, device=queries.device), queries
         if chosen is None:
-            search = Search(terms.selection, seed=terms.seed, columns=False)
-            chosen = select(block, search).rows
+            chosen = select(block, Search(terms.selection, seed=terms.seed, columns=False)).rows
     listed = anchors[:, None].expand_as(chosen).reshape(-1), chosen.reshape(-1)
-    negatives = listed_scores(block, *listed).view(chosen.shape)
+    negatives = listed_scores(block, matrix, *listed).view(chosen.shape)
     return Pairs(queries, positives, scores, anchors, chosen, negatives, owners)
 
 
@@ -141,21 +141,20 @@ def selected_penalty(
     comparison: Comparison,
     terms: SelectedTerms,
     chosen: Int[Tensor, "n k"] | None = None,
-    per_pair: bool = False,
     weights: Tensor | None = None,
     wanted: Wanted = EVERYTHING,
 ) -> tuple[SelectedSums, SelectedGradients | None]:
-    """See ``reference_pairs.selected_penalty``. With ``weights`` (one a query, or a pair) also the gradients.
+    """See ``DenseScores.selected_penalty``. With ``weights`` (one a query, or a pair) also the gradients.
 
     ``chosen`` are the negatives of every query, where they were searched for already.
     """
     compared = replace(
-        comparison, queries=working(comparison.queries), candidates=working(comparison.candidates)
+        comparison, queries=upcast(comparison.queries), candidates=upcast(comparison.candidates)
     )
     n, m, device = len(compared.queries), len(compared.candidates), compared.queries.device
     counts, _ = admitted_counts(compared.relation, "positives", n, m, device)
     rivals, _ = admitted_counts(compared.relation, "negatives", n, m, device)
-    total = Total(compared, counts, per_pair, weights, wanted)
+    total = Total(compared, counts, terms.per_pair, weights, wanted)
     ceilings = None if terms.ceiling is None else Ceilings(terms.ceiling, comparison)
     width = max(1, terms.selection.k)
     for rows in blocks(counts, m, width):

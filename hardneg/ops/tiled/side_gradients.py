@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from hardneg.ops.grid import chunks
 from hardneg.ops.requests import Wanted
-from hardneg.ops.tiled.grid import chunks
-from hardneg.similarities import working_type
+from hardneg.similarities import score_dtype
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["accumulators", "finished", "project_out_length"]
+__all__ = ["accumulators", "finish_sides", "project_out_length"]
 
 ROWS_AT_ONCE = 1024
 
@@ -40,7 +40,7 @@ def accumulators(
     )
 
 
-def finished(sides: TwoSides) -> tuple[Tensor, Tensor]:
+def finish_sides(sides: TwoSides) -> tuple[Tensor, Tensor]:
     """Both gradients in the type of the scores; zeros where nothing was added, empty for a frozen side."""
     return (
         of_input(sides.dq, sides.queries, sides.wanted.queries),
@@ -51,9 +51,9 @@ def finished(sides: TwoSides) -> tuple[Tensor, Tensor]:
 def of_input(gradient: Tensor | None, like: Float[Tensor, "n d"], wanted: bool) -> Tensor:
     """What was added up, or that nothing was."""
     if not wanted:
-        return like.new_empty(0, dtype=working_type(like))
+        return like.new_empty(0, dtype=score_dtype(like))
     if gradient is None:
-        return like.new_zeros(like.shape, dtype=working_type(like))
+        return like.new_zeros(like.shape, dtype=score_dtype(like))
     return gradient
 
 

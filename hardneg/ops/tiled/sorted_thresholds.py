@@ -32,7 +32,7 @@ def by_search(
 
     ``pairs`` are the places of thresholds that are not padding.
     """
-    scores, levels = centred(negatives, thresholds, pairs)
+    scores, levels = centre(negatives, thresholds, pairs)
     found = Exceeded(scores, negatives, thresholds, levels, weights, squared, strict=True)
     if ceilings is not None:
         just_above = torch.nextafter(thresholds, negatives.new_tensor(math.inf))
@@ -49,7 +49,7 @@ def by_search(
     return sums.clamp(min=0).to(kind), found.counts.to(kind), total, slopes.clamp(min=0).to(kind)
 
 
-def centred(
+def centre(
     negatives: Float[Tensor, "r m"],
     thresholds: Float[Tensor, "r p"],
     pairs: tuple[Int[Tensor, "t"], Int[Tensor, "t"]],

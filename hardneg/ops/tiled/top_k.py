@@ -52,13 +52,13 @@ def first_k(values: Float[Tensor, "r c"], k: int) -> TopK:
     if len(rows):
         # the last of k + 1 equals the one before it: others that equal it may have been passed over
         across = equal[:, -1] & (found[:, -1] > -excluded_value(values.dtype) / 2)
-        again = across | unordered(position, rows, place, k)
+        again = across | unordered_top_k(position, rows, place, k)
         tied = again.nonzero()[:, 0]
         found[tied], position[tied] = exact_first_k(values[tied], k)
     return found, position
 
 
-def unordered(
+def unordered_top_k(
     position: Int[Tensor, "r k"], rows: Int[Tensor, "t"], place: Int[Tensor, "t"], k: int
 ) -> Bool[Tensor, "r"]:
     """Exchange positions, in place, until they rise among equals; which rows have too many equals for that.
@@ -94,7 +94,7 @@ def group_size(length: int, k: int) -> int | None:
     return GROUPS[-1] if well is None and k * 4 <= length // GROUPS[-1] else well
 
 
-def needed(maxima: Float[Tensor, "r g"], k: int, floor: Float[Tensor, "r"]) -> int:
+def groups_needed(maxima: Float[Tensor, "r g"], k: int, floor: Float[Tensor, "r"]) -> int:
     """How many groups of a row can hold one of its k best above the floor, at most."""
     return min(k, int((maxima > floor[:, None]).sum(dim=1).amax()))
 
@@ -141,7 +141,7 @@ def best_groups(
     maxima: Float[Tensor, "r g"], k: int, floor: Float[Tensor, "r"]
 ) -> Int[Tensor, "r k"] | None:
     """The groups that may hold one of the k best, in rising order; None where equal maxima leave it open."""
-    k = needed(maxima, k, floor)
+    k = groups_needed(maxima, k, floor)
     if k == 0:
         return torch.empty(len(maxima), 0, dtype=torch.long)
     found, best = maxima.topk(k + 1, dim=1)

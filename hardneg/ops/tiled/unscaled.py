@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison, Embeddings
 from hardneg.ops.geometry import unit_rows
+from hardneg.ops.grid import Buffers, Tile
 from hardneg.ops.requests import Wanted
-from hardneg.ops.tiled.grid import Buffers, Tile
-from hardneg.ops.tiled.side_gradients import accumulators, finished, project_out_length
-from hardneg.similarities import working
+from hardneg.ops.tiled.side_gradients import accumulators, finish_sides, project_out_length
+from hardneg.similarities import upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,7 +28,7 @@ class UnscaledTiles:
 
     def __init__(
         self,
-        comparison: Comparison,
+        comparison: Comparison | Embeddings,
         tile: tuple[int, int],
         wanted: Wanted,
         inverse: Float[Tensor, "k"],
@@ -36,7 +36,7 @@ class UnscaledTiles:
     ) -> None:
         self.queries, self.candidates = comparison.queries, comparison.candidates
         self.wanted, self.tile, self.many_rows = wanted, tile, many_rows
-        self.q, self.c = working(self.queries), working(self.candidates)
+        self.q, self.c = upcast(self.queries), upcast(self.candidates)
         if many_rows:
             self.c, of_few = unit_rows(self.c)
             self.inverse = inverse, of_few
@@ -80,11 +80,11 @@ class UnscaledTiles:
             if gradient is not None:
                 scaled = self.many_rows == (side == 1)
                 project_out_length(gradient, x, self.inverse[side], scaled)
-        return finished(self)
+        return finish_sides(self)
 
 
 def unscaled_tiles(
-    comparison: Comparison, tile: tuple[int, int], wanted: Wanted
+    comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
 ) -> UnscaledTiles | None:
     """Such tiles where one side has many rows and the other fewer than coordinates; else None.
 
@@ -94,7 +94,7 @@ def unscaled_tiles(
     if comparison.queries.device.type != "cpu" or min(n, m) * MANY > min(MANY * width, max(n, m)):
         return None
     many_rows = n > m
-    many = working(comparison.queries if many_rows else comparison.candidates)
+    many = upcast(comparison.queries if many_rows else comparison.candidates)
     lengths, info = torch.linalg.vector_norm(many, dim=1), torch.finfo(many.dtype)
     shortest, longest = torch.aminmax(lengths)
     if not (shortest > info.tiny**0.5 * 1e3 and longest < info.max**0.5 * 1e-3):

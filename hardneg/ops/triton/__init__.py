@@ -1,4 +1,4 @@
-"""Fused GPU kernels in Triton: the reductions and the gather for the closed similarities.
+"""Fused GPU kernels in Triton: the reductions and the gather for the built-in similarities.
 
-Only ``executor.py`` is imported with ``hardneg``; the kernels, and Triton with them, on first use.
+Nothing here is imported with ``hardneg`` but ``support.py``; the kernels, and Triton with them, on first use.
 """

@@ -1,37 +1,31 @@
-"""Which pairs of a tile take part: the rule of ``description.admitted``, on the GPU."""
+"""Which pairs of a tile take part: the rule of ``comparison.admitted_mask``, on the GPU."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from hardneg.ops.description import Among, Relation
+from hardneg.ops import comparison
+from hardneg.ops.triton.arguments import Matrix, Relation, constant
 
-__all__ = ["admission_arguments", "admitted"]
+__all__ = ["admitted", "relation_argument"]
 
 
-def admission_arguments(relation: Relation, among: Among) -> dict[str, Any]:
-    """What ``admitted`` is told, by the names that kernels give it."""
+def relation_argument(relation: comparison.Relation, among: comparison.Among) -> Relation:
+    """What ``admitted_mask`` takes."""
     by_mask = relation.positives is not None
-    positives, ignore = relation.positives, relation.ignore
-    return {
-        "row_ids": None if by_mask else contiguous(relation.row_ids),
-        "column_ids": None if by_mask else contiguous(relation.column_ids),
-        "positives": positives,
-        "positives_row_stride": 0 if positives is None else positives.stride(0),
-        "positives_column_stride": 0 if positives is None else positives.stride(1),
-        "ignore": ignore,
-        "ignore_row_stride": 0 if ignore is None else ignore.stride(0),
-        "ignore_column_stride": 0 if ignore is None else ignore.stride(1),
-        "row_offset": relation.row_offset,
-        "column_offset": relation.column_offset,
-        "AMONG": among,
-        "PAIRED": relation.paired,
-        "SAME_SET": relation.same_set,
-    }
+    return Relation(
+        None if by_mask else contiguous(relation.row_ids),
+        None if by_mask else contiguous(relation.column_ids),
+        Matrix.of(relation.positives),
+        Matrix.of(relation.ignore),
+        relation.row_offset,
+        relation.column_offset,
+        constant(among),
+        constant(relation.paired),
+        constant(relation.same_set),
+    )
 
 
 def contiguous(ids: Tensor | None) -> Tensor | None:
@@ -40,56 +34,39 @@ def contiguous(ids: Tensor | None) -> Tensor | None:
 
 
 @triton.jit
-def marked(mask, row_stride, column_stride, rows, columns, inside):
+def marked(mask, rows, columns, inside):
     """The tile of an explicit mask."""
-    place = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None] * column_stride
-    return tl.load(mask + place, mask=inside, other=0) != 0
+    place = rows.to(tl.int64)[:, None] * mask.row_stride
+    place += columns.to(tl.int64)[None] * mask.column_stride
+    return tl.load(mask.x + place, mask=inside, other=0) != 0
 
 
 @triton.jit
-def admitted(
-    rows,
-    columns,
-    row_stop,
-    column_stop,
-    row_ids,
-    column_ids,
-    positives,
-    positives_row_stride,
-    positives_column_stride,
-    ignore,
-    ignore_row_stride,
-    ignore_column_stride,
-    row_offset,
-    column_offset,
-    AMONG: tl.constexpr,
-    PAIRED: tl.constexpr,
-    SAME_SET: tl.constexpr,
-):
+def admitted(panel, relation, rows, columns):
     """Which pairs of ``rows`` and ``columns`` take part; those outside the panel never do."""
-    inside = (rows < row_stop)[:, None] & (columns < column_stop)[None]
+    inside = (rows < panel.row_stop)[:, None] & (columns < panel.column_stop)[None]
     # every row's own column in 32 bits, -1 where it has none, so that each pair costs one comparison
-    own_column = rows.to(tl.int64) + row_offset - column_offset
-    has_own = (own_column >= 0) & (own_column < column_stop)
+    own_column = rows.to(tl.int64) + relation.row_offset - relation.column_offset
+    has_own = (own_column >= 0) & (own_column < panel.column_stop)
     own = tl.where(has_own, own_column, -1).to(tl.int32)[:, None] == columns[None]
-    taken = inside
-    if AMONG != "others":
-        if positives is not None:
-            kin = marked(
-                positives, positives_row_stride, positives_column_stride, rows, columns, inside
-            )
-        elif row_ids is not None:
-            of_rows = tl.load(row_ids + rows, mask=rows < row_stop, other=0)
-            of_columns = tl.load(column_ids + columns, mask=columns < column_stop, other=0)
-            kin = of_rows[:, None] == of_columns[None]
-        else:
-            kin = own
-        if PAIRED:
-            kin = kin | own
-        taken = inside & kin if AMONG == "positives" else inside & (kin ^ True)
-    if SAME_SET:
+    if relation.positives.x is not None:
+        kin = marked(relation.positives, rows, columns, inside)
+    elif relation.row_ids is not None:
+        of_rows = tl.load(relation.row_ids + rows, mask=rows < panel.row_stop, other=0)
+        there = columns < panel.column_stop
+        of_columns = tl.load(relation.column_ids + columns, mask=there, other=0)
+        kin = of_rows[:, None] == of_columns[None]
+    else:
+        kin = own
+    if relation.PAIRED:
+        kin = kin | own
+    if relation.AMONG == "positives":
+        taken = inside & kin
+    else:
+        tl.static_assert(relation.AMONG == "negatives")
+        taken = inside & (kin ^ True)
+    if relation.SAME_SET:
         taken = taken & (own ^ True)
-    if ignore is not None:
-        out = marked(ignore, ignore_row_stride, ignore_column_stride, rows, columns, inside)
-        taken = taken & (out ^ True)
+    if relation.ignore.x is not None:
+        taken = taken & (marked(relation.ignore, rows, columns, inside) ^ True)
     return taken

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
@@ -36,7 +37,7 @@ class Compiled:
         kernel: its name.
         capability: 80, 90 or 120.
         types: type of every argument that is not a compile-time constant, ``"*bf16"`` or ``"i32"``.
-        constants: compile-time constants by name.
+        constants: compile-time constants by name, ``"panel.WIDTH"`` inside a tuple; functions by theirs.
         warps, stages: of the configuration.
         registers: of each thread.
         stack: bytes of each thread; what did not fit into registers is spilled there.
@@ -99,13 +100,11 @@ class Recorder:
         """The facts of a compiled kernel."""
         ptx = made.asm["ptx"]
         registers, stack = resources(made.asm["cubin"])
-        named = (p.name for p in kernel.params if p.is_constexpr)
-        constants = {name: arguments[name] for name in named if name in arguments}
         return Compiled(
             made.metadata.name,
             self.capability,
             tuple(flat(made.src.signature.values())),
-            tuple(sorted(constants.items())),
+            tuple(sorted(constants(kernel, arguments))),
             made.metadata.num_warps,
             made.metadata.num_stages,
             registers,
@@ -143,6 +142,27 @@ def compiling_for(capability: int) -> Iterator[Recorder]:
     finally:
         driver.set_active(None)  # Triton looks for the machine's own when it next needs one
         ACTIVE.reset(token)
+
+
+def constants(kernel: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Compile-time constants of a launch, those inside tuples too."""
+    for parameter in kernel.params:
+        value = arguments.get(parameter.name)
+        if parameter.is_constexpr and value is not None:
+            yield parameter.name, value
+        elif isinstance(value, tuple):
+            yield from inside(value, parameter.name)
+
+
+def inside(value: tuple[Any, ...], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Constants and functions of a tuple."""
+    for name, part in zip(getattr(value, "_fields", range(len(value))), value, strict=True):
+        if isinstance(part, tuple):
+            yield from inside(part, f"{prefix}.{name}")
+        elif isinstance(part, tl.constexpr):
+            yield f"{prefix}.{name}", part.value
+        elif isinstance(part, triton.JITFunction):
+            yield f"{prefix}.{name}", part.__name__
 
 
 def flat(types: Iterable[Any]) -> Iterator[str]:

@@ -7,31 +7,20 @@ sum over all reductions of a loss is rounded (``half_precision.py``).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import NearRows
 from hardneg.ops.requests import EVERYTHING, Wanted
+from hardneg.ops.triton.arguments import Panel, Side, Weights
 from hardneg.ops.triton.finish import finish
-from hardneg.ops.triton.operands import Panel, with_rows
+from hardneg.ops.triton.operands import with_rows
 from hardneg.ops.triton.order_gradient import add_violations
 from hardneg.ops.triton.sweep import Sweep
+from hardneg.similarities import Order, is_distance
 
-__all__ = ["NO_WEIGHTS", "Gradients"]
-
-NO_WEIGHTS = {
-    "weights": None,
-    "weights_stride": 0,
-    "gain": None,
-    "row_pulls": None,
-    "row_width": 0,
-    "column_pulls": None,
-    "column_width": 0,
-}
-"""What ``store_weights`` is told where no gradient is wanted."""
+__all__ = ["Gradients"]
 
 
 def add_product(out: Tensor, weights: Tensor, x: Tensor, earlier: bool) -> None:
@@ -82,7 +71,11 @@ class Gradients:
         self.panel = None if given else torch.empty(sweep.size, dtype=kind, device=q.device)
         self.pulls: tuple[Tensor, Tensor] | None = None
         self.near = NearPulls(self.ready.near, wanted) if self.ready.near is not None else None
-        if self.near is None and self.ready.similarity.endswith("euclidean"):
+        if (
+            self.near is None
+            and is_distance(self.ready.similarity)
+            and type(self.ready.similarity) is not Order
+        ):
             n, m, _ = self.ready.shape
             self.pulls = self.dc.new_zeros(n), self.dc.new_zeros(m)
             self.row_pulls, self.column_pulls = sweep.partials(1, 0), sweep.partials(1, 1)
@@ -95,18 +88,14 @@ class Gradients:
         height, width = panel.shape
         return self.panel[:height, :width]
 
-    def arguments(self, panel: Panel) -> dict[str, Any]:
-        """What ``store_weights`` is told, by the names that kernels give it."""
-        weights, pulled = self.weights(panel), self.pulls is not None
-        return {
-            "weights": weights,
-            "weights_stride": weights.stride(0),
-            "gain": self.gain,
-            "row_pulls": self.row_pulls.buffer if pulled else None,
-            "row_width": self.row_pulls.anchors if pulled else 0,
-            "column_pulls": self.column_pulls.buffer if pulled else None,
-            "column_width": self.column_pulls.anchors if pulled else 0,
-        }
+    def argument(self, panel: Panel) -> Weights:
+        """What ``store_weights`` takes."""
+        weights = self.weights(panel)
+        given = weights, weights.stride(0), self.gain
+        if self.pulls is None:
+            return Weights(*given, None, 0, None, 0)
+        rows, columns = self.row_pulls, self.column_pulls
+        return Weights(*given, rows.buffer, rows.anchors, columns.buffer, columns.anchors)
 
     def add(self, panel: Panel) -> None:
         """A product with the weights that a kernel has just written, for each side that is not frozen."""
@@ -127,8 +116,9 @@ class Gradients:
         if self.ready.source == "order":
             q, c = with_rows(self.comparison.queries), with_rows(self.comparison.candidates)
             mine, theirs = (q, c) if of_rows else (c, q)
-            sign = 1.0 if of_rows == (self.ready.similarity == "order") else -1.0
-            add_violations(out, share, mine[own], theirs[other], sign, earlier)
+            sign = 1.0 if of_rows == (self.ready.similarity == Order()) else -1.0
+            of_own, of_other = (Side(x, x.stride(0)) for x in (mine[own], theirs[other]))
+            add_violations(out, share, of_own, of_other, sign, earlier)
         else:
             theirs = self.ready.candidates if of_rows else self.ready.queries
             add_product(out, share, theirs[other], earlier)
@@ -164,4 +154,5 @@ class Gradients:
         inverse = None if ready.inverse is None else ready.inverse[side]
         pulls = None if self.pulls is None else self.pulls[side]
         x = ready.candidates if side else ready.queries
-        finish(ready, gradient, x, inverse, pulls, self.gain, gradient)
+        own = Side(x, x.stride(0), inverse)
+        finish(ready, gradient, own, pulls, self.gain, gradient)

@@ -6,9 +6,8 @@ import triton
 import triton.language as tl
 
 from hardneg.ops.triton.admission import admitted
+from hardneg.ops.triton.arguments import Block
 from hardneg.ops.triton.blocks import block_of, quarters
-from hardneg.ops.triton.exponential_part import exponential_part
-from hardneg.ops.triton.penalty_part import penalty_part
 from hardneg.ops.triton.scores import score_tile
 from hardneg.ops.triton.weight_part import store_weights
 
@@ -22,75 +21,34 @@ QUARTERS = tl.constexpr(PARTS)
 
 
 @triton.jit
-def dense_kernel(
-    queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
-    panel, panel_stride, row_start, row_stop, column_start, column_stop,
-    row_ids, column_ids, positives, positives_row_stride, positives_column_stride,
-    ignore, ignore_row_stride, ignore_column_stride, row_offset, column_offset,
-    row_side, column_side, scale, numbers, shares,
-    weights, weights_stride, gain, row_pulls, row_width, column_pulls, column_width,
-    SOURCE: tl.constexpr, SIMILARITY: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr, AMONG: tl.constexpr, PAIRED: tl.constexpr, SAME_SET: tl.constexpr,
-    REDUCTION: tl.constexpr, FORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr, BLOCK_DEPTH: tl.constexpr,
-):  # fmt: skip
+def dense_kernel(panel, relation, terms, weights, tile):
     """Report what a tile's terms add up to, and with ``weights`` write d(total)/d(score) into their panel."""
-    row_blocks = tl.cdiv(row_stop - row_start, BLOCK_ROWS)
-    column_blocks = tl.cdiv(column_stop - column_start, BLOCK_COLUMNS)
+    row_blocks = tl.cdiv(panel.row_stop - panel.row_start, tile.ROWS)
+    column_blocks = tl.cdiv(panel.column_stop - panel.column_start, tile.COLUMNS)
     row_block, column_block = block_of(tl.program_id(0), row_blocks, column_blocks)
-    rows = row_start + row_block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    columns = column_start + column_block * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    # fmt: off
+    rows = panel.row_start + row_block * tile.ROWS + tl.arange(0, tile.ROWS)
+    columns = panel.column_start + column_block * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
     needed = 1
-    if AMONG == "positives":  # most tiles have none
-        taken = admitted(
-            rows, columns, row_stop, column_stop, row_ids, column_ids,
-            positives, positives_row_stride, positives_column_stride,
-            ignore, ignore_row_stride, ignore_column_stride,
-            row_offset, column_offset, AMONG, PAIRED, SAME_SET,
-        )
-        needed = tl.max(tl.max(taken.to(tl.int32), 1), 0)
-    scores = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), tl.float32)
+    if relation.AMONG == "positives":  # most tiles have none
+        needed = tl.max(tl.max(admitted(panel, relation, rows, columns).to(tl.int32), 1), 0)
+    scores = tl.zeros((tile.ROWS, tile.COLUMNS), tl.float32)
     if needed > 0:
-        scores = score_tile(
-            queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
-            panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
-            SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
-        )
-    if SOURCE == "given":  # weights take the scores' place: all threads must have read theirs
+        scores = score_tile(panel, rows, columns, tile)
+    if panel.SOURCE == "given":  # weights take the scores' place: all threads must have read theirs
         tl.debug_barrier()
-    pieces = quarters(scores, BLOCK_ROWS, BLOCK_COLUMNS)
+    pieces = quarters(scores, tile.ROWS, tile.COLUMNS)
+    row_side = Block(rows, panel.row_start, panel.row_stop, row_block, row_blocks)
     for piece in tl.static_range(QUARTERS):
         part_block = column_block * QUARTERS + piece
-        columns = tl.arange(0, BLOCK_COLUMNS // QUARTERS) + part_block * (BLOCK_COLUMNS // QUARTERS)
-        columns += column_start
-        taken = admitted(
-            rows, columns, row_stop, column_stop, row_ids, column_ids,
-            positives, positives_row_stride, positives_column_stride,
-            ignore, ignore_row_stride, ignore_column_stride,
-            row_offset, column_offset, AMONG, PAIRED, SAME_SET,
-        )
+        columns = tl.arange(0, tile.COLUMNS // QUARTERS) + part_block * (tile.COLUMNS // QUARTERS)
+        columns += panel.column_start
+        start, stop, parts = panel.column_start, panel.column_stop, column_blocks * QUARTERS
+        column_side = Block(columns, start, stop, part_block, parts)
+        taken = admitted(panel, relation, rows, columns)
         part = tl.program_id(0) * QUARTERS + piece
-        if REDUCTION == "penalty_sum":
-            w = penalty_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
-                rows, row_start, row_stop, row_block, row_blocks,
-                columns, column_start, column_stop, part_block, column_blocks * QUARTERS,
-                weights is not None, FORM, ROWS, COLUMNS,
-            )
-        else:
-            w = exponential_part(
-                pieces[piece], taken, row_side, column_side, scale, numbers, shares, part,
-                rows, row_start, row_stop, row_block, row_blocks,
-                columns, column_start, column_stop, part_block, column_blocks * QUARTERS,
-                weights is not None, FORM, ROWS, COLUMNS,
-            )
-        if weights is not None:
-            store_weights(
-                w, pieces[piece], row_terms, column_terms, rows, columns,
-                row_start, row_stop, column_start, column_stop, row_block, part_block,
-                weights, weights_stride, gain, row_pulls, row_width, column_pulls, column_width,
-                SIMILARITY,
-            )
+        w = terms.part(
+            terms, pieces[piece], taken, row_side, column_side, part, weights.x is not None
+        )
+        if weights.x is not None:
+            store_weights(weights, panel, w, pieces[piece], row_side, column_side)
         tl.debug_barrier()  # keeps the compiler from taking up all parts at once
-    # fmt: on

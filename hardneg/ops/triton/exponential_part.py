@@ -5,7 +5,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hardneg.ops.triton.phi import energy_slope, energy_value
 from hardneg.ops.triton.ranking import within
 
 __all__ = ["exponential_part"]
@@ -14,63 +13,49 @@ MINUS_INFINITY = tl.constexpr(float("-inf"))
 
 
 @triton.jit
-def report(side, scores, logits, taken, anchors, start, inside, block, blocks, AXIS: tl.constexpr):
+def report(side, scores, logits, taken, own, other, AXIS: tl.constexpr):
     """Report the largest exponents, and sums of exponentials relative to them, to the anchors of one side."""
-    floors, ceilings, _, _, partials, width = side
-    taken = within(scores, taken, floors, ceilings, anchors, inside, AXIS)
+    inside = own.anchors < own.stop
+    taken = within(scores, taken, side.bounds, own.anchors, inside, AXIS)
     z = tl.where(taken, logits, MINUS_INFINITY)
     largest = tl.max(z, AXIS)
     finite = tl.where(largest > MINUS_INFINITY, largest, 0.0)  # -inf less -inf would be NaN
-    place = partials + block.to(tl.int64) * width + (anchors - start)
+    place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
     tl.store(place, largest, mask=inside)
     total = tl.sum(tl.exp(z - tl.expand_dims(finite, AXIS)), AXIS)
-    tl.store(place + blocks.to(tl.int64) * width, total, mask=inside)
+    tl.store(place + other.blocks.to(tl.int64) * side.width, total, mask=inside)
 
 
 @triton.jit
-def softmax_weights(side, scores, logits, taken, anchors, inside, AXIS: tl.constexpr):
+def softmax_weights(side, scores, logits, taken, own, AXIS: tl.constexpr):
     """Upstream gradient times softmax, from the log-sum-exps of one side."""
-    floors, ceilings, results, gradient, _, _ = side
-    taken = within(scores, taken, floors, ceilings, anchors, inside, AXIS)
-    result = tl.load(results + anchors, mask=inside, other=0.0)
-    upstream = tl.load(gradient + anchors, mask=inside, other=0.0)
+    inside = own.anchors < own.stop
+    taken = within(scores, taken, side.bounds, own.anchors, inside, AXIS)
+    result = tl.load(side.thresholds + own.anchors, mask=inside, other=0.0)
+    upstream = tl.load(side.weights + own.anchors, mask=inside, other=0.0)
     z = tl.where(taken, logits - tl.expand_dims(result, AXIS), MINUS_INFINITY)
     return tl.exp(z) * tl.expand_dims(upstream, AXIS)
 
 
 @triton.jit
-def exponential_part(
-    scores, taken, row_side, column_side, scale, numbers, shares, part,
-    rows, row_start, row_stop, row_block, row_blocks,
-    columns, column_start, column_stop, column_block, column_blocks,
-    WEIGHTED: tl.constexpr, ENERGY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+def exponential_part(terms, scores, taken, rows, columns, part, WEIGHTED: tl.constexpr):
     """``exp(scale * energy(score))`` of both sides; returns d(total)/d(score), 0 where that is not asked for."""
-    first, second = numbers
-    energies = energy_value(scores, first, second, ENERGY)
-    logits = energies if scale is None else energies * tl.load(scale)
+    first, second = terms.numbers
+    energies = terms.form.value(scores, first, second)
+    logits = energies if terms.scale is None else energies * tl.load(terms.scale)
     w = tl.zeros_like(scores)
-    # fmt: off
     if not WEIGHTED:
-        if ROWS:
-            report(
-                row_side, scores, logits, taken, rows, row_start, rows < row_stop,
-                column_block, column_blocks, 1,
-            )
-        if COLUMNS:
-            report(
-                column_side, scores, logits, taken, columns, column_start, columns < column_stop,
-                row_block, row_blocks, 0,
-            )
+        if terms.rows.thresholds is not None:
+            report(terms.rows, scores, logits, taken, rows, columns, 1)
+        if terms.columns.thresholds is not None:
+            report(terms.columns, scores, logits, taken, columns, rows, 0)
     else:
-        if ROWS:
-            w += softmax_weights(row_side, scores, logits, taken, rows, rows < row_stop, 1)
-        if COLUMNS:
-            inside = columns < column_stop
-            w += softmax_weights(column_side, scores, logits, taken, columns, inside, 0)
-        if scale is not None:
-            tl.store(shares + part, tl.sum(w * energies))
-            w *= tl.load(scale)
-        w *= energy_slope(scores, first, second, ENERGY)
-    # fmt: on
+        if terms.rows.thresholds is not None:
+            w += softmax_weights(terms.rows, scores, logits, taken, rows, 1)
+        if terms.columns.thresholds is not None:
+            w += softmax_weights(terms.columns, scores, logits, taken, columns, 0)
+        if terms.scale is not None:
+            tl.store(terms.shares + part, tl.sum(w * energies))
+            w *= tl.load(terms.scale)
+        w *= terms.form.slope(scores, first, second)
     return w

@@ -16,50 +16,39 @@ MINUS_INFINITY = tl.constexpr(float("-inf"))
 
 
 @triton.jit
-def plane(partials, number, at, there, blocks, width, MISSING: tl.constexpr):
+def plane(reported, number, at, there, blocks, MISSING: tl.constexpr):
     """A piece of one plane; ``MISSING`` where it has no entry."""
-    return tl.load(partials + number * blocks.to(tl.int64) * width + at, mask=there, other=MISSING)
+    first = reported.partials + number * blocks.to(tl.int64) * reported.width
+    return tl.load(first + at, mask=there, other=MISSING)
 
 
 @triton.jit
-def fold_penalties(
-    partials,
-    blocks,
-    width,
-    length,
-    sign,
-    weights,
-    sums,
-    counts,
-    maxima,
-    slopes,
-    EARLIER: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr,
-):
+def fold_penalties(reported, results, weights, sign, EARLIER: tl.constexpr, tile):
     """Planes: sums of phi, counts of phi > 0, largest arguments and, where anchors have weights, slopes.
 
-    ``slopes`` becomes the gradient of the thresholds. With ``EARLIER`` panels have left their share in the results.
+    Results are the same; the slopes become the gradient of the thresholds. With ``EARLIER`` panels have left their
+    share in the results.
     """
-    anchor = tl.program_id(0).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    ok = anchor < length
-    blocks = tl.zeros((), tl.int32) + blocks
-    total = tl.zeros((BLOCK_COLUMNS,), tl.float32)
-    slope = tl.zeros((BLOCK_COLUMNS,), tl.float32)
-    count = tl.zeros((BLOCK_COLUMNS,), tl.int64)
-    largest = tl.full((BLOCK_COLUMNS,), MINUS_INFINITY, tl.float32)
+    anchor = tl.program_id(0).to(tl.int64) * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
+    ok = anchor < reported.length
+    blocks = tl.zeros((), tl.int32) + reported.blocks
+    sums, counts, maxima, slopes = results
+    total = tl.zeros((tile.COLUMNS,), tl.float32)
+    slope = tl.zeros((tile.COLUMNS,), tl.float32)
+    count = tl.zeros((tile.COLUMNS,), tl.int64)
+    largest = tl.full((tile.COLUMNS,), MINUS_INFINITY, tl.float32)
     first = tl.zeros((), tl.int32)
     while first < blocks:
-        block = first + tl.arange(0, BLOCK_ROWS)
+        block = first + tl.arange(0, tile.ROWS)
         there = (block < blocks)[:, None] & ok[None]
-        at = block.to(tl.int64)[:, None] * width + anchor[None]
-        total += tl.sum(plane(partials, 0, at, there, blocks, width, 0.0), 0)
-        count += tl.sum(plane(partials, 1, at, there, blocks, width, 0.0), 0).to(tl.int64)
-        highest = plane(partials, 2, at, there, blocks, width, MINUS_INFINITY)
+        at = block.to(tl.int64)[:, None] * reported.width + anchor[None]
+        total += tl.sum(plane(reported, 0, at, there, blocks, 0.0), 0)
+        count += tl.sum(plane(reported, 1, at, there, blocks, 0.0), 0).to(tl.int64)
+        highest = plane(reported, 2, at, there, blocks, MINUS_INFINITY)
         largest = tl.maximum(largest, tl.max(highest, 0))
         if weights is not None:
-            slope += tl.sum(plane(partials, 3, at, there, blocks, width, 0.0), 0)
-        first += BLOCK_ROWS
+            slope += tl.sum(plane(reported, 3, at, there, blocks, 0.0), 0)
+        first += tile.ROWS
     if weights is not None:
         slope = -sign * slope * tl.load(weights + anchor, mask=ok, other=0.0)
     if EARLIER:
@@ -76,42 +65,31 @@ def fold_penalties(
 
 
 @triton.jit
-def fold_exponentials(
-    partials,
-    blocks,
-    width,
-    length,
-    results,
-    maxima,
-    EARLIER: tl.constexpr,
-    LAST: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr,
-):
+def fold_exponentials(reported, results, maxima, EARLIER: tl.constexpr, LAST: tl.constexpr, tile):
     """Planes: largest exponents, and sums of exponentials relative to them.
 
     ``results`` holds such a sum until the ``LAST`` panel makes the log-sum-exp of it.
     """
-    anchor = tl.program_id(0).to(tl.int64) * BLOCK_COLUMNS + tl.arange(0, BLOCK_COLUMNS)
-    ok = anchor < length
-    blocks = tl.zeros((), tl.int32) + blocks
-    total = tl.zeros((BLOCK_COLUMNS,), tl.float32)
-    largest = tl.full((BLOCK_COLUMNS,), MINUS_INFINITY, tl.float32)
+    anchor = tl.program_id(0).to(tl.int64) * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
+    ok = anchor < reported.length
+    blocks = tl.zeros((), tl.int32) + reported.blocks
+    total = tl.zeros((tile.COLUMNS,), tl.float32)
+    largest = tl.full((tile.COLUMNS,), MINUS_INFINITY, tl.float32)
     if EARLIER:
         total = tl.load(results + anchor, mask=ok, other=0.0)
         largest = tl.load(maxima + anchor, mask=ok, other=MINUS_INFINITY)
     first = tl.zeros((), tl.int32)
     while first < blocks:
-        block = first + tl.arange(0, BLOCK_ROWS)
+        block = first + tl.arange(0, tile.ROWS)
         there = (block < blocks)[:, None] & ok[None]
-        at = block.to(tl.int64)[:, None] * width + anchor[None]
-        highest = plane(partials, 0, at, there, blocks, width, MINUS_INFINITY)
-        parts = plane(partials, 1, at, there, blocks, width, 0.0)
+        at = block.to(tl.int64)[:, None] * reported.width + anchor[None]
+        highest = plane(reported, 0, at, there, blocks, MINUS_INFINITY)
+        parts = plane(reported, 1, at, there, blocks, 0.0)
         new = tl.maximum(largest, tl.max(highest, 0))
         finite = tl.where(new > MINUS_INFINITY, new, 0.0)  # -inf less -inf would be NaN
         total = total * tl.exp(largest - finite) + tl.sum(parts * tl.exp(highest - finite[None]), 0)
         largest = new
-        first += BLOCK_ROWS
+        first += tile.ROWS
     if LAST:
         total = largest + tl.log(tl.where(total > 0.0, total, 1.0))
     tl.store(results + anchor, total, mask=ok)

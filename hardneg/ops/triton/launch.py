@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import triton
 from torch import Tensor
 
 from hardneg.ops.triton.ahead_of_time import active_recorder
+from hardneg.ops.triton.arguments import Tile, constant
 from hardneg.ops.triton.tuning import Configuration
 
 __all__ = ["INTERPRETED", "architecture", "launch", "programs"]
@@ -44,20 +45,20 @@ def programs(device: torch.device) -> int:
 def launch(
     kernel: Any,
     grid: tuple[int, ...],
-    arguments: Mapping[str, Any],
     configuration: Configuration,
+    *arguments: Any,
+    **constants: Any,
 ) -> None:
     """Run a kernel on the device of its first tensor; inside ``compiling_for`` compile it instead.
 
-    ``arguments`` are by name, compile-time ones among them; the configuration adds those of its blocks that
-    the kernel names (``BLOCK_ROWS`` ...). An empty grid is no launch.
+    The configuration adds the ``tile`` of a kernel that takes one. An empty grid is no launch.
     """
     if 0 in grid:
         return
-    given = dict(arguments)
-    for name, size in configuration.blocks.items():
-        if name in kernel.arg_names:
-            given[name] = size
+    given = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
+    if "tile" in kernel.arg_names:
+        sizes = configuration.rows, configuration.columns, configuration.depth
+        given["tile"] = Tile(*(constant(size) for size in sizes))
     recorder = active_recorder()
     if recorder is not None:
         recorder.compile(kernel, given, options(configuration))
@@ -66,9 +67,17 @@ def launch(
         kernel[grid](**given)
         return
     # the tensors' device need not be the current one
-    first = next(value for value in given.values() if isinstance(value, Tensor))
-    with torch.cuda.device_of(first):
+    with torch.cuda.device_of(next(tensors(given.values()))):
         kernel[grid](**given, **options(configuration))
+
+
+def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those among the values, inside tuples too."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple):
+            yield from tensors(value)
 
 
 def options(configuration: Configuration) -> dict[str, Any]:

@@ -14,32 +14,22 @@ __all__ = ["inverse_lengths", "squared_lengths", "unit_rows"]
 
 
 @triton.jit
-def lengths_kernel(
-    x,
-    stride,
-    squares,
-    inverses,
-    units,
-    count,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_DEPTH: tl.constexpr,
-):
+def lengths_kernel(x, stride, squares, inverses, units, count, WIDTH: tl.constexpr, tile):
     """Squared lengths, or inverse lengths and the unit rows, of a block of rows."""
-    rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    rows = tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
     here = rows < count
-    depth = tl.arange(0, BLOCK_DEPTH)
+    depth = tl.arange(0, tile.DEPTH)
     place = x + rows.to(tl.int64)[:, None] * stride
     # the largest entry goes first, so that squares of huge and tiny rows stay in range
-    largest = tl.zeros((BLOCK_ROWS,), tl.float32)
+    largest = tl.zeros((tile.ROWS,), tl.float32)
     if inverses is not None:
-        for start in range(0, WIDTH, BLOCK_DEPTH):
+        for start in range(0, WIDTH, tile.DEPTH):
             inside = here[:, None] & (depth[None] < WIDTH - start)
             block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
             largest = tl.maximum(largest, tl.max(tl.abs(block), 1))
     divisor = tl.where(largest > 0, largest, 1.0)
-    total = tl.zeros((BLOCK_ROWS, BLOCK_DEPTH), tl.float32)
-    for start in range(0, WIDTH, BLOCK_DEPTH):
+    total = tl.zeros((tile.ROWS, tile.DEPTH), tl.float32)
+    for start in range(0, WIDTH, tile.DEPTH):
         inside = here[:, None] & (depth[None] < WIDTH - start)
         block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
         block = block / divisor[:, None]
@@ -54,7 +44,7 @@ def lengths_kernel(
         tl.store(inverses + rows, tl.where(largest > 0, inverse, 0.0), mask=here)
         if units is not None:
             out = units + rows.to(tl.int64)[:, None] * WIDTH
-            for start in range(0, WIDTH, BLOCK_DEPTH):
+            for start in range(0, WIDTH, tile.DEPTH):
                 inside = here[:, None] & (depth[None] < WIDTH - start)
                 block = tl.load(place + start + depth[None], mask=inside, other=0.0)
                 block = block.to(tl.float32) / divisor[:, None] / length[:, None]
@@ -66,16 +56,9 @@ def measure(
 ) -> None:
     """Run the kernel over all rows; the last dimension of ``x`` must be contiguous."""
     chosen = configuration("rows", "rows", architecture(x.device))
-    arguments = {
-        "x": x,
-        "stride": x.stride(0),
-        "squares": squares,
-        "inverses": inverses,
-        "units": units,
-        "count": x.shape[0],
-        "WIDTH": x.shape[1],
-    }
-    launch(lengths_kernel, (triton.cdiv(x.shape[0], chosen.rows),), arguments, chosen)
+    grid = (triton.cdiv(x.shape[0], chosen.rows),)
+    given = x, x.stride(0), squares, inverses, units, x.shape[0]
+    launch(lengths_kernel, grid, chosen, *given, WIDTH=x.shape[1])
 
 
 def squared_lengths(x: Tensor) -> Tensor:

@@ -9,33 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison, Window
 from hardneg.ops.geometry import NearRows, central_row, near_rows
-from hardneg.ops.tiled.grid import grid
+from hardneg.ops.grid import Tile, grid
+from hardneg.ops.triton.arguments import Bounds, Panel, Side, constant
+from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
+from hardneg.similarities import Cosine, Dot, Order, is_distance
 
-__all__ = ["Operands", "Panel", "operands", "vector", "with_rows"]
+__all__ = ["Operands", "bounds_of", "operands", "vector", "with_rows"]
 
 # 128 MiB of float32 at most; in the interpreter small, so that small inputs have several panels
 PANEL = (40, 72) if INTERPRETED else (4096, 8192)
 
 # 2**31 - 1 programs are a grid, and one scores 64 x 64 pairs at the least
 LAUNCH = PANEL if INTERPRETED else (1 << 21, 1 << 21)
-
-
-@dataclass(frozen=True, eq=False)
-class Panel:
-    """A block of rows and columns that one launch covers, with its scores where they are given."""
-
-    rows: slice
-    columns: slice
-    scores: Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """How many rows and columns."""
-        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +36,7 @@ class Operands:
         row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances, where the
             product is not the negated squared distance already.
         inverse: 1 / length of both sides for cosine, whichever way it is multiplied.
-        similarity: what turns a product into a score: ``"dot"``, ``"cosine"``, ``"euclidean"``,
-            ``"squared_euclidean"``, ``"order"`` or ``"order_of_general_queries"``.
+        similarity: what turns a product into a score; ``Dot`` for the cosine of rows that are divided by their lengths.
         source: ``"product16"`` and ``"product32"``: tensor cores; ``"given"``: a panel that torch multiplies;
             ``"order"``.
         precision: of float32 products in a kernel: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
@@ -61,7 +49,7 @@ class Operands:
     row_terms: Tensor | None
     column_terms: Tensor | None
     inverse: tuple[Tensor, Tensor] | None
-    similarity: str
+    similarity: Any
     source: str
     precision: str
     shape: tuple[int, int, int]
@@ -88,12 +76,11 @@ class Operands:
                 torch.mm(self.queries[tile.rows], self.candidates[tile.columns].T, out=scores)
             if scores is not None and terms is not None:
                 scores.addmm_(terms[0][tile.rows], terms[1][tile.columns].T, beta=2)
-            yield Panel(tile.rows, tile.columns, scores)
+            yield self.panel(tile, scores)
 
     def swapped(self) -> Operands:
         """Candidates against queries."""
         n, m, width = self.shape
-        orders = {"order": "order_of_general_queries", "order_of_general_queries": "order"}
         return replace(
             self,
             queries=self.candidates,
@@ -102,31 +89,28 @@ class Operands:
             column_terms=self.row_terms,
             inverse=None if self.inverse is None else self.inverse[::-1],
             near=None if self.near is None else self.near[::-1],
-            similarity=orders.get(self.similarity, self.similarity),
+            similarity=self.similarity.swapped(),
             shape=(m, n, width),
         )
 
-    def arguments(self, panel: Panel) -> dict[str, Any]:
-        """What ``score_tile`` is told, by the names that kernels give it."""
-        return {
-            "queries": self.queries,
-            "query_stride": self.queries.stride(0),
-            "candidates": self.candidates,
-            "candidate_stride": self.candidates.stride(0),
-            "row_terms": self.row_terms,
-            "column_terms": self.column_terms,
-            "panel": panel.scores,
-            "panel_stride": 0 if panel.scores is None else panel.scores.stride(0),
-            "row_start": panel.rows.start,
-            "row_stop": panel.rows.stop,
-            "column_start": panel.columns.start,
-            "column_stop": panel.columns.stop,
-            "SOURCE": "product" if self.source.startswith("product") else self.source,
-            "SIMILARITY": self.similarity,
-            "WIDTH": self.shape[2],
-            "PRECISION": self.precision,
-            "UPCAST": INTERPRETED and self.queries.dtype == torch.bfloat16,
-        }
+    def panel(self, tile: Tile, scores: Tensor | None) -> Panel:
+        """What ``score_tile`` takes of a block of rows and columns."""
+        rows, columns = tile.rows, tile.columns
+        return Panel(
+            Side(self.queries, self.queries.stride(0), self.row_terms),
+            Side(self.candidates, self.candidates.stride(0), self.column_terms),
+            scores,
+            0 if scores is None else scores.stride(0),
+            rows.start,
+            rows.stop,
+            columns.start,
+            columns.stop,
+            SIMILARITIES[self.similarity],
+            constant("product" if self.source.startswith("product") else self.source),
+            constant(self.shape[2]),
+            constant(self.precision),
+            constant(INTERPRETED and self.queries.dtype == torch.bfloat16),
+        )
 
 
 def operands(comparison: Comparison) -> Operands:
@@ -136,38 +120,41 @@ def operands(comparison: Comparison) -> Operands:
     multiplied in the kernel.
     """
     q, c = with_rows(comparison.queries), with_rows(comparison.candidates)
-    code = comparison.similarity.code
+    similarity = comparison.similarity
     shape = (q.shape[0], c.shape[0], q.shape[1])
-    if code.startswith("order"):
+    if type(similarity) is Order:
         q, c = q.T.contiguous(), c.T.contiguous()
-        return Operands(q, c, None, None, None, code, "order", "ieee", shape)
+        return Operands(q, c, None, None, None, similarity, "order", "ieee", shape)
     terms: tuple[Tensor | None, Tensor | None] = (None, None)
     inverse, source, precision = None, "product16", "ieee"
+    cosine, distance = type(similarity) is Cosine, is_distance(similarity)
     if q.dtype == torch.float32:
         precision = float32_products()
         source = "given" if precision == "ieee" else "product32"
-        if code == "cosine":
-            code, (q, of_q), (c, of_c) = "dot", unit_rows(q), unit_rows(c)
+        if cosine:
+            similarity, (q, of_q), (c, of_c) = Dot(), unit_rows(q), unit_rows(c)
             inverse = of_q, of_c
-        elif code != "dot" and source == "given":
-            return from_near_origins(q, c, code, shape)
-        elif code != "dot":
+        elif distance and source == "given":
+            return from_near_origins(q, c, similarity, shape)
+        elif distance:
             # tf32 would round the terms of two origins; one must do
             centre = central_row(c)
             q, c = q - centre, c - centre
-    elif code == "cosine":
+    elif cosine:
         terms = inverse = inverse_lengths(q), inverse_lengths(c)
-    if code.endswith("euclidean"):
+    if distance:
         terms = squared_lengths(q), squared_lengths(c)
-    return Operands(q, c, *terms, inverse, code, source, precision, shape)
+    return Operands(q, c, *terms, inverse, similarity, source, precision, shape)
 
 
-def from_near_origins(q: Tensor, c: Tensor, code: str, shape: tuple[int, int, int]) -> Operands:
+def from_near_origins(
+    q: Tensor, c: Tensor, similarity: Any, shape: tuple[int, int, int]
+) -> Operands:
     """Distances whose panels torch multiplies."""
     centre = central_row(c)
     near = near_rows(q, centre), near_rows(c, centre)
     rows = near[0].rows, near[1].rows
-    return Operands(*rows, None, None, None, code, "given", "ieee", shape, near)
+    return Operands(*rows, None, None, None, similarity, "given", "ieee", shape, near)
 
 
 def float32_products() -> str:
@@ -184,6 +171,13 @@ def float32_products() -> str:
 def with_rows(x: Tensor) -> Tensor:
     """Embeddings whose coordinates stand next to each other; rows may be apart."""
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+
+
+def bounds_of(window: Window) -> tuple[Bounds, Bounds]:
+    """The bounds of rows and of columns."""
+    floors = vector(window.row_floor), vector(window.column_floor)
+    ceilings = vector(window.row_ceiling), vector(window.column_ceiling)
+    return Bounds(floors[0], ceilings[0]), Bounds(floors[1], ceilings[1])
 
 
 def vector(x: Tensor | None) -> Tensor | None:

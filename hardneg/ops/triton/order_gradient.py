@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hardneg.ops.triton.arguments import Matrix, Side
 from hardneg.ops.triton.launch import architecture, launch
 from hardneg.ops.triton.tuning import configuration
 
@@ -19,12 +20,8 @@ __all__ = ["add_violations"]
 @triton.jit
 def violations_kernel(
     weights,
-    own_stride,
-    other_stride,
     own,
-    own_pitch,
     others,
-    other_pitch,
     gradient,
     own_count,
     other_count,
@@ -32,25 +29,25 @@ def violations_kernel(
     sign,
     EARLIER: tl.constexpr,
     AT_ONCE: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_DEPTH: tl.constexpr,
+    tile,
 ):
     """``gradient[i] += sign * sum_j weights[i, j] * max(0, sign * (others[j] - own[i]))``."""
-    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    depth = tl.program_id(1) * BLOCK_DEPTH + tl.arange(0, BLOCK_DEPTH)
+    row = tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
+    depth = tl.program_id(1) * tile.DEPTH + tl.arange(0, tile.DEPTH)
     inside = (row < own_count)[:, None] & (depth < width)[None]
     place = row.to(tl.int64)[:, None]
-    mine = tl.load(own + place * own_pitch + depth[None], mask=inside, other=0.0).to(tl.float32)
-    total = tl.zeros((BLOCK_ROWS, BLOCK_DEPTH), tl.float32)
+    mine = tl.load(own.x + place * own.stride + depth[None], mask=inside, other=0.0)
+    mine = mine.to(tl.float32)
+    total = tl.zeros((tile.ROWS, tile.DEPTH), tl.float32)
     first = tl.zeros((), tl.int64)
     while first < other_count:
         for step in tl.static_range(AT_ONCE):
             j = first + step
             there = tl.zeros_like(depth) + j < other_count
             known = (depth < width) & there
-            theirs = tl.load(others + j * other_pitch + depth, mask=known, other=0.0)
+            theirs = tl.load(others.x + j * others.stride + depth, mask=known, other=0.0)
             excess = tl.maximum(sign * (theirs.to(tl.float32)[None] - mine), 0.0)
-            share = weights + row.to(tl.int64) * own_stride + j * other_stride
+            share = weights.x + row.to(tl.int64) * weights.row_stride + j * weights.column_stride
             real = (row < own_count) & (tl.zeros_like(row) + j < other_count)
             share = tl.load(share, mask=real, other=0.0)
             total += share[:, None] * excess
@@ -63,30 +60,15 @@ def violations_kernel(
 
 
 def add_violations(
-    gradient: Tensor, weights: Tensor, own: Tensor, others: Tensor, sign: float, earlier: bool
+    gradient: Tensor, weights: Tensor, own: Side, others: Side, sign: float, earlier: bool
 ) -> None:
     """Add a panel's share to the gradient of its ``own`` side (float32), or write it where it is the first.
 
     ``weights`` [own, others] may be a transposed view; ``sign`` is 1 where the others' excess over the own is
     a violation, -1 where the own's excess over the others is.
     """
-    chosen = configuration("violations", "rows", architecture(own.device))
-    width = own.shape[1]
-    arguments = {
-        "weights": weights,
-        "own_stride": weights.stride(0),
-        "other_stride": weights.stride(1),
-        "own": own,
-        "own_pitch": own.stride(0),
-        "others": others,
-        "other_pitch": others.stride(0),
-        "gradient": gradient,
-        "own_count": own.shape[0],
-        "other_count": others.shape[0],
-        "width": width,
-        "sign": sign,
-        "EARLIER": earlier,
-        "AT_ONCE": 4,
-    }
-    grid = (triton.cdiv(own.shape[0], chosen.rows), triton.cdiv(width, chosen.depth))
-    launch(violations_kernel, grid, arguments, chosen)
+    chosen = configuration("violations", "rows", architecture(gradient.device))
+    (own_count, width), other_count = own.x.shape, others.x.shape[0]
+    grid = (triton.cdiv(own_count, chosen.rows), triton.cdiv(width, chosen.depth))
+    given = Matrix.of(weights), own, others, gradient, own_count, other_count, width, sign
+    launch(violations_kernel, grid, chosen, *given, EARLIER=earlier, AT_ONCE=4)

@@ -7,15 +7,19 @@ same bits every time.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from hardneg.ops.triton.arguments import Side
+from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import architecture, launch
 from hardneg.ops.triton.tuning import configuration
 
-__all__ = ["gathered_gradient"]
+__all__ = ["Listed", "gathered_gradient"]
 
 
 @triton.jit
@@ -31,109 +35,64 @@ def first_of(ordered, count, row):
     return low
 
 
-@triton.jit
-def pulls(gradient, score, SIMILARITY: tl.constexpr):
-    """The weight of what pulls a row along, from the gradient and the score of its pair."""
-    if SIMILARITY == "dot" or SIMILARITY == "cosine":
-        weight = gradient
-    elif SIMILARITY == "squared_euclidean":
-        weight = 2.0 * gradient
-    else:
-        weight = tl.where(score < 0, gradient / tl.where(score < 0, -score, 1.0), 0.0)
-    return weight
+class Listed(NamedTuple):
+    """Pairs sorted by the row that they name: these rows, the pairs in that order; the other side's rows by pair."""
+
+    rows: Tensor
+    order: Tensor
+    others: Tensor
+    length: int
 
 
 @triton.jit
 def segments_kernel(
-    x,
-    stride,
-    inverse,
-    others,
-    other_stride,
-    other_inverse,
-    ordered,
-    order,
-    other_index,
-    gradient,
-    scores,
-    out,
-    count,
-    SIMILARITY: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_DEPTH: tl.constexpr,
+    own, other, listed, gradient, scores, out, similarity, WIDTH: tl.constexpr, tile
 ):
-    """Some coordinates of one row's gradient: its pairs, ``BLOCK_ROWS`` at a time."""
+    """Some coordinates of one row's gradient: its pairs, ``tile.ROWS`` at a time."""
     row = tl.program_id(0).to(tl.int64)
-    depth = tl.program_id(1) * BLOCK_DEPTH + tl.arange(0, BLOCK_DEPTH)
+    depth = tl.program_id(1) * tile.DEPTH + tl.arange(0, tile.DEPTH)
     within = depth < WIDTH
-    own = tl.load(x + row * stride + depth, mask=within, other=0.0).to(tl.float32)
-    total = tl.zeros((BLOCK_DEPTH,), tl.float32)
-    along = tl.zeros((BLOCK_ROWS,), tl.float32)
-    places = first_of(ordered, count, row) + tl.arange(0, BLOCK_ROWS)
-    mine = tl.load(ordered + places, mask=places < count, other=-1) == row
+    x = tl.load(own.x + row * own.stride + depth, mask=within, other=0.0).to(tl.float32)
+    total = tl.zeros((tile.DEPTH,), tl.float32)
+    along = tl.zeros((tile.ROWS,), tl.float32)
+    places = first_of(listed.rows, listed.length, row) + tl.arange(0, tile.ROWS)
+    mine = tl.load(listed.rows + places, mask=places < listed.length, other=-1) == row
     while tl.max(mine.to(tl.int32), 0) > 0:
-        pairs = tl.load(order + places, mask=mine, other=0)
-        other = tl.load(other_index + pairs, mask=mine, other=-1)
-        live = mine & (other >= 0)
-        other = tl.where(live, other, 0)
+        pairs = tl.load(listed.order + places, mask=mine, other=0)
+        them = tl.load(listed.others + pairs, mask=mine, other=-1)
+        live = mine & (them >= 0)
+        them = tl.where(live, them, 0)
         score = tl.load(scores + pairs, mask=live, other=0.0)
-        weight = pulls(tl.load(gradient + pairs, mask=live, other=0.0), score, SIMILARITY)
-        place = others + other[:, None] * other_stride + depth[None]
+        weight = similarity.pull(tl.load(gradient + pairs, mask=live, other=0.0), score)
+        place = other.x + them[:, None] * other.stride + depth[None]
         block = tl.load(place, mask=live[:, None] & within[None], other=0.0).to(tl.float32)
-        if SIMILARITY == "cosine":
+        if similarity.NORMALISED:
             along += weight * score
-            weight = weight * tl.load(other_inverse + other, mask=live, other=0.0)
-        elif SIMILARITY == "order":
-            block = tl.maximum(block - own[None], 0.0)
-        elif SIMILARITY == "order_of_general_queries":
-            block = tl.minimum(block - own[None], 0.0)
-        elif SIMILARITY != "dot":
-            block = block - own[None]
-        total += tl.sum(block * weight[:, None], 0)
-        places += BLOCK_ROWS
-        mine = tl.load(ordered + places, mask=places < count, other=-1) == row
-    if SIMILARITY == "cosine":
-        length = tl.load(inverse + row)
-        total = (total - own * length * tl.sum(along, 0)) * length
+            weight = weight * tl.load(other.terms + them, mask=live, other=0.0)
+        total += tl.sum(similarity.direction(x[None], block) * weight[:, None], 0)
+        places += tile.ROWS
+        mine = tl.load(listed.rows + places, mask=places < listed.length, other=-1) == row
+    if similarity.NORMALISED:
+        length = tl.load(own.terms + row)
+        total = (total - x * length * tl.sum(along, 0)) * length
     tl.store(out + row * WIDTH + depth, total, mask=within)
 
 
 def gathered_gradient(
-    code: str,
-    side: tuple[Tensor, Tensor | None],
-    other: tuple[Tensor, Tensor | None],
-    listed: tuple[Tensor, Tensor, Tensor],
-    weights: tuple[Tensor, Tensor],
+    similarity: Any, own: Side, other: Side, listed: Listed, gradient: Tensor, scores: Tensor
 ) -> Tensor:
     """Gradient of the rows of one side, float32.
 
     Args:
-        code: the similarity, with this side as its queries.
-        side, other: embeddings and, for cosine, 1 / length of this side and of the other.
-        listed: this side's rows of the pairs, sorted; the pairs in that order; the other side's rows by pair.
-        weights: upstream gradient and score by pair.
+        similarity: with this side as its queries.
+        own, other: embeddings and, for cosine, 1 / length of this side and of the other.
+        listed: the pairs, by this side's rows.
+        gradient, scores: upstream gradient and score by pair.
     """
-    x, inverse = side
-    rows, width = x.shape
-    out = torch.empty(rows, width, dtype=torch.float32, device=x.device)
-    chosen = configuration("segments", "rows", architecture(x.device))
-    arguments = {
-        "x": x,
-        "stride": x.stride(0),
-        "inverse": inverse,
-        "others": other[0],
-        "other_stride": other[0].stride(0),
-        "other_inverse": other[1],
-        "ordered": listed[0],
-        "order": listed[1],
-        "other_index": listed[2],
-        "gradient": weights[0],
-        "scores": weights[1],
-        "out": out,
-        "count": len(listed[0]),
-        "SIMILARITY": code,
-        "WIDTH": width,
-    }
-    launch(segments_kernel, (rows, triton.cdiv(width, chosen.depth)), arguments, chosen)
+    rows, width = own.x.shape
+    out = torch.empty(rows, width, dtype=torch.float32, device=own.x.device)
+    chosen = configuration("segments", "rows", architecture(own.x.device))
+    grid = (rows, triton.cdiv(width, chosen.depth))
+    given = own, other, listed, gradient, scores, out, SIMILARITIES[similarity]
+    launch(segments_kernel, grid, chosen, *given, WIDTH=width)
     return out

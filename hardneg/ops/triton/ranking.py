@@ -1,11 +1,14 @@
-"""What candidates are ranked by, and bounds on their scores: ``selection.ranking_keys`` on the GPU."""
+"""What candidates are ranked by, highest first, and bounds on their scores: ``selection.ranking_keys`` on the GPU.
+
+Anchors (along ``1 - AXIS`` of the scores) and others are global numbers.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-__all__ = ["ranked", "within"]
+__all__ = ["distance_weighted", "highest", "lowest", "random", "within"]
 
 
 @triton.jit
@@ -46,61 +49,42 @@ def gumbel(bits):
 
 
 @triton.jit
-def log_weights(
-    scores,
-    DISTANCE: tl.constexpr,
-    DENSITY: tl.constexpr,
-    CUTOFF: tl.constexpr,
-    FARTHEST: tl.constexpr,
-):
-    """``selection.log_weights``: log of the inverse density of distances on the sphere."""
-    if DISTANCE == "cosine":
-        distance = tl.sqrt_rn(tl.maximum(2.0 - 2.0 * scores, 0.0))
-    elif DISTANCE == "euclidean":
-        distance = -scores
-    else:
-        distance = tl.sqrt_rn(-scores)
-    bounded = tl.maximum(distance, CUTOFF)
+def highest(scores, ranking, anchors, others, AXIS: tl.constexpr, SALT: tl.constexpr):
+    """The score."""
+    return scores
+
+
+@triton.jit
+def lowest(scores, ranking, anchors, others, AXIS: tl.constexpr, SALT: tl.constexpr):
+    """The negated score."""
+    return -scores
+
+
+@triton.jit
+def random(scores, ranking, anchors, others, AXIS: tl.constexpr, SALT: tl.constexpr):
+    """The same for every pair of global numbers, whatever the score."""
+    return as_float(pair_bits(tl.load(ranking.seed), anchors, others, AXIS, SALT))
+
+
+@triton.jit
+def distance_weighted(scores, ranking, anchors, others, AXIS: tl.constexpr, SALT: tl.constexpr):
+    """``selection.log_weights``, log of the inverse density of distances on the sphere, with Gumbel noise."""
+    distance = ranking.distance(scores)
+    bounded = tl.maximum(distance, ranking.CUTOFF)
     rest = tl.maximum(1.0 - bounded * bounded * 0.25, 1e-8)
-    weights = (2.0 - DENSITY) * tl.log(bounded) - (DENSITY - 3.0) / 2.0 * tl.log(rest)
-    return tl.where(distance < FARTHEST, weights, float("-inf"))
+    weights = (2.0 - ranking.DENSITY) * tl.log(bounded)
+    weights -= (ranking.DENSITY - 3.0) / 2.0 * tl.log(rest)
+    weights = tl.where(distance < ranking.FARTHEST, weights, float("-inf"))
+    return weights + gumbel(pair_bits(tl.load(ranking.seed), anchors, others, AXIS, SALT))
 
 
 @triton.jit
-def ranked(
-    scores,
-    seed,
-    anchors,
-    others,
-    AXIS: tl.constexpr,
-    SALT: tl.constexpr,
-    ORDER: tl.constexpr,
-    DISTANCE: tl.constexpr,
-    DENSITY: tl.constexpr,
-    CUTOFF: tl.constexpr,
-    FARTHEST: tl.constexpr,
-):
-    """What is ranked, highest first; ``anchors`` (along ``1 - AXIS``) and ``others`` are global numbers."""
-    if ORDER == "highest":
-        values = scores
-    elif ORDER == "lowest":
-        values = -scores
-    else:
-        bits = pair_bits(tl.load(seed), anchors, others, AXIS, SALT)
-        if ORDER == "random":
-            values = as_float(bits)
-        else:
-            values = log_weights(scores, DISTANCE, DENSITY, CUTOFF, FARTHEST) + gumbel(bits)
-    return values
-
-
-@triton.jit
-def within(scores, taken, floors, ceilings, anchors, inside, AXIS: tl.constexpr):
+def within(scores, taken, bounds, anchors, inside, AXIS: tl.constexpr):
     """Which of the taken scores lie strictly between the bounds of their anchors."""
-    if floors is not None:
-        floor = tl.load(floors + anchors, mask=inside, other=0.0)
+    if bounds.floors is not None:
+        floor = tl.load(bounds.floors + anchors, mask=inside, other=0.0)
         taken = taken & (scores > tl.expand_dims(floor, AXIS))
-    if ceilings is not None:
-        ceiling = tl.load(ceilings + anchors, mask=inside, other=0.0)
+    if bounds.ceilings is not None:
+        ceiling = tl.load(bounds.ceilings + anchors, mask=inside, other=0.0)
         taken = taken & (scores < tl.expand_dims(ceiling, AXIS))
     return taken

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
-from hardneg.ops.executor import Selected
+from hardneg.negatives.selection import COLUMN_SALT, ROW_SALT
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import Search
-from hardneg.ops.triton.admission import admission_arguments
+from hardneg.ops.scores import Selected
+from hardneg.ops.triton.admission import relation_argument
+from hardneg.ops.triton.arguments import NO_KEYS, Bounds, Keys, Panel, Ranking, Relation, constant
 from hardneg.ops.triton.best import best_kernel
+from hardneg.ops.triton.forms import RANKINGS, SIMILARITIES
 from hardneg.ops.triton.keys import no_keys
 from hardneg.ops.triton.launch import architecture, launch, programs
-from hardneg.ops.triton.operands import Operands, Panel, operands, vector
+from hardneg.ops.triton.operands import Operands, bounds_of, operands
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
-from hardneg.selection import COLUMN_SALT, ROW_SALT
 
 __all__ = ["select"]
 
@@ -33,11 +34,14 @@ class PreparedSearch:
     Attributes:
         comparison, search: as ``reference.select`` takes them.
         ready: what the kernels read.
+        bounds, salts: of rows and of columns.
     """
 
     comparison: Comparison
     search: Search
     ready: Operands
+    bounds: tuple[Bounds, Bounds]
+    salts: tuple[int, int] = (ROW_SALT, COLUMN_SALT)
 
     @property
     def plain(self) -> bool:
@@ -56,35 +60,42 @@ class PreparedSearch:
     def swapped(self) -> PreparedSearch:
         """The same with columns for rows."""
         search = replace(self.search, window=self.search.window.swapped())
-        return PreparedSearch(self.comparison.swapped(), search, self.ready.swapped())
+        given = self.comparison.swapped(), search, self.ready.swapped()
+        return PreparedSearch(*given, self.bounds[::-1], self.salts[::-1])
 
-    def arguments(self) -> dict[str, Any]:
-        """What ``admitted``, ``ranked`` and ``within`` are told, by the names that kernels give it."""
-        search = self.search
-        density, cutoff, farthest = search.selection.parameters or (0.0, 0.0, 0.0)
-        return {
-            **admission_arguments(self.comparison.relation, search.among),
-            "row_floor": vector(search.window.row_floor),
-            "row_ceiling": vector(search.window.row_ceiling),
-            "seed": search.seed,
-            "ORDER": search.selection.order,
-            "DISTANCE": self.comparison.similarity.code,
-            "DENSITY": density,
-            "CUTOFF": cutoff,
-            "FARTHEST": farthest,
-        }
+    def relation(self) -> Relation:
+        """What ``admitted_mask`` takes."""
+        return relation_argument(self.comparison.relation, self.search.among)
+
+    def ranking(self) -> Ranking:
+        """What candidates are ranked by."""
+        selection = self.search.selection
+        distance = SIMILARITIES[self.comparison.similarity].distance
+        numbers = selection.parameters or (0.0, 0.0, 0.0)
+        assert isinstance(selection.order, str)  # others have no kernel: see why_no_kernel
+        value = RANKINGS[selection.order]
+        return Ranking(value, distance, self.search.seed, *(constant(x) for x in numbers))
+
+    def keys(self, keys: Tensor, axis: int, easiest: bool = False, hardest: bool = False) -> Keys:
+        """Keys of the rows (axis 0) or columns (1), one row of them for each kind."""
+        relation = self.comparison.relation
+        offsets = relation.row_offset, relation.column_offset
+        constants = (constant(x) for x in (self.salts[axis], easiest, hardest))
+        numbers = keys.shape[1], self.bounds[axis], offsets[axis], offsets[1 - axis]
+        return Keys(keys, *numbers, *constants)
 
 
 def select(comparison: Comparison, search: Search) -> Selected:
     """See ``reference.select``."""
-    prepared = PreparedSearch(comparison, search, operands(comparison))
+    bounds = bounds_of(search.window)
+    prepared = PreparedSearch(comparison, search, operands(comparison), bounds)
     of_rows, of_columns = best_keys(prepared)
     if search.selection.k == 1:
         lists = tuple(None if keys is None else keys[0, :, None] for keys in (of_rows, of_columns))
     else:
         lists = (
-            top_keys(prepared, ROW_SALT) if search.rows else None,
-            top_keys(prepared.swapped(), COLUMN_SALT) if search.columns else None,
+            top_keys(prepared) if search.rows else None,
+            top_keys(prepared.swapped()) if search.columns else None,
         )
     (chosen, top), (of_candidates, their_top) = (
         of_side(prepared, keys, best)
@@ -130,38 +141,29 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     aligned = n + n % 2
     keys = no_keys(3 * (aligned + m), device=device)
     of_rows, of_columns = keys[: 3 * n].view(3, n), keys[3 * aligned :].view(3, m)
-    told = {
-        **prepared.arguments(),
-        "column_floor": vector(search.window.column_floor),
-        "column_ceiling": vector(search.window.column_ceiling),
-        "row_keys": of_rows if rows else None,
-        "row_count": n,
-        "column_keys": of_columns if columns else None,
-        "column_count": m,
-        "EASIEST": easiest,
-        "HARDEST": hardest,
-        "ROW_SALT": ROW_SALT,
-        "COLUMN_SALT": COLUMN_SALT,
-    }
-    if not single_one:
-        told["ORDER"] = "none"
+    ranking = prepared.ranking()
+    given = (
+        prepared.relation(),
+        ranking if single_one else ranking._replace(value=None),
+        prepared.keys(of_rows, 0, easiest, hardest) if rows else NO_KEYS,
+        prepared.keys(of_columns, 1, easiest, hardest) if columns else NO_KEYS,
+    )
     kind = "best" if prepared.plain and single_one else "ranked"
     chosen = configuration(kind, prepared.ready.source, architecture(device))
     for panel in prepared.ready.panels():
         height, width = panel.shape
         grid = (triton.cdiv(height, chosen.rows) * triton.cdiv(width, chosen.columns),)
-        launch(best_kernel, grid, {**prepared.ready.arguments(panel), **told}, chosen)
+        launch(best_kernel, grid, chosen, panel, *given)
     return (of_rows if rows else None), (of_columns if columns else None)
 
 
-def top_keys(prepared: PreparedSearch, salt: int) -> Tensor:
+def top_keys(prepared: PreparedSearch) -> Tensor:
     """The k first keys of every row (n x k), highest first."""
-    ready = prepared.ready
+    ready, given = prepared.ready, (prepared.relation(), prepared.ranking())
     chosen = configuration("top", ready.source, architecture(ready.queries.device))
-    told = {**prepared.arguments(), "ROW_SALT": salt}
     merged = []
     for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel.rows):
-        parts = [lists_of(prepared, panel, told, chosen) for panel in panels]
+        parts = [lists_of(prepared, panel, given, chosen) for panel in panels]
         # no two candidates have one key, so topk has no ties to order
         every = torch.cat(parts).transpose(0, 1).flatten(1)
         merged.append(every.topk(prepared.search.selection.k, dim=1).values)
@@ -169,7 +171,7 @@ def top_keys(prepared: PreparedSearch, salt: int) -> Tensor:
 
 
 def lists_of(
-    prepared: PreparedSearch, panel: Panel, told: dict[str, Any], chosen: Configuration
+    prepared: PreparedSearch, panel: Panel, given: tuple[Relation, Ranking], chosen: Configuration
 ) -> Tensor:
     """The lists of every row of a panel, one a share of its columns: shares x rows x places."""
     height, width = panel.shape
@@ -181,12 +183,6 @@ def lists_of(
     shares = triton.cdiv(width, share)
     places = triton.next_power_of_2(prepared.search.selection.k)
     keys = torch.empty(shares, height, places, dtype=torch.int64, device=device)
-    arguments = {
-        **prepared.ready.arguments(panel),
-        **told,
-        "keys": keys,
-        "share": share,
-        "PLACES": places,
-    }
-    launch(top_kernel, (row_blocks, shares), arguments, chosen)
+    side = prepared.keys(keys, 0)
+    launch(top_kernel, (row_blocks, shares), chosen, panel, *given, side, share, PLACES=places)
     return keys

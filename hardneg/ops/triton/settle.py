@@ -18,17 +18,10 @@ BLOCK = Configuration(256, 1, 1, 4, 1)
 
 @triton.jit
 def settle_kernel(
-    keys,
-    key_stride,
-    rescue,
-    indices,
-    count,
-    SKIP: tl.constexpr,
-    PLACES: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
+    keys, key_stride, rescue, indices, count, SKIP: tl.constexpr, PLACES: tl.constexpr, tile
 ):
     """Indices of the keys from place ``SKIP`` on; the rescue's where the first of them is none."""
-    anchors = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    anchors = tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
     inside = anchors < count
     anchor = anchors.to(tl.int64)
     for place in tl.static_range(PLACES):
@@ -44,14 +37,7 @@ def settled(keys: Tensor, rescue: Tensor | None = None, skip: int = 0) -> Tensor
     """Indices (n x (k - skip)) of keys sorted highest first (n x k); ``rescue``: one further key an anchor."""
     count, k = keys.shape
     indices = torch.empty(count, k - skip, dtype=torch.int64, device=keys.device)
-    arguments = {
-        "keys": keys,
-        "key_stride": keys.stride(0),
-        "rescue": rescue,
-        "indices": indices,
-        "count": count,
-        "SKIP": skip,
-        "PLACES": k - skip,
-    }
-    launch(settle_kernel, (triton.cdiv(count, BLOCK.rows),), arguments, BLOCK)
+    grid = (triton.cdiv(count, BLOCK.rows),)
+    given = keys, keys.stride(0), rescue, indices, count
+    launch(settle_kernel, grid, BLOCK, *given, SKIP=skip, PLACES=k - skip)
     return indices

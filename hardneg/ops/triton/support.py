@@ -7,10 +7,10 @@ import os
 
 import torch
 
-from hardneg.ops.description import Comparison
-from hardneg.similarities import Similarity, is_closed
+from hardneg.ops.comparison import Comparison
+from hardneg.similarities import Similarity, is_builtin
 
-__all__ = ["unfused", "unfused_ever"]
+__all__ = ["why_never_fused", "why_not_fused"]
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
@@ -18,18 +18,18 @@ CAPABILITY = (8, 0)
 FUSED_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def unfused_ever(similarity: Similarity) -> str | None:
+def why_never_fused(similarity: Similarity) -> str | None:
     """Why the kernels cannot run whatever the inputs, if they cannot."""
     if not HAS_TRITON:
         return "Triton is not installed"
-    if not is_closed(similarity):
+    if not is_builtin(similarity):
         return f"it has no kernel for the callable similarity {similarity!r}"
     return None
 
 
-def unfused(comparison: Comparison) -> str | None:
+def why_not_fused(comparison: Comparison) -> str | None:
     """Why the kernels cannot run on these inputs, if they cannot."""
-    reason = unfused_ever(comparison.similarity)
+    reason = why_never_fused(comparison.similarity)
     if reason is not None:
         return reason
     x = comparison.queries

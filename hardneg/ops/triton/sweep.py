@@ -6,7 +6,7 @@ weights too (``WEIGHTS``: 64 MiB of 16-bit numbers, 128 MiB of float32).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 import triton
 from torch import Tensor
 
-from hardneg.ops.description import Comparison
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.triton.arguments import NO_WEIGHTS, Panel, Relation, Reported, Terms
 from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
-from hardneg.ops.triton.operands import Operands, Panel, operands
+from hardneg.ops.triton.operands import Operands, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
 
 __all__ = ["Partials", "Sweep"]
@@ -47,6 +48,17 @@ class Partials:
     def blocks(self, others: int) -> int:
         """How many blocks a panel with this many of the other side has."""
         return int(triton.cdiv(others, self.tile)) * self.parts
+
+    def fold(
+        self, kernel: Any, own: slice, others: slice, *arguments: Any, **constants: Any
+    ) -> None:
+        """Add what a panel's tiles have reported to its anchors on this side to what earlier panels left."""
+        length, blocks = own.stop - own.start, self.blocks(others.stop - others.start)
+        reported = Reported(self.buffer, blocks, self.anchors, length)
+        chosen = configuration("fold", "rows", architecture(self.buffer.device))
+        grid = (triton.cdiv(length, chosen.columns),)
+        earlier = others.start > 0
+        launch(kernel, grid, chosen, reported, *arguments, EARLIER=earlier, **constants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,23 +103,40 @@ class Sweep:
         """Room for one number of every part of every tile."""
         return torch.empty(self.programs(panel) * PARTS, dtype=torch.float32, device=self.device)
 
-    def zero(self) -> Tensor:
-        """A float64 to add to."""
-        return torch.zeros((), dtype=torch.float64, device=self.device)
-
     def programs(self, panel: Panel) -> int:
         """How many tiles a panel has."""
         height, width = panel.shape
         return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
 
-    def panels(self) -> Iterator[Panel]:
-        """All panels, rows outermost."""
-        return self.ready.panels(self.size)
+    def run(
+        self,
+        relation: Relation,
+        terms: Terms,
+        sides: Iterable[Any] = (),
+        gradients: Any = None,
+    ) -> Tensor:
+        """Launch the kernel for all panels, rows outermost; returns the gradient of the scale, in float32.
 
-    def launch(self, panel: Panel, told: dict[str, Any]) -> None:
-        """The kernel on the tiles of a panel."""
-        arguments = {**self.ready.arguments(panel), **told}
-        launch(dense_kernel, (self.programs(panel),), arguments, self.tiles)
+        Args:
+            sides: of rows and columns, what ``fold`` adds up; None for one that has no terms.
+            gradients: a ``dense_gradient.Gradients`` where gradients are wanted.
+        """
+        slope_of_scale = torch.zeros((), dtype=torch.float64, device=self.device)
+        for panel in self.ready.panels(self.size):
+            shared = gradients is not None and terms.scale is not None
+            shares = self.shares(panel) if shared else None
+            weights = NO_WEIGHTS if gradients is None else gradients.argument(panel)
+            given = panel, relation, terms._replace(shares=shares), weights
+            launch(dense_kernel, (self.programs(panel),), self.tiles, *given)
+            places = (panel.rows, panel.columns), (panel.columns, panel.rows)
+            for side, place in zip(sides, places, strict=False):
+                if side is not None:
+                    side.fold(*place)
+            if shares is not None:
+                slope_of_scale += shares.sum(dtype=torch.float64)
+            if gradients is not None:
+                gradients.add(panel)
+        return slope_of_scale.float()
 
 
 def even(total: int, limit: int) -> int:

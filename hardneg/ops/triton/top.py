@@ -7,7 +7,7 @@ import triton.language as tl
 
 from hardneg.ops.triton.admission import admitted
 from hardneg.ops.triton.keys import LOW_HALF, NO_KEY, pack, value_of
-from hardneg.ops.triton.ranking import ranked, within
+from hardneg.ops.triton.ranking import within
 from hardneg.ops.triton.scores import score_tile
 
 __all__ = ["top_kernel"]
@@ -39,80 +39,22 @@ def take_in(held, values, columns):
 
 
 @triton.jit
-def top_kernel(
-    queries,
-    query_stride,
-    candidates,
-    candidate_stride,
-    row_terms,
-    column_terms,
-    panel,
-    panel_stride,
-    row_start,
-    row_stop,
-    column_start,
-    column_stop,
-    row_ids,
-    column_ids,
-    positives,
-    positives_row_stride,
-    positives_column_stride,
-    ignore,
-    ignore_row_stride,
-    ignore_column_stride,
-    row_offset,
-    column_offset,
-    row_floor,
-    row_ceiling,
-    seed,
-    keys,
-    share,
-    SOURCE: tl.constexpr,
-    SIMILARITY: tl.constexpr,
-    WIDTH: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-    AMONG: tl.constexpr,
-    PAIRED: tl.constexpr,
-    SAME_SET: tl.constexpr,
-    ORDER: tl.constexpr,
-    DISTANCE: tl.constexpr,
-    DENSITY: tl.constexpr,
-    CUTOFF: tl.constexpr,
-    FARTHEST: tl.constexpr,
-    ROW_SALT: tl.constexpr,
-    PLACES: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr,
-    BLOCK_DEPTH: tl.constexpr,
-):
+def top_kernel(panel, relation, ranking, side, share, PLACES: tl.constexpr, tile):
     """A block of rows against its share of the columns; the lists stay in registers."""
-    rows = row_start + tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    held = tl.zeros((BLOCK_ROWS, PLACES), tl.int64) + EMPTY + tl.arange(0, PLACES)[None]
-    start = column_start + tl.program_id(1) * share
-    stop = tl.minimum(start + share, column_stop)
-    # fmt: off
+    rows = panel.row_start + tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
+    held = tl.zeros((tile.ROWS, PLACES), tl.int64) + EMPTY + tl.arange(0, PLACES)[None]
+    start = panel.column_start + tl.program_id(1) * share
+    stop = tl.minimum(start + share, panel.column_stop)
     while start < stop:
-        columns = start + tl.arange(0, BLOCK_COLUMNS)
-        scores = score_tile(
-            queries, query_stride, candidates, candidate_stride, row_terms, column_terms,
-            panel, panel_stride, row_start, row_stop, column_start, column_stop, rows, columns,
-            SOURCE, SIMILARITY, WIDTH, PRECISION, UPCAST, BLOCK_ROWS, BLOCK_COLUMNS, BLOCK_DEPTH,
-        )
-        taken = admitted(
-            rows, columns, row_stop, column_stop, row_ids, column_ids,
-            positives, positives_row_stride, positives_column_stride,
-            ignore, ignore_row_stride, ignore_column_stride,
-            row_offset, column_offset, AMONG, PAIRED, SAME_SET,
-        )
-        values = ranked(
-            scores, seed, rows.to(tl.int64) + row_offset, columns.to(tl.int64) + column_offset,
-            1, ROW_SALT, ORDER, DISTANCE, DENSITY, CUTOFF, FARTHEST,
-        )
-        taken = within(scores, taken, row_floor, row_ceiling, rows, rows < row_stop, 1)
+        columns = start + tl.arange(0, tile.COLUMNS)
+        scores = score_tile(panel, rows, columns, tile)
+        taken = admitted(panel, relation, rows, columns)
+        own, other = rows.to(tl.int64) + side.offset, columns.to(tl.int64) + side.other_offset
+        values = ranking.value(scores, ranking, own, other, 1, side.SALT)
+        taken = within(scores, taken, side.bounds, rows, rows < panel.row_stop, 1)
         held = take_in(held, tl.where(taken, values, float("-inf")), columns)
-        start += BLOCK_COLUMNS
-    # fmt: on
-    height = row_stop - row_start
-    place = (tl.program_id(1).to(tl.int64) * height + rows - row_start)[:, None] * PLACES
-    tl.store(keys + place + tl.arange(0, PLACES)[None], held, mask=(rows < row_stop)[:, None])
+        start += tile.COLUMNS
+    height = panel.row_stop - panel.row_start
+    place = (tl.program_id(1).to(tl.int64) * height + rows - panel.row_start)[:, None] * PLACES
+    inside = (rows < panel.row_stop)[:, None]
+    tl.store(side.keys + place + tl.arange(0, PLACES)[None], held, mask=inside)

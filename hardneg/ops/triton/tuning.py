@@ -28,11 +28,6 @@ class Configuration:
     warps: int
     stages: int
 
-    @property
-    def blocks(self) -> dict[str, int]:
-        """The compile-time sizes by the names that kernels give them."""
-        return {"BLOCK_ROWS": self.rows, "BLOCK_COLUMNS": self.columns, "BLOCK_DEPTH": self.depth}
-
 
 # Small, so that small inputs have several tiles: the interpreter's time goes by operations, not by size.
 INTERPRETER = Configuration(32, 32, 32, 1, 1)
@@ -41,70 +36,49 @@ Key = tuple[str, str, str]
 """Kernel; source of its scores (``"product16"``, ``"product32"``, ``"order"``, ``"given"``, or ``"rows"`` for
 kernels without a tile of scores); architecture (``"sm_80"``, ``"sm_90"``)."""
 
-TABLE: dict[Key, Configuration] = {
+SIZES = {
     # select with k = 1: plain, and with windows, draws, fallbacks or statistics beside it
-    ("best", "product16", "sm_80"): Configuration(128, 128, 64, 8, 3),
-    ("best", "product16", "sm_90"): Configuration(128, 256, 64, 8, 4),
-    ("best", "product32", "sm_80"): Configuration(128, 64, 32, 8, 3),
-    ("best", "product32", "sm_90"): Configuration(128, 128, 32, 8, 3),
-    ("best", "order", "sm_80"): Configuration(64, 64, 1, 8, 2),
-    ("best", "order", "sm_90"): Configuration(64, 64, 1, 8, 2),
-    ("best", "given", "sm_80"): Configuration(64, 128, 1, 8, 1),
-    ("best", "given", "sm_90"): Configuration(64, 128, 1, 8, 1),
-    ("ranked", "product16", "sm_80"): Configuration(128, 64, 64, 8, 3),
-    ("ranked", "product16", "sm_90"): Configuration(128, 128, 64, 8, 3),
-    ("ranked", "product32", "sm_80"): Configuration(128, 64, 32, 8, 3),
-    ("ranked", "product32", "sm_90"): Configuration(128, 128, 32, 8, 3),
-    ("ranked", "order", "sm_80"): Configuration(64, 64, 1, 8, 2),
-    ("ranked", "order", "sm_90"): Configuration(64, 64, 1, 8, 2),
-    ("ranked", "given", "sm_80"): Configuration(32, 128, 1, 4, 1),
-    ("ranked", "given", "sm_90"): Configuration(64, 128, 1, 8, 1),
+    ("best", "product16"): ((128, 128, 64, 8, 3), (128, 256, 64, 8, 4)),
+    ("best", "product32"): ((128, 64, 32, 8, 3), (128, 128, 32, 8, 3)),
+    ("best", "order"): ((64, 64, 1, 8, 2), (64, 64, 1, 8, 2)),
+    ("best", "given"): ((64, 128, 1, 8, 1), (64, 128, 1, 8, 1)),
+    ("ranked", "product16"): ((128, 64, 64, 8, 3), (128, 128, 64, 8, 3)),
+    ("ranked", "product32"): ((128, 64, 32, 8, 3), (128, 128, 32, 8, 3)),
+    ("ranked", "order"): ((64, 64, 1, 8, 2), (64, 64, 1, 8, 2)),
+    ("ranked", "given"): ((32, 128, 1, 4, 1), (64, 128, 1, 8, 1)),
     # select with k > 1
-    ("top", "product16", "sm_80"): Configuration(64, 64, 64, 8, 3),
-    ("top", "product16", "sm_90"): Configuration(64, 64, 64, 8, 3),
-    ("top", "product32", "sm_80"): Configuration(64, 64, 32, 8, 3),
-    ("top", "product32", "sm_90"): Configuration(64, 64, 32, 8, 3),
-    ("top", "order", "sm_80"): Configuration(64, 64, 1, 8, 2),
-    ("top", "order", "sm_90"): Configuration(64, 64, 1, 8, 2),
-    ("top", "given", "sm_80"): Configuration(64, 64, 1, 8, 1),
-    ("top", "given", "sm_90"): Configuration(64, 64, 1, 8, 1),
+    ("top", "product16"): ((64, 64, 64, 8, 3), (64, 64, 64, 8, 3)),
+    ("top", "product32"): ((64, 64, 32, 8, 3), (64, 64, 32, 8, 3)),
+    ("top", "order"): ((64, 64, 1, 8, 2), (64, 64, 1, 8, 2)),
+    ("top", "given"): ((64, 64, 1, 8, 1), (64, 64, 1, 8, 1)),
     # penalty_sum and logsumexp
-    ("dense", "product16", "sm_80"): Configuration(64, 128, 64, 8, 3),
-    ("dense", "product16", "sm_90"): Configuration(128, 128, 64, 8, 4),
-    ("dense", "product32", "sm_80"): Configuration(64, 64, 32, 8, 3),
-    ("dense", "product32", "sm_90"): Configuration(128, 64, 32, 8, 3),
-    ("dense", "order", "sm_80"): Configuration(32, 64, 1, 4, 2),
-    ("dense", "order", "sm_90"): Configuration(32, 64, 1, 4, 2),
-    ("dense", "given", "sm_80"): Configuration(32, 64, 1, 4, 1),
-    ("dense", "given", "sm_90"): Configuration(64, 64, 1, 8, 1),
+    ("dense", "product16"): ((64, 128, 64, 8, 3), (128, 128, 64, 8, 4)),
+    ("dense", "product32"): ((64, 64, 32, 8, 3), (128, 64, 32, 8, 3)),
+    ("dense", "order"): ((32, 64, 1, 4, 2), (32, 64, 1, 4, 2)),
+    ("dense", "given"): ((32, 64, 1, 4, 1), (64, 64, 1, 8, 1)),
     # the same with panels of weights for the gradients
-    ("weigh", "product16", "sm_80"): Configuration(32, 64, 64, 4, 3),
-    ("weigh", "product16", "sm_90"): Configuration(128, 64, 64, 8, 4),
-    ("weigh", "product32", "sm_80"): Configuration(64, 64, 32, 8, 3),
-    ("weigh", "product32", "sm_90"): Configuration(128, 64, 32, 8, 3),
-    ("weigh", "order", "sm_80"): Configuration(32, 64, 1, 4, 2),
-    ("weigh", "order", "sm_90"): Configuration(32, 64, 1, 4, 2),
-    ("weigh", "given", "sm_80"): Configuration(32, 64, 1, 4, 1),
-    ("weigh", "given", "sm_90"): Configuration(64, 64, 1, 8, 1),
-    # and in the interpreter few tiles, since one is taken in four parts
-    ("dense", "product16", "interpreter"): Configuration(32, 64, 16, 1, 1),
-    ("weigh", "product16", "interpreter"): Configuration(32, 64, 16, 1, 1),
-    ("dense", "product32", "interpreter"): Configuration(32, 64, 16, 1, 1),
-    ("weigh", "product32", "interpreter"): Configuration(32, 64, 16, 1, 1),
-    ("dense", "order", "interpreter"): Configuration(32, 64, 1, 1, 1),
-    ("weigh", "order", "interpreter"): Configuration(32, 64, 1, 1, 1),
-    ("dense", "given", "interpreter"): Configuration(32, 64, 1, 1, 1),
-    ("weigh", "given", "interpreter"): Configuration(32, 64, 1, 1, 1),
-    ("fold", "rows", "sm_80"): Configuration(16, 128, 1, 4, 1),
-    ("fold", "rows", "sm_90"): Configuration(16, 128, 1, 4, 1),
-    ("violations", "rows", "sm_80"): Configuration(32, 1, 128, 4, 1),
-    ("violations", "rows", "sm_90"): Configuration(32, 1, 128, 4, 1),
-    ("violations", "rows", "interpreter"): Configuration(64, 1, 32, 1, 1),
-    ("rows", "rows", "sm_80"): Configuration(4, 1, 512, 4, 1),
-    ("rows", "rows", "sm_90"): Configuration(4, 1, 512, 4, 1),
-    ("segments", "rows", "sm_80"): Configuration(16, 1, 256, 4, 1),
-    ("segments", "rows", "sm_90"): Configuration(16, 1, 256, 4, 1),
+    ("weigh", "product16"): ((32, 64, 64, 4, 3), (128, 64, 64, 8, 4)),
+    ("weigh", "product32"): ((64, 64, 32, 8, 3), (128, 64, 32, 8, 3)),
+    ("weigh", "order"): ((32, 64, 1, 4, 2), (32, 64, 1, 4, 2)),
+    ("weigh", "given"): ((32, 64, 1, 4, 1), (64, 64, 1, 8, 1)),
+    ("fold", "rows"): ((16, 128, 1, 4, 1), (16, 128, 1, 4, 1)),
+    ("violations", "rows"): ((32, 1, 128, 4, 1), (32, 1, 128, 4, 1)),
+    ("rows", "rows"): ((4, 1, 512, 4, 1), (4, 1, 512, 4, 1)),
+    ("segments", "rows"): ((16, 1, 256, 4, 1), (16, 1, 256, 4, 1)),
 }
+"""Rows, columns, depth, warps and stages for sm_80 and for sm_90."""
+
+TABLE: dict[Key, Configuration] = {
+    (*key, architecture): Configuration(*sizes)
+    for key, both in SIZES.items()
+    for architecture, sizes in zip(("sm_80", "sm_90"), both, strict=True)
+}
+# in the interpreter few tiles, since one is taken in four parts
+for name, origin in SIZES:
+    if name in ("dense", "weigh"):
+        depth = 16 if origin.startswith("product") else 1
+        TABLE[name, origin, "interpreter"] = Configuration(32, 64, depth, 1, 1)
+TABLE["violations", "rows", "interpreter"] = Configuration(64, 1, 32, 1, 1)
 
 OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(
     "overrides", default=MappingProxyType({})

@@ -13,8 +13,8 @@ if importlib.util.find_spec("triton") is None:
 from benchmarks.document import write
 from benchmarks.kernels import Fact, facts, table
 from benchmarks.launches import BRIEF, FORMATS, Sample
+from hardneg.ops.fused_backend import Fused
 from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT, compiling_for
-from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.tuning import Configuration, using
 
 OTHERS = ("dot", "euclidean", "squared_euclidean", "order")

@@ -11,10 +11,10 @@ import torch
 from rounding import assert_rounded
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import Executor
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.fused_backend import Fused
+from hardneg.ops.reference import Dense
+from hardneg.ops.scores import Backend
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 SIMILARITIES = (Cosine(), Dot(), Euclidean(), SquaredEuclidean(), Order(), Order("queries"))
@@ -90,8 +90,8 @@ def relation_of(rng: random.Random, generator: torch.Generator, n: int, m: int) 
 
 
 def differentiated(
-    run: Callable[[Executor, Comparison, list[Tensor]], Result],
-    executor: Executor,
+    run: Callable[[Backend, Comparison, list[Tensor]], Result],
+    executor: Backend,
     comparison: Comparison,
     more: list[Tensor],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -108,7 +108,7 @@ def differentiated(
 
 
 def assert_within_budget(
-    run: Callable[[Executor, Comparison, list[Tensor]], Result], one: Case, more: list[Tensor]
+    run: Callable[[Backend, Comparison, list[Tensor]], Result], one: Case, more: list[Tensor]
 ) -> None:
     """Results and gradients of the kernels as near to float64's as rounding allows; equal counts."""
     c = one.comparison

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 __all__ = ["DTYPES", "SIMILARITIES", "Case", "case", "relation"]

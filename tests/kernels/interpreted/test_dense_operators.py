@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardneg import functional
-from hardneg.energies import Linear
-from hardneg.ops.description import Comparison, Relation
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.energies import Linear
+from hardneg.ops.fused_backend import Fused
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
-from hardneg.ops.triton.executor import Fused
 from hardneg.penalties import Hinge, Logistic
 from hardneg.similarities import Cosine, Euclidean
 
@@ -37,32 +38,36 @@ class Recorder(TorchDispatchMode):
         return operator(*args, **(kwargs or {}))
 
 
+@cache
 def recorded() -> dict[str, tuple[Any, ...]]:
     """A call of every operator."""
     one = case(8, similarity=Euclidean(), dtype=torch.bfloat16, shape=(9, 11, 4))
-    leaf = one.comparison.queries.detach().requires_grad_()
-    comparison = Comparison(leaf, one.comparison.candidates, Euclidean(), Relation())
+    given = one.comparison.queries, one.comparison.candidates
+    leaves = (x.detach().requires_grad_() for x in given)
+    comparison = Comparison(*leaves, Euclidean(), Relation())
     rows, columns, scale = torch.zeros(9), torch.zeros(11), torch.tensor(2.0, requires_grad=True)
     recorder = Recorder()
     with recorder:
-        sums = Fused().penalty_sum(comparison, PenaltyTerms(Logistic(), rows, columns, scale=scale))
+        sums = (
+            Fused()
+            .scores(comparison)
+            .penalty_sum(PenaltyTerms(Logistic(), rows, columns, scale=scale))
+        )
         (sums.rows.sum() + sums.columns.sum()).backward()
         weights = torch.ones(9), torch.ones(11)
-        Fused().penalty_total(comparison, PenaltyTerms(Hinge(), rows, columns), *weights)
-        found = Fused().logsumexp(comparison, ExponentialTerms(Linear(), scale=scale))
+        Fused().scores(comparison).penalty_total(PenaltyTerms(Hinge(), rows, columns), *weights)
+        found = Fused().scores(comparison).logsumexp(ExponentialTerms(Linear(), scale=scale))
         (found.rows.sum() + found.columns.sum()).backward()
     return recorder.calls
-
-
-RECORDED = recorded()
 
 
 # PyTorch's own tracing check reads .grad of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("name", NAMES)
 def test_opcheck(name: str) -> None:
-    arguments = RECORDED[name]
-    assert "triton" in arguments
+    arguments = recorded()[name]
+    fused = getattr(torch.ops.hardneg, name).default._schema.arguments
+    assert arguments[[x.name for x in fused].index("fused")] is True
     if name in DIFFERENTIABLE:
         arguments = tuple(
             x.requires_grad_() if isinstance(x, Tensor) and place < 2 else x

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.fused_backend import Fused
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import PenaltyTerms, Search
-from hardneg.ops.triton.executor import Fused
 from hardneg.ops.triton.operands import operands
 from hardneg.ops.triton.select import select as fused_select
 from hardneg.penalties import Hinge
-from hardneg.selection import Selection
 from hardneg.similarities import Euclidean, SquaredEuclidean
 
 N, M, D = 60, 90, 20
@@ -35,6 +35,8 @@ def sides(kind: str) -> tuple[Tensor, Tensor]:
     return q, c
 
 
+UNRELATED = Relation(torch.zeros(N, dtype=torch.long), torch.ones(M, dtype=torch.long))
+"""All pairs are negatives, row i beside candidate i too."""
 KINDS = ("plain", "far row", "offset", "two places", "offset, far row")
 
 
@@ -61,7 +63,7 @@ def test_sums_and_gradients_agree_with_float64(
     q, c = sides(kind)
     terms = [
         PenaltyTerms(
-            Hinge(), torch.full((N,), -50.0).to(t), torch.full((M,), -50.0).to(t), "others"
+            Hinge(), torch.full((N,), -50.0).to(t), torch.full((M,), -50.0).to(t), "negatives"
         )
         for t in (torch.float32, torch.float64)
     ]
@@ -76,7 +78,7 @@ def run(
     q: Tensor, c: Tensor, similarity: object, terms: PenaltyTerms, frozen: int | None, by: object
 ) -> list[Tensor]:
     leaves = [x.clone().requires_grad_(place != frozen) for place, x in enumerate((q, c))]
-    sums = by.penalty_sum(Comparison(*leaves, similarity, Relation()), terms)
+    sums = by.scores(Comparison(*leaves, similarity, Relation())).penalty_sum(terms)
     learnt = [x for x in leaves if x.requires_grad]
     gradients = torch.autograd.grad(sums.rows.sum() + 2 * sums.columns.sum(), learnt)
     return [sums.rows.detach(), sums.columns.detach(), *gradients]
@@ -86,7 +88,7 @@ def run(
 def test_the_nearest_is_found(kind: str) -> None:
     q, c = sides(kind)
     found = fused_select(
-        Comparison(q, c, Euclidean(), Relation()), Search(Selection("highest", 1), "others")
+        Comparison(q, c, Euclidean(), UNRELATED), Search(Selection("highest", 1), "negatives")
     )
     true = torch.cdist(q.double(), c.double())
     assert torch.equal(found[0][:, 0], true.argmin(1))

@@ -12,10 +12,14 @@ from torch import Tensor
 
 import hardneg.functional as H
 from hardneg import DistanceWeighted, Hardest, RandomK, RankWindow, SemiHard, TopK
-from hardneg.ops.backends import recomputing, resolve_backend
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.ops.triton.executor import Fused
+from hardneg.negatives.selection import Selection
+from hardneg.ops.backends import bind, bind_large
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.fused_backend import Fused, FusedScores
+from hardneg.ops.operators import Engine, Pairs
+from hardneg.ops.operators.schema import flatten
+from hardneg.ops.requests import Search
+from hardneg.ops.tiled_backend import TiledScores
 from hardneg.similarities import Cosine, Order
 
 N, M, WIDTH = 37, 45, 12
@@ -137,7 +141,7 @@ def test_more_than_a_kernel_selects() -> None:
     q, c = embeddings(torch.float32)
     with pytest.raises(ValueError, match=r"at most 32 .* but 40 are asked for"):
         H.contrastive_loss(q, c, negatives=TopK(40), backend="triton")
-    wide = H.contrastive_loss(q, c, negatives=TopK(40), backend=Fused(wide=Tiled()))
+    wide = H.contrastive_loss(q, c, negatives=TopK(40), backend=Fused(or_tiled=True))
     tiled = H.contrastive_loss(q, c, negatives=TopK(40), backend="tiled")
     torch.testing.assert_close(wide, tiled)
 
@@ -145,23 +149,26 @@ def test_more_than_a_kernel_selects() -> None:
 def test_what_is_named_triton_runs_the_kernels() -> None:
     q, c = embeddings(torch.float32)
     comparison = Comparison(q, c, Cosine(), Relation())
-    assert resolve_backend("triton", comparison) == Fused()
-    assert resolve_backend(Fused(), comparison) == Fused()
-    assert recomputing("auto", comparison) == Tiled()
+    for backend in ("triton", Fused()):
+        scores = bind(backend, comparison)
+        assert type(scores) is FusedScores
+        assert scores.engine == Engine(fused=True)
+    assert type(bind_large("auto", comparison)) is TiledScores
 
 
 # PyTorch's own tracing check reads .grad of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_operators_are_as_pytorch_expects_them() -> None:
     q, c = (x[:9].clone().requires_grad_() for x in embeddings(torch.float32))
-    told = Fused().described(Comparison(q, c, Order(), Relation(paired=True)))
-    select = torch.ops.hardneg.select.default
-    arguments = (*told, *[None] * 5, "negatives", "highest", 2, 0, [], "none", True, True, True)
-    torch.library.opcheck(select, arguments)
-    pairs = torch.tensor([0, 3, -1]), torch.tensor([2, 2, 1])
-    torch.library.opcheck(
-        torch.ops.hardneg.pair_scores.default, (q, c, None, None, *pairs, "order", "triton")
-    )
+    comparison = Comparison(q, c, Order(), Relation(paired=True))
+    pairs = Pairs(torch.tensor([0, 3, -1]), torch.tensor([2, 2, 1]))
+    for operator, *requests in (
+        (torch.ops.hardneg.select, comparison, Search(Selection("highest", 2), hardest=True)),
+        (torch.ops.hardneg.pair_scores, comparison.embeddings, pairs),
+    ):
+        requests.append(Engine(fused=True))
+        values = tuple(value for each in requests for value in flatten(each))
+        torch.library.opcheck(operator.default, values)
 
 
 def test_one_graph_for_the_compiler() -> None:

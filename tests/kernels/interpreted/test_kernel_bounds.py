@@ -6,14 +6,15 @@ import pytest
 import torch
 from random_comparisons import SIMILARITIES
 
-from hardneg.ceilings import Ceiling
-from hardneg.energies import Linear
-from hardneg.losses.mining import bound_of, pair_rounding
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.losses.terms.mining import pair_rounding
+from hardneg.negatives.ceiling import Ceiling
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.energies import Linear
+from hardneg.ops.fused_backend import Fused
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.rounding import bounds_under
 from hardneg.penalties import Logistic
-from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Dot, Euclidean
 
 KINDS = [(s, torch.float32) for s in SIMILARITIES]
@@ -32,15 +33,14 @@ def test_a_duplicate_is_neither_below_nor_above(similarity: object, dtype: torch
     twins = (which[:, None] == which).fill_diagonal_(fill_value=False)
     relation = Relation(paired=True, ignore=~twins)
     comparison = Comparison(images, captions.to(dtype), similarity, relation)
-    p = Fused().pair_scores(comparison, own, own)
-    ceiling = bound_of(Fused(), comparison, Ceiling(), own, own, p)
-    floor = pair_rounding(Fused(), comparison, own, own, p).above(p)
+    scores = Fused().scores(comparison)
+    p = scores.pairs(own, own)
+    rounding = pair_rounding(scores, own, own, p)
+    ceiling, floor = bounds_under(Ceiling(), p, rounding), rounding.above(p)
     for window in (Window(row_ceiling=ceiling), Window(row_floor=floor)):
         for k in (1, 2):
             search = Search(Selection("highest", k), window=window, columns=False)
-            assert (Fused().select(comparison, search).rows == -1).all()
-        assert (
-            Fused().penalty_sum(comparison, PenaltyTerms(Logistic(), p, window=window)).rows == 0
-        ).all()
+            assert (scores.select(search).rows == -1).all()
+        assert (scores.penalty_sum(PenaltyTerms(Logistic(), p, window=window)).rows == 0).all()
         terms = ExponentialTerms(Linear(), window=window, columns=False)
-        assert Fused().logsumexp(comparison, terms).rows.isneginf().all()
+        assert scores.logsumexp(terms).rows.isneginf().all()

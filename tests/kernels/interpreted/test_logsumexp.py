@@ -7,15 +7,15 @@ import torch
 from dense_case import DTYPES, SEEDS, SIMILARITIES, Case, assert_within_budget, case
 from torch import Tensor
 
-from hardneg.energies import CircleNegative, CirclePositive, Energy, Linear
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.energies import CircleNegative, CirclePositive, Energy, Linear
+from hardneg.ops.fused_backend import Fused
 from hardneg.ops.requests import ExponentialTerms
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.scores import Backend
 from hardneg.similarities import Cosine, Dot
 
 ENERGIES = (Linear(), Linear(3.0, 0.2), CircleNegative(0.25, 4.0), CirclePositive(0.25, 4.0))
-AMONG = ("negatives", "positives", "others")
+AMONG = ("negatives", "positives")
 
 
 def check(one: Case, energy: Energy, **fixed: str) -> None:
@@ -26,9 +26,11 @@ def check(one: Case, energy: Energy, **fixed: str) -> None:
     told |= one.rng.choice([{}, {}, {"rows": False}, {"columns": False}]) | fixed
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
         scaled = None if scale is None else leaves[0]
-        found = executor.logsumexp(comparison, ExponentialTerms(energy, scale=scaled, **told))
+        found = executor.scores(comparison).logsumexp(
+            ExponentialTerms(energy, scale=scaled, **told)
+        )
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -62,9 +64,9 @@ def test_large_exponents_do_not_overflow() -> None:
     """A temperature of 1/1000: exponents in the hundreds, of both signs."""
     one = case(4, similarity=Cosine(), dtype=torch.float32, shape=(41, 73, 21))
 
-    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
-        found = executor.logsumexp(
-            comparison, ExponentialTerms(Linear(), among="others", scale=leaves[0])
+    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
+        found = executor.scores(comparison).logsumexp(
+            ExponentialTerms(Linear(), among="negatives", scale=leaves[0])
         )
         finite = [torch.where(x.isfinite(), x, 0.0).sum() for x in found[:2]]
         return finite[0] + finite[1], list(found), []
@@ -75,7 +77,9 @@ def test_large_exponents_do_not_overflow() -> None:
 def test_of_nothing() -> None:
     """The only candidate is the anchor's own: -inf, and no gradient."""
     q = torch.randn(1, 3, requires_grad=True)
-    found = Fused().logsumexp(Comparison(q, q, Dot(), Relation()), ExponentialTerms(Linear()))
+    found = (
+        Fused().scores(Comparison(q, q, Dot(), Relation())).logsumexp(ExponentialTerms(Linear()))
+    )
     assert [x.tolist() for x in found] == [[-torch.inf]] * 4
     gradient = torch.autograd.grad(found.rows.sum() + found.columns.sum(), q)[0]
     assert torch.equal(gradient, torch.zeros(1, 3))
@@ -89,7 +93,7 @@ def test_half_weights_stay_in_range() -> None:
     def gradient(kind: torch.dtype) -> Tensor:
         leaf = q.to(kind).requires_grad_()
         comparison = Comparison(leaf, c.to(kind), Dot(), Relation())
-        rows = Fused().logsumexp(comparison, ExponentialTerms(Linear(), columns=False)).rows
+        rows = Fused().scores(comparison).logsumexp(ExponentialTerms(Linear(), columns=False)).rows
         return torch.autograd.grad(rows, leaf, torch.full((26,), 1e-4))[0].float()
 
     half, full = gradient(torch.float16), gradient(torch.float32)

@@ -42,9 +42,7 @@ def test_keys_order_by_score_then_by_smallest_index() -> None:
     indices = torch.tensor([i for _, i in pairs], dtype=torch.int32)
     keys = torch.empty(len(pairs), dtype=torch.int64)
     found = torch.empty(len(pairs)), torch.empty(len(pairs), dtype=torch.int64)
-    arguments = {"values": values, "indices": indices, "keys": keys, "COUNT": len(pairs)}
-    arguments |= {"values_again": found[0], "indices_again": found[1]}
-    launch(pack_kernel, (1,), arguments, ONE)
+    launch(pack_kernel, (1,), ONE, values, indices, keys, *found, COUNT=len(pairs))
     # equal values compare equal whatever their sign, so both zeros rank by index alone
     expected = sorted(range(len(pairs)), key=lambda p: (pairs[p][0], -pairs[p][1]))
     ranked = keys.tolist()
@@ -60,5 +58,5 @@ def test_the_order_of_programs_does_not_matter() -> None:
     values[1] = -float("inf")
     values[1, 40] = -1e38
     keys = torch.full((2,), NO_KEY, dtype=torch.int64)
-    launch(raise_kernel, (4,), {"keys": keys, "values": values, "COUNT": 16, "ROWS": 2}, ONE)
+    launch(raise_kernel, (4,), ONE, keys, values, COUNT=16, ROWS=2)
     assert [0x7FFFFFFF - (key & 0x7FFFFFFF) for key in keys.tolist()] == [0, 40]

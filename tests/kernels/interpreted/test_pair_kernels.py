@@ -12,10 +12,10 @@ from random_comparisons import DTYPES, SIMILARITIES, case
 from rounding import assert_rounded
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation
-from hardneg.ops.executor import Executor
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.comparison import Comparison, Relation
+from hardneg.ops.fused_backend import Fused
+from hardneg.ops.reference import Dense
+from hardneg.ops.scores import Backend
 from hardneg.similarities import Cosine, Dot, Euclidean
 
 KINDS = list(itertools.product(SIMILARITIES, DTYPES))
@@ -23,13 +23,13 @@ Found = tuple[Tensor, Tensor, Tensor]
 
 
 def run(
-    executor: Executor, comparison: Comparison, rows: Tensor, columns: Tensor, g: Tensor
+    executor: Backend, comparison: Comparison, rows: Tensor, columns: Tensor, g: Tensor
 ) -> Found:
     """Scores and the gradients of both sides."""
     q, c = (
         x.detach().clone().requires_grad_() for x in (comparison.queries, comparison.candidates)
     )
-    scores = executor.pair_scores(replace(comparison, queries=q, candidates=c), rows, columns)
+    scores = executor.scores(replace(comparison, queries=q, candidates=c)).pairs(rows, columns)
     scores.backward(g.to(scores.dtype))
     assert q.grad is not None
     assert c.grad is not None
@@ -96,7 +96,7 @@ def test_long_rows_take_several_programs() -> None:
 def test_a_second_derivative_raises() -> None:
     q, c = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2)
     comparison = Comparison(q, c, Dot(), Relation())
-    scores = Fused().pair_scores(comparison, torch.tensor([0]), torch.tensor([1]))
+    scores = Fused().scores(comparison).pairs(torch.tensor([0]), torch.tensor([1]))
     (dq,) = torch.autograd.grad(scores.sum(), q, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivative"):
         dq.sum().backward()

@@ -9,15 +9,15 @@ import torch
 from dense_case import DTYPES, SEEDS, SIMILARITIES, Case, assert_within_budget, case
 from torch import Tensor
 
-from hardneg.ops.description import Comparison, Relation, Window
-from hardneg.ops.executor import Executor
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.fused_backend import Fused
 from hardneg.ops.requests import PenaltyTerms
-from hardneg.ops.triton.executor import Fused
-from hardneg.penalties import Hinge, Identity, Logistic, Penalty, SquaredHinge, Step
+from hardneg.ops.scores import Backend
+from hardneg.penalties import Hinge, Identity, Logistic, Penalty, SquaredHinge
 from hardneg.similarities import Cosine, Dot, Euclidean, Order
 
-PENALTIES = (Hinge(), SquaredHinge(), Logistic(), Identity(), Step())
-AMONG = ("negatives", "positives", "others")
+PENALTIES = (Hinge(), SquaredHinge(), Logistic(), Identity())
+AMONG = ("negatives", "positives")
 
 
 def check_sums(one: Case, penalty: Penalty, **fixed: str) -> None:
@@ -32,12 +32,12 @@ def check_sums(one: Case, penalty: Penalty, **fixed: str) -> None:
     factor = 1.0 if scale is None else scale
     given = [one.near_scores(k) * factor for k, on in zip((n, m), sides, strict=True) if on]
 
-    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
+    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
         rest = iter(leaves)
         rows, columns = (next(rest) if on else None for on in sides)
         scaled = None if scale is None else next(rest)
-        sums = executor.penalty_sum(
-            comparison, PenaltyTerms(penalty, rows, columns, scale=scaled, window=window, **told)
+        sums = executor.scores(comparison).penalty_sum(
+            PenaltyTerms(penalty, rows, columns, scale=scaled, window=window, **told)
         )
         total = (sums.rows * weights[0]).sum() if sides[0] else torch.zeros(())
         if sides[1]:
@@ -87,8 +87,10 @@ def check_total(one: Case, penalty: Penalty, **told: object) -> None:
     weights = one.draw(n).abs(), one.draw(m).abs()
     given = [one.near_scores(n), one.near_scores(m)]
 
-    def run(executor: Executor, comparison: Comparison, leaves: list[Tensor]):
-        found = executor.penalty_total(comparison, PenaltyTerms(penalty, *leaves, **told), *weights)
+    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
+        found = executor.scores(comparison).penalty_total(
+            PenaltyTerms(penalty, *leaves, **told), *weights
+        )
         return 2 * found.value, [found.value, *found[3:]], list(found[1:3])
 
     assert_within_budget(run, one, given)
@@ -114,8 +116,10 @@ def test_sums_of_one_pair_and_of_none() -> None:
     """The only candidate is the anchor's own: nothing is admitted."""
     q = torch.randn(1, 1)
     zero = torch.zeros(1)
-    sums = Fused().penalty_sum(
-        Comparison(q, q, Dot(), Relation()), PenaltyTerms(Hinge(), zero, zero)
+    sums = (
+        Fused()
+        .scores(Comparison(q, q, Dot(), Relation()))
+        .penalty_sum(PenaltyTerms(Hinge(), zero, zero))
     )
     assert [x.tolist() for x in sums] == [[0.0], [0.0], [0], [0], [-torch.inf], [-torch.inf]]
 
@@ -132,7 +136,11 @@ def test_half_weights_stay_in_range(length: float, share: float) -> None:
     def gradient(kind: torch.dtype) -> Tensor:
         leaf = q.to(kind).requires_grad_()
         comparison = replace(one.comparison, queries=leaf, candidates=c.to(kind))
-        sums = Fused().penalty_sum(comparison, PenaltyTerms(SquaredHinge(), torch.zeros(26), None))
+        sums = (
+            Fused()
+            .scores(comparison)
+            .penalty_sum(PenaltyTerms(SquaredHinge(), torch.zeros(26), None))
+        )
         return torch.autograd.grad(sums.rows, leaf, upstream)[0].float()
 
     half, full = gradient(torch.float16), gradient(torch.float32)
@@ -148,7 +156,11 @@ def test_half_weights_of_rows_that_are_not_contiguous() -> None:
     def gradient(x: Tensor, y: Tensor) -> Tensor:
         leaf = x.detach().requires_grad_()
         comparison = Comparison(leaf, y, Dot(), Relation())
-        sums = Fused().penalty_sum(comparison, PenaltyTerms(SquaredHinge(), torch.zeros(64), None))
+        sums = (
+            Fused()
+            .scores(comparison)
+            .penalty_sum(PenaltyTerms(SquaredHinge(), torch.zeros(64), None))
+        )
         return torch.autograd.grad(sums.rows, leaf, torch.full((64,), 1e-6))[0]
 
     q, c = q.half(), c.half()
@@ -163,7 +175,7 @@ def test_the_same_bits_twice() -> None:
         q = one.comparison.queries.detach().requires_grad_()
         c = replace(one.comparison, queries=q)
         thresholds = torch.linspace(-1, 1, n), torch.linspace(-1, 1, m)
-        sums = Fused().penalty_sum(c, PenaltyTerms(Logistic(), *thresholds))
+        sums = Fused().scores(c).penalty_sum(PenaltyTerms(Logistic(), *thresholds))
         return sums.rows.detach(), *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), q)
 
     for first, second in zip(once(), once(), strict=True):

@@ -11,14 +11,14 @@ import torch
 from random_comparisons import DTYPES, SIMILARITIES, Case, case
 from torch import Tensor
 
-from hardneg.ops.dense import Dense
-from hardneg.ops.description import Comparison, Relation, Window
+from hardneg.negatives.selection import Selection
+from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.fused_backend import Fused
+from hardneg.ops.reference import Dense
 from hardneg.ops.requests import Search
-from hardneg.ops.tiled.executor import Tiled
-from hardneg.ops.triton.executor import Fused
+from hardneg.ops.tiled_backend import Tiled
 from hardneg.ops.triton.operands import operands
 from hardneg.ops.triton.tuning import Configuration, using
-from hardneg.selection import Selection
 from hardneg.similarities import Cosine, Dot, Euclidean, SquaredEuclidean
 
 KINDS = list(itertools.product(SIMILARITIES, DTYPES))
@@ -69,8 +69,8 @@ def check(one: Case, selection: Selection, among: str) -> None:
     window = one.window() if one.rng.random() < 0.7 else Window()
     seed = torch.tensor(one.rng.randrange(1 << 40))
     search = Search(selection, among, window, seed, hardest=True)
-    expected = Dense().select(one.double, search)
-    found = Fused().select(one.comparison, search)
+    expected = Dense().scores(one.double).select(search)
+    found = Fused().scores(one.comparison).select(search)
     drawn = selection.order in ("random", "distance_weighted")
     s, rounding = one.scores, roundings(one.double, one.scores)
     sides = ((s, rounding), (s.T, rounding.T)) * 2
@@ -82,14 +82,14 @@ def check(one: Case, selection: Selection, among: str) -> None:
 @pytest.mark.parametrize("seed", range(36))
 def test_the_first(seed: int) -> None:
     one = case(seed, *KINDS[seed % len(KINDS)])
-    check(one, selection_of(one, 1), one.rng.choice(["negatives", "positives", "others"]))
+    check(one, selection_of(one, 1), one.rng.choice(["negatives", "positives"]))
 
 
 @pytest.mark.parametrize("seed", range(18))
 def test_the_first_k(seed: int) -> None:
     one = case(100 + seed, *KINDS[5 * seed % len(KINDS)])
     k = one.rng.choice([2, 5, 32])
-    check(one, selection_of(one, k), one.rng.choice(["negatives", "positives", "others"]))
+    check(one, selection_of(one, k), one.rng.choice(["negatives", "positives"]))
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -100,8 +100,10 @@ def test_equal_scores_go_to_the_smallest_index(k: int) -> None:
     for same in (torch.float32, torch.bfloat16):
         for sign in (1.0, 0.0, -1.0):
             comparison = Comparison(sign * q.to(same), c.to(same), Dot(), Relation())
-            found = Fused().select(comparison, Search(Selection("highest", k), "others"))
-            expected = Dense().select(comparison, Search(Selection("highest", k), "others"))
+            found = Fused().scores(comparison).select(Search(Selection("highest", k), "negatives"))
+            expected = (
+                Dense().scores(comparison).select(Search(Selection("highest", k), "negatives"))
+            )
             assert torch.equal(found.rows, expected.rows)
             assert torch.equal(found.columns, expected.columns)
 
@@ -109,9 +111,9 @@ def test_equal_scores_go_to_the_smallest_index(k: int) -> None:
 def test_one_side_alone() -> None:
     one = case(7, Cosine(), torch.float16)
     for k in (1, 3):
-        both = Fused().select(one.comparison, Search(Selection("highest", k)))
-        rows = Fused().select(one.comparison, Search(Selection("highest", k), columns=False))
-        columns = Fused().select(one.comparison, Search(Selection("highest", k), rows=False))
+        both = Fused().scores(one.comparison).select(Search(Selection("highest", k)))
+        rows = Fused().scores(one.comparison).select(Search(Selection("highest", k), columns=False))
+        columns = Fused().scores(one.comparison).select(Search(Selection("highest", k), rows=False))
         assert torch.equal(rows.rows, both.rows)
         assert rows.columns.shape == (0, k)
         assert torch.equal(columns.columns, both.columns)
@@ -129,7 +131,7 @@ def test_no_candidates_at_all(selection: Selection) -> None:
         Comparison(x, x, Dot(), Relation(ids, ids)),
         Comparison(x, x, Dot(), Relation(ignore=torch.ones(40, 40, dtype=torch.bool))),
     ):
-        for found in Fused().select(comparison, Search(selection, hardest=True)):
+        for found in Fused().scores(comparison).select(Search(selection, hardest=True)):
             assert found.numel() > 0
             assert (found == -1).all()
 
@@ -140,9 +142,9 @@ def test_wide_tiles_are_reduced_in_quarters() -> None:
     q, c = torch.randn(40, 6), torch.randn(300, 6)
     ids = torch.randint(0, 9, (40,)), torch.randint(0, 9, (300,))
     comparison = Comparison(q.half(), c.half(), Cosine(), Relation(*ids))
-    narrow = Fused().select(comparison, Search(Selection("highest", 1)))
+    narrow = Fused().scores(comparison).select(Search(Selection("highest", 1)))
     with using({("best", "product16", "interpreter"): wide}):
-        found = Fused().select(comparison, Search(Selection("highest", 1)))
+        found = Fused().scores(comparison).select(Search(Selection("highest", 1)))
     assert torch.equal(found.rows, narrow.rows)
     assert torch.equal(found.columns, narrow.columns)
 
@@ -158,8 +160,8 @@ def test_draws_are_those_of_the_tiled_implementation() -> None:
         Selection("distance_weighted", 1, parameters=(7.0, 0.5, 1.4)),
     ):
         seed = torch.tensor(2**31 - 2)
-        found = Fused().select(comparison, Search(selection, seed=seed))
-        expected = Tiled().select(comparison, Search(selection, seed=seed))
+        found = Fused().scores(comparison).select(Search(selection, seed=seed))
+        expected = Tiled().scores(comparison).select(Search(selection, seed=seed))
         assert torch.equal(found.rows, expected.rows)
         assert torch.equal(found.columns, expected.columns)
 
@@ -171,7 +173,7 @@ def test_distances_far_from_the_origin() -> None:
     comparison = Comparison(x, y, Euclidean(), Relation())
     double = Comparison(x.double(), y.double(), Euclidean(), Relation())
     found, expected = (
-        e.select(c, Search(Selection("highest", 1)))
+        e.scores(c).select(Search(Selection("highest", 1)))
         for e, c in ((Fused(), comparison), (Dense(), double))
     )
     assert torch.equal(found.rows, expected.rows)
@@ -190,13 +192,13 @@ def test_distances_far_from_the_origin() -> None:
 def test_precision_follows_torch(older: str, newer: str | None, precision: str) -> None:
     """By the older setting and by ``fp32_precision``; with tf32 the kernel multiplies float32 itself."""
     one = case(3, Dot(), torch.float32)
-    expected = Fused().select(one.comparison, Search(Selection("highest", 1)))
+    expected = Fused().scores(one.comparison).select(Search(Selection("highest", 1)))
     torch.set_float32_matmul_precision(older)
     try:
         if newer is not None:
             torch.backends.cuda.matmul.fp32_precision = newer
         assert operands(one.comparison).precision == precision
-        found = Fused().select(one.comparison, Search(Selection("highest", 1)))
+        found = Fused().scores(one.comparison).select(Search(Selection("highest", 1)))
     finally:
         torch.set_float32_matmul_precision("highest")
     assert torch.equal(found.rows, expected.rows)

@@ -1,0 +1,168 @@
+"""Terms of the margin losses: phi(margin - positive + negative), for one positive an anchor or all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardneg.losses.terms.mining import (
+    NEVER,
+    Mined,
+    bound_of,
+    mine,
+    pad_candidates,
+    pair_rounding,
+    under_ceilings,
+)
+from hardneg.losses.terms.reduction import Both, Terms
+from hardneg.losses.terms.selected_pairs import selected_pairs
+from hardneg.negatives import All
+from hardneg.ops.comparison import OPEN
+from hardneg.ops.requests import BatchAllTerms, PenaltyTerms
+from hardneg.ops.rounding import Rounding
+from hardneg.ops.scores import Sums, Total
+from hardneg.penalties import Penalty
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from hardneg.losses.call import Call
+
+__all__ = ["all_positives", "hinge_terms"]
+
+
+def mined_terms(
+    mined: Mined, positives: Float[Tensor, "t"], has: Tensor, margin: float, penalty: Penalty
+) -> Terms:
+    """Terms of the selected negatives, summed over those of each pair."""
+    # the compiler makes one graph for every number that a tensor is taken from
+    x = mined.scores - (positives[:, None] - margin)
+    values = torch.where(mined.there, penalty.value(x), 0.0)
+    valid = has & mined.there[:, 0]
+    active = (values.detach() > 0).sum(1)
+    return Terms(values.sum(1), valid, active, mined.there.sum(1), positives, mined.hardest)
+
+
+def hinge_terms(call: Call, positive: Int[Tensor, "n"], margin: float, penalty: Penalty) -> Both:
+    """Query i with candidate ``positive[i]`` (-1: none); candidates as anchors are the paired ones."""
+    selection = call.selection
+    if selection is None:
+        return every_negative(call, positive, margin, penalty)
+    p, *directions = mine(call, positive, selection)
+    has = positive >= 0
+    queries, candidates = (
+        None if mined is None else mined_terms(mined, p, has, margin, penalty)
+        for mined in directions
+    )
+    if call.negatives.mean_if_closer is None:
+        return queries, candidates
+    every = replace(call, negatives=All(), reduction="none")
+    means = every_negative(every, positive, margin, penalty)
+    threshold = call.negatives.mean_if_closer
+    rounding = pair_rounding(call.scores, call.scores.row_numbers(), positive, p)
+    return (
+        mean_where_close(queries, means[0], threshold, rounding),
+        mean_where_close(candidates, means[1], threshold, rounding),
+    )
+
+
+def mean_where_close(
+    hardest: Terms | None, every: Terms | None, threshold: float, rounding: Rounding
+) -> Terms | None:
+    """SelHN: the mean over all negatives where the hardest cannot be told from the positive."""
+    if hardest is None or every is None:
+        return None
+    p, highest = hardest.positives.detach(), hardest.hardest.detach()
+    close = (highest > rounding.above(p - threshold)) & (highest < rounding.below(p + threshold))
+    mean = every.values / every.considered.clamp(min=1)
+    return replace(
+        hardest,
+        values=torch.where(close, mean, hardest.values),
+        active=torch.where(close, every.active, hardest.active),
+        considered=torch.where(close, every.considered, hardest.considered),
+    )
+
+
+def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalty: Penalty) -> Both:
+    """All negatives: one pass with the gradients where the weight of every anchor is known beforehand."""
+    scores, own, n = call.scores, call.scores.row_numbers(), call.scores.shape[0]
+    p, has = scores.pairs(own, positive), positive >= 0
+    thresholds = torch.where(has, p - margin, NEVER)
+    of_columns = pad_candidates(thresholds, scores, NEVER) if call.candidates else None
+    rows, columns = scores.counts("negatives")
+    considered = rows, columns[:n] if call.candidates else rows
+    valid = tuple(has & (counts > 0) for counts in considered)
+    terms = PenaltyTerms(penalty, thresholds if call.queries else None, of_columns)
+    ceiling = call.negatives.ceiling
+    found: Sums | Total
+    if call.reduction in ("sum", "mean") and ceiling is None:
+        weights = [anchor_weights(some, call.reduction, p) for some in valid]
+        found = scores.penalty_total(
+            terms,
+            weights[0] if call.queries else None,
+            pad_candidates(weights[1], scores, 0.0) if call.candidates else None,
+        )
+        # the total of both directions stands in the first one asked for
+        values = found.value, torch.zeros_like(found.value) if call.queries else found.value
+    else:
+        window = OPEN
+        if ceiling is not None:
+            window = under_ceilings(call, bound_of(call, own, positive, p))
+        found = scores.penalty_sum(replace(terms, window=window))
+        values = found.rows, found.columns[:n]
+
+    def terms_of(side: int, active: Tensor, maxima: Tensor) -> Terms:
+        largest, summed = maxima[:n], isinstance(found, Total)
+        reached = valid[side] & (largest > -torch.inf)
+        hardest = torch.where(reached, largest + thresholds.detach(), 0.0)
+        return Terms(values[side], reached, active[:n], considered[side], p, hardest, summed)
+
+    return (
+        terms_of(0, found.row_counts, found.row_maxima) if call.queries else None,
+        terms_of(1, found.column_counts, found.column_maxima) if call.candidates else None,
+    )
+
+
+def anchor_weights(valid: Tensor, reduction: str, like: Tensor) -> Float[Tensor, "n"]:
+    """1, or 1 / (number of valid anchors); 0 for the others. In the type of ``like``, the scores."""
+    weights = valid.to(like.dtype)
+    return weights if reduction == "sum" else weights / valid.sum().clamp(min=1)
+
+
+def all_positives(call: Call, margin: float, penalty: Penalty) -> Terms:
+    """Every candidate of a query's label as its positive, each pair a term."""
+    if call.selection is not None:
+        return selected_pairs(call, margin, penalty)
+    if call.reduction != "none":
+        return batch_all(call, margin, penalty)
+    scores = call.scores
+    anchors, positives = scores.positive_pairs()
+    found = scores.batch_all(BatchAllTerms(penalty, margin, call.negatives.ceiling, per_pair=True))
+    p = scores.pairs(anchors, positives)
+    considered = scores.counts("negatives")[0][anchors]
+    return Terms(found.sums, considered > 0, found.counts, considered, p, found.maxima[anchors])
+
+
+def batch_all(call: Call, margin: float, penalty: Penalty) -> Terms:
+    """All positives against all negatives: the finished sum or mean, from one pass.
+
+    Statistics are by anchor: each anchor's mean positive stands for its pairs.
+    """
+    terms = BatchAllTerms(penalty, margin, call.negatives.ceiling, total=True)
+    found = call.scores.batch_all(terms)
+    negatives, _ = call.scores.counts("negatives")
+    positives, _ = call.scores.counts("positives")
+    pairs = found.pairs.sum()
+    divisor = {"sum": torch.ones_like(pairs), "mean": pairs, "mean_active": found.counts.sum()}
+    return Terms(
+        found.sums / divisor[call.reduction].clamp(min=1),
+        found.pairs > 0,
+        found.counts,
+        positives * negatives,
+        found.positive_sums / positives.clamp(min=1),
+        found.maxima,
+        summed=True,
+    )

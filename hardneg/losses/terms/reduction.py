@@ -1,0 +1,134 @@
+"""From terms to a loss: directions, reductions, the finiteness factor and the statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardneg.losses.mining_statistics import MiningStatistics, is_collapsed
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.scores import Scores
+from hardneg.similarities import upcast
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from hardneg.losses.call import Call
+
+__all__ = ["DIRECTIONS", "REDUCTIONS", "Both", "Output", "Result", "Terms", "reduce_terms"]
+
+REDUCTIONS = ("mean", "sum", "mean_active", "none")
+DIRECTIONS = ("both", "queries", "candidates")
+
+Result = Tensor | tuple[Tensor, Tensor]
+Output = Result | tuple[Result, MiningStatistics]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Terms:
+    """The terms of one direction, one an (anchor, positive) pair.
+
+    Attributes:
+        values: the terms, or their total where they were summed on the way (0-d).
+        valid: which of them have both a positive and a negative.
+        active: how many of each term's negatives gave a value above 0.
+        considered: how many negatives each term had.
+        positives: score of each pair's positive.
+        hardest: highest score among each pair's negatives.
+        summed: ``values`` is the finished reduction of this direction.
+        pairs: how many valid terms each entry stands for, where more than one, for statistics; ``active``
+            and ``considered`` are then sums over them, ``positives`` and ``hardest`` means.
+    """
+
+    values: Float[Tensor, "t"]
+    valid: Bool[Tensor, "t"]
+    active: Int[Tensor, "t"]
+    considered: Int[Tensor, "t"]
+    positives: Float[Tensor, "t"]
+    hardest: Float[Tensor, "t"]
+    summed: bool = False
+    pairs: Int[Tensor, "t"] | None = None
+
+    @property
+    def valid_terms(self) -> Int[Tensor, "t"]:
+        """How many valid terms each entry stands for."""
+        return self.valid.long() if self.pairs is None else self.pairs
+
+    def reduce(self, reduction: str) -> Float[Tensor, "..."]:
+        """The sum, the mean over valid terms, the mean over active ones, or the terms themselves."""
+        if self.summed:
+            return self.values
+        values = torch.where(self.valid, self.values, 0.0)
+        if reduction == "none":
+            return values
+        if reduction == "sum":
+            return values.sum()
+        counts = self.valid if reduction == "mean" else torch.where(self.valid, self.active, 0)
+        return values.sum() / counts.sum().clamp(min=1)
+
+
+Both = tuple[Terms | None, Terms | None]
+"""Terms of the queries and of the candidates; None for a direction not asked for."""
+
+
+def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
+    """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
+
+    A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
+    """
+    sides = comparison.queries, comparison.candidates
+    extremes = torch.stack([edge for x in sides for edge in torch.aminmax(x.detach())])
+    return (upcast(extremes) * 0).sum() + 1
+
+
+def reduce_terms(call: Call, both: Both, average: bool) -> Output:
+    """The loss: directions added, or averaged, then marked NaN where the inputs are not finite."""
+    factor = finite_or_nan(call.scores.comparison)
+    directions = [terms for terms in both if terms is not None]
+    parts = [terms.reduce(call.reduction) * factor for terms in directions]
+    value: Result
+    if call.reduction == "none":
+        none = parts[0].new_zeros(0)
+        value = (
+            parts[0] if both[0] is not None else none,
+            parts[-1] if both[1] is not None else none,
+        )
+    else:
+        value = torch.stack(parts).sum() / (len(parts) if average else 1)
+    return (value, statistics(call.scores, directions)) if call.statistics else value
+
+
+@torch.no_grad()
+def statistics(scores: Scores, directions: list[Terms]) -> MiningStatistics:
+    """The statistics over both directions."""
+    valid = torch.cat([terms.valid for terms in directions])
+    active = torch.cat([terms.active for terms in directions])
+    considered = torch.cat([terms.considered for terms in directions])
+    positives = torch.cat([terms.positives for terms in directions]).detach()
+    hardest = torch.cat([terms.hardest for terms in directions]).detach()
+    each = torch.cat([terms.valid_terms for terms in directions])
+    count = each.sum().clamp(min=1)
+    positive_mean = torch.where(valid, positives * each, 0.0).sum() / count
+    hardest_mean = torch.where(valid, hardest * each, 0.0).sum() / count
+    total = torch.where(valid, considered, 0).sum()
+    return MiningStatistics(
+        torch.where(valid, active, 0).sum() / total.clamp(min=1),
+        positive_mean,
+        hardest_mean,
+        positive_mean - hardest_mean,
+        masked_pairs(scores),
+        is_collapsed(scores.comparison.queries, scores.comparison.candidates),
+    )
+
+
+def masked_pairs(scores: Scores) -> Int[Tensor, ""]:
+    """Pairs that are neither a negative nor one's own positive nor a row beside itself."""
+    (n, m), relation = scores.shape, scores.relation
+    left = n * m - scores.counts("negatives")[0].sum()
+    if relation.paired:
+        ignore = relation.ignore
+        return left - (n if ignore is None else (~ignore.diagonal()[:n]).sum())
+    return left - scores.counts("positives")[0].sum() - (n if relation.same_set else 0)

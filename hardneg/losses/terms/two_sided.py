@@ -1,0 +1,110 @@
+"""Terms with a log-sum-exp on both sides: over an anchor's positives and over its negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardneg.losses.terms.mining import mined_queries, negatives_under_ceiling, pair_rounding
+from hardneg.losses.terms.reduction import Terms
+from hardneg.losses.terms.softmax import EMPTY, mean_positive
+from hardneg.negatives import Selection
+from hardneg.ops.comparison import OPEN, Window
+from hardneg.ops.energies import Energy
+from hardneg.ops.requests import ExponentialTerms, Search
+from hardneg.ops.scores import Scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from hardneg.losses.call import Call
+
+__all__ = ["TwoSided", "two_sided_terms"]
+
+
+@dataclass(frozen=True, eq=False)
+class TwoSided:
+    """``combine(logsumexp over positives, logsumexp over chosen negatives)`` of an anchor that has both.
+
+    Attributes:
+        positive, negative: energies of the exponents.
+        combine: of the two log-sum-exps (``EMPTY`` for an empty sum).
+        epsilon: only positives below the hardest negative + epsilon, and negatives above the hardest
+            positive - epsilon, take part; None: all.
+    """
+
+    positive: Energy
+    negative: Energy
+    combine: Callable[[Tensor, Tensor], Tensor]
+    epsilon: float | None = None
+
+
+def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
+    """The terms of every query."""
+    scores, epsilon, selection = call.scores, equation.epsilon, call.selection
+    fallback = "none" if selection is None else selection.fallback
+    window, negatives = negatives_under_ceiling(call)
+    positives, _ = scores.counts("positives")
+    positive, hardest_positive = extreme(scores, "positives", "lowest")
+    negative, hardest_negative = extreme(scores, "negatives", "highest", window, fallback)
+    positive_window, negative_window = OPEN, window
+    if epsilon is not None:
+        own = scores.row_numbers()
+        rounding = pair_rounding(scores, own, negative, hardest_negative)
+        positive_window = Window(row_ceiling=rounding.below(hardest_negative + epsilon))
+        rounding = pair_rounding(scores, own, positive, hardest_positive)
+        floor = rounding.above(hardest_positive - epsilon)
+        negative_window = negative_window._replace(row_floor=floor)
+    terms = ExponentialTerms(equation.positive, "positives", window=positive_window, columns=False)
+    of_positives = scores.logsumexp(terms).rows
+    of_negatives = negative_logsumexp(call, equation.negative, negative_window, negatives > 0)
+    valid = (negative >= 0) & (positives > 0)
+    combined = equation.combine(at_least_empty(of_positives), at_least_empty(of_negatives))
+    active = valid.long()
+    mean = mean_positive(call, positives) if call.statistics else hardest_positive
+    return Terms(torch.where(valid, combined, 0.0), valid, active, active, mean, hardest_negative)
+
+
+def at_least_empty(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Log-sum-exps with ``EMPTY`` in place of the -inf of empty sums."""
+    return torch.where(x > EMPTY, x, EMPTY)
+
+
+@torch.no_grad()
+def extreme(
+    scores: Scores, among: str, order: str, window: Window = OPEN, fallback: str = "none"
+) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
+    """Index and score of every query's lowest or highest candidate; -1 and 0 where there is none."""
+    selection = Selection(order, 1, fallback=fallback)
+    index = scores.select(Search(selection, among, window, columns=False)).rows[:, 0]
+    return index, scores.pairs(scores.row_numbers(), index)
+
+
+def negative_logsumexp(
+    call: Call, energy: Energy, window: Window, under_ceiling: Bool[Tensor, "n"]
+) -> Float[Tensor, "n"]:
+    """Over all negatives in the window, or over the k that a strategy selects from it."""
+    selection = call.selection
+    if selection is None:
+        terms = ExponentialTerms(energy, window=window, columns=False)
+        return call.scores.logsumexp(terms).rows
+    mined = mined_queries(call, selection, window)
+    there = mined.there
+    if selection.fallback != "none" and window.row_floor is not None:
+        there = there & kept_by_epsilon(mined.scores.detach(), window, under_ceiling)
+    return torch.where(there, energy(mined.scores), EMPTY).logsumexp(1)
+
+
+def kept_by_epsilon(
+    scores: Float[Tensor, "n k"], window: Window, under_ceiling: Bool[Tensor, "n"]
+) -> Bool[Tensor, "n k"]:
+    """Which selected negatives stay: a fallback replaces what a ceiling takes, not what epsilon does."""
+    assert window.row_floor is not None
+    kept = scores > window.row_floor[:, None]
+    if window.row_ceiling is None:
+        return kept
+    return kept & ((scores < window.row_ceiling[:, None]) | ~under_ceiling[:, None])

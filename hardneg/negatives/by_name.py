@@ -1,0 +1,68 @@
+"""Strategies by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from hardneg.negatives.strategies import (
+    All,
+    DistanceWeighted,
+    Hardest,
+    Negatives,
+    SelectiveHardest,
+    SemiHard,
+)
+
+__all__ = ["NegativesName", "resolve_negatives"]
+
+NegativesName = Literal["all", "hardest", "semihard", "distance_weighted", "selective_hardest"]
+
+BY_NAME: dict[str, Negatives] = {
+    "all": All(),
+    "hardest": Hardest(),
+    "semihard": SemiHard(),
+    "distance_weighted": DistanceWeighted(),
+    "selective_hardest": SelectiveHardest(),
+}
+WITH_ARGUMENTS: dict[str, str] = {
+    "topk": "TopK(k)",
+    "randomk": "RandomK(k)",
+    "rankwindow": "RankWindow(start, stop)",
+}
+
+
+def plain(name: str) -> str:
+    """A name without case, hyphens and underscores: ``"semi-hard"`` is ``"semihard"``."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def resolve_negatives(negatives: Any) -> Negatives:
+    """A strategy from its name, or the object itself.
+
+    Raises:
+        ValueError: for an unknown name.
+        TypeError: for what is no strategy.
+    """
+    if isinstance(negatives, str):
+        known = {plain(name): strategy for name, strategy in BY_NAME.items()}
+        name = plain(negatives)
+        if name in known:
+            return known[name]
+        if name in WITH_ARGUMENTS:
+            raise ValueError(
+                f"negatives {negatives!r} needs arguments: pass the object {WITH_ARGUMENTS[name]}"
+            )
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = [f" (did you mean {other!r}?)" for other in BY_NAME if plain(other) in near]
+        raise ValueError(
+            f"unknown negatives {negatives!r}{''.join(meant)}: choose one of "
+            f"{', '.join(sorted(BY_NAME))}, or {', '.join(WITH_ARGUMENTS.values())}"
+        )
+    if isinstance(negatives, type) or not isinstance(negatives, Negatives):
+        raise TypeError(
+            f"negatives is {negatives!r} of type {type(negatives).__name__}: expected a name "
+            f"({', '.join(sorted(BY_NAME))}) or a strategy object such as Hardest(); strategies of your "
+            "own are subclasses of hardneg.negatives.Negatives"
+        )
+    return negatives

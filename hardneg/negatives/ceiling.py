@@ -1,0 +1,44 @@
+"""An upper bound on the score of a negative, relative to the positive's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hardneg.checks import number_field
+
+__all__ = ["Ceiling"]
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Admit only negatives that score below ``p - (1 - relative) * |p| + offset``, p the positive's score.
+
+    A term that belongs to one (anchor, positive) pair takes that positive. Where negatives belong to the anchor
+    as a whole (pair losses, SupCon, multi-similarity, circle, SigLIP with several positives) it is the
+    highest-scoring of its positives.
+
+    With scores above 0 that is ``relative * p + offset``; the absolute value makes it a reduction
+    for negative scores (distances) too. ``Ceiling()`` is "below the positive", the semi-hard bound;
+    ``Ceiling(relative=0.95)`` drops candidates that are nearly as good as the positive, which are often
+    unlabelled positives (positive-aware mining: Moreira et al., NV-Retriever, 2024). The bound is strict, and a
+    score that equals it to within rounding is not below it (docs/design.md, Semantics): a duplicate of the
+    positive never is.
+    """
+
+    relative: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        number_field(self, "relative")
+        number_field(self, "offset")
+
+    @property
+    def steepness(self) -> float:
+        """By how much the bound can move with the positive's score, at least 1."""
+        return 1.0 + abs(1.0 - self.relative)
+
+    def __call__(self, positive_scores: Tensor) -> Tensor:
+        """The bound of each positive's score."""
+        return positive_scores - (1.0 - self.relative) * positive_scores.abs() + self.offset

@@ -1,0 +1,1 @@
+"""What surrounds a loss in training: memory queues and gradient caching."""
