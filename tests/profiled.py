@@ -12,7 +12,9 @@ FACTORS = {"aten::mm": (0, 1), "aten::addmm": (1, 2), "aten::addmm_": (1, 2), "a
 
 def inputs(work: Callable[[], object]) -> Iterator[tuple[str, list[list[int]]]]:
     """The name and the shapes of the inputs of every operator that ``work`` runs, however deep inside."""
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True
+    ) as profiler:
         work()
     for event in profiler.events():
         yield event.name, [[int(size) for size in shape] for shape in event.input_shapes if shape]

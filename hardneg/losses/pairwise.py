@@ -70,5 +70,5 @@ class PairwiseContrastiveLoss(LabelLoss):
         """The pairs of every query; a score that is a negated distance is below minus the margin."""
         sign = -1.0 if is_distance(self.similarity) else 1.0
         margins = self.positive_margin, self.negative_margin
-        positive, negative = (as_vector("margins", sign * margin, call) for margin in margins)
+        positive, negative = (sign * as_vector("margins", margin, call) for margin in margins)
         return mean_of_kinds(call, PairThresholds(positive, negative, self.penalty))

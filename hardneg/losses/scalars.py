@@ -68,7 +68,7 @@ class WithScalars(nn.Module):
 
     def set_fixed(self, name: str, value: float) -> None:
         """Set a fixed number."""
-        setattr(self, name, float(value))
+        setattr(self, name, value)
 
     def fixed_number(self, name: str) -> float:
         """A fixed number, as the state holds it."""

@@ -80,7 +80,7 @@ class SigmoidLoss(PairLoss):
 
     def of_queries(self, call: Call) -> Terms:
         """The pairs of every query under one reduction."""
-        threshold = as_vector("bias", -self.bias, call)
+        threshold = -as_vector("bias", self.bias, call)
         scale = self.temperature.scale(call.scores)
         positive, negative = pair_terms(
             call, PairThresholds(threshold, threshold, Logistic(), scale)

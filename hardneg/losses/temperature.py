@@ -90,7 +90,10 @@ class Temperature(WithScalars):
         """
         temperature = self()
         if not isinstance(temperature, Tensor):
-            return fill((), 1 / temperature, scores)
+            if not torch.compiler.is_compiling():
+                return fill((), 1 / temperature, scores)
+            # before 2.13 the compiler makes a graph for every reciprocal of a number
+            return torch.div(fill((), 1.0, scores), temperature)
         if temperature.numel() != 1:
             shape = tuple(temperature.shape)
             raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")

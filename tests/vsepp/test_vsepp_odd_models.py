@@ -50,6 +50,8 @@ def test_another_content_is_no_model(saved: Path, content: object) -> None:
         load_model(saved)
 
 
+# once a process, by torch 2.12 and earlier
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly:UserWarning")
 @pytest.mark.parametrize(
     "change",
     [

@@ -49,7 +49,7 @@ def test_every_number_has_a_range_and_outside_it_is_refused(
     for value in outside(bounds, plain):
         with pytest.raises(SystemExit) as stopped:
             main("coco", [*SHORT, "--out", str(tmp_path), f"{option(name)}={value}"])
-        said = " ".join(capsys.readouterr().err.split())
+        said = " ".join(capsys.readouterr().err.replace("│", " ").split())
         assert stopped.value.code == 2
         assert f"{option(name)} is {value}: expected {bounds} " in said
         assert "Traceback" not in said
@@ -93,7 +93,7 @@ def test_options_that_cannot_be_are_named(
     with pytest.raises(SystemExit) as stopped:
         main("coco", ["--recipe", *SCENES, *given, "--out", str(tmp_path), "--cpu", "--quiet"])
     assert stopped.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.rglob("*.*"))
 
 

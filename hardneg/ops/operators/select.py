@@ -28,7 +28,8 @@ def shapes(comparison: Comparison, search: Search, engine: Engine) -> tuple[Tens
     n = comparison.queries.shape[0] if search.rows else 0
     m = comparison.candidates.shape[0] if search.columns else 0
     width = search.selection.k - search.selection.skip
-    sizes = (n, width), (m, width), (n * search.hardest, 1), (m * search.hardest, 1)
+    hardest = (n, m) if search.hardest else (0, 0)
+    sizes = (n, width), (m, width), (hardest[0], 1), (hardest[1], 1)
     return tuple(comparison.queries.new_empty(size, dtype=torch.long) for size in sizes)
 
 
