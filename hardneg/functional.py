@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hardneg.checks import refuse_renamed
 from hardneg.losses.base import Loss
 from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
@@ -43,7 +42,6 @@ def as_function(loss: type[Loss]) -> Callable[..., Any]:
     choices = dict(inspect.signature(loss).parameters)
 
     def function(*args: Any, **options: Any) -> Any:
-        refuse_renamed(loss.__name__, options)
         chosen = {name: options.pop(name) for name in choices if name in options}
         return loss(**chosen)(*args, **options)
 

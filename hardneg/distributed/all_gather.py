@@ -68,7 +68,7 @@ class AllGatherScores(Scores):
             with torch.set_grad_enabled(self.differentiable):
                 candidates = as_sharded(self.comparison.candidates).everywhere()
                 self.known = local_shard(self.comparison, candidates, self.backend)
-                self.known.scores  # noqa: B018
+                _ = self.known.scores  # bound now, in this mode
         return self.known
 
     def swapped(self) -> AllGatherScores:

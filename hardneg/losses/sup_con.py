@@ -11,7 +11,7 @@ from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
 from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
-from hardneg.losses.terms.mining import mined_queries, negatives_under_ceiling
+from hardneg.losses.terms.mining import count_negatives, mined_queries, window_of_negatives
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
 from hardneg.negatives import Negatives, NegativesName
@@ -97,10 +97,10 @@ def log_denominator(
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
     """Log-sum-exp over positives and chosen negatives, each query's hardest negative, and whether it has any."""
     scores, selection = call.scores, call.selection
-    window, negatives = negatives_under_ceiling(call)
+    window = window_of_negatives(call)
     if selection is None:
         terms = ExponentialTerms(Linear(), scale=scale, window=window, columns=False)
-        found, some = scores.logsumexp(terms), negatives > 0
+        found, some = scores.logsumexp(terms), count_negatives(scores, window) > 0
         largest = torch.where(found.row_maxima > -torch.inf, found.row_maxima, 0.0)
         of_negatives, hardest = found.rows, largest / scale.detach()
     else:

@@ -82,7 +82,8 @@ class CirclePositive:
 
     def slope(self, score: Tensor) -> Tensor:
         """Its declared derivative."""
-        return -self.gamma * (1 + self.margin - score).relu()
+        # a number minus a tensor would make the compiler build a graph for every number
+        return -self.gamma * (score - (1 + self.margin)).neg().relu()
 
 
 Energy = Linear | CircleNegative | CirclePositive

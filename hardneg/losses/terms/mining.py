@@ -25,14 +25,15 @@ __all__ = [
     "NEVER",
     "Mined",
     "bound_of",
+    "count_negatives",
     "flat_pairs",
     "mine",
     "mined_queries",
-    "negatives_under_ceiling",
     "pad_candidates",
     "pair_rounding",
     "seed_for",
     "under_ceilings",
+    "window_of_negatives",
 ]
 
 
@@ -134,15 +135,15 @@ def bound_of(
 
 
 @torch.no_grad()
-def negatives_under_ceiling(call: Call) -> tuple[Window, Int[Tensor, "n"]]:
-    """The window of each query's negatives where a ceiling bounds them, and how many of them there are.
+def window_of_negatives(call: Call) -> Window:
+    """The window of each query's negatives, where a ceiling bounds them.
 
     For losses whose negatives belong to a query rather than to one of its positives: the ceiling is that of the
     paired candidate or else of the highest-scoring positive. A query without a positive has no ceiling.
     """
     scores = call.scores
     if call.negatives.ceiling is None:
-        return OPEN, scores.counts("negatives")[0]
+        return OPEN
     own = scores.row_numbers()
     if scores.relation.paired:
         positive = call.own_positive()
@@ -150,9 +151,16 @@ def negatives_under_ceiling(call: Call) -> tuple[Window, Int[Tensor, "n"]]:
         highest = Search(Selection("highest", 1), "positives", columns=False)
         positive = scores.select(highest).rows[:, 0]
     bound = bound_of(call, own, positive, scores.pairs(own, positive))
-    window = Window(row_ceiling=torch.where(positive >= 0, bound, math.inf))
-    everything = torch.full_like(bound, -NEVER)
-    return window, scores.penalty_sum(PenaltyTerms(Hinge(), everything, window=window)).row_counts
+    return Window(row_ceiling=torch.where(positive >= 0, bound, math.inf))
+
+
+@torch.no_grad()
+def count_negatives(scores: Scores, window: Window) -> Int[Tensor, "n"]:
+    """How many negatives of each query are in the window."""
+    if window.open:
+        return scores.counts("negatives")[0]
+    everything = torch.full_like(scores.zeros(), -NEVER)
+    return scores.penalty_sum(PenaltyTerms(Hinge(), everything, window=window)).row_counts
 
 
 def under_ceilings(call: Call, bound: Float[Tensor, "n"]) -> Window:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.scalars import fill
-from hardneg.losses.terms.mining import mined_queries, negatives_under_ceiling
+from hardneg.losses.terms.mining import count_negatives, mined_queries, window_of_negatives
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import mean_positive
 from hardneg.negatives import Selection
@@ -115,7 +115,8 @@ def positive_terms(call: Call, thresholds: PairThresholds) -> PairTerms:
 def negative_terms(call: Call, thresholds: PairThresholds) -> PairTerms:
     """Negative terms of all negatives."""
     scale, limits = thresholds.scale, thresholds.negative
-    window, pairs = negatives_under_ceiling(call)
+    window = window_of_negatives(call)
+    pairs = count_negatives(call.scores, window)
     terms = PenaltyTerms(thresholds.penalty, limits, scale=scale, window=window)
     sums, counts, largest = penalty_sums(call, terms)
     highest = limits.detach() + largest
@@ -125,8 +126,7 @@ def negative_terms(call: Call, thresholds: PairThresholds) -> PairTerms:
 
 def mined_terms(call: Call, thresholds: PairThresholds, selection: Selection) -> PairTerms:
     """Negative terms of the negatives that a strategy selects."""
-    window, _ = negatives_under_ceiling(call)
-    mined = mined_queries(call, selection, window)
+    mined = mined_queries(call, selection, window_of_negatives(call))
     x = thresholds.scaled(mined.scores) - thresholds.negative[:, None]
     values = torch.where(mined.there, thresholds.penalty.value(x), 0.0)
     sums = values.sum(1) if call.reduction == "none" else values.sum()

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import mined_queries, negatives_under_ceiling, pair_rounding
+from hardneg.losses.terms.mining import (
+    count_negatives,
+    mined_queries,
+    pair_rounding,
+    window_of_negatives,
+)
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
 from hardneg.negatives import Selection
@@ -47,7 +52,8 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
     """The terms of every query."""
     scores, epsilon, selection = call.scores, equation.epsilon, call.selection
     fallback = "none" if selection is None else selection.fallback
-    window, negatives = negatives_under_ceiling(call)
+    window = window_of_negatives(call)
+    negatives = count_negatives(scores, window)
     positives, _ = scores.counts("positives")
     positive, hardest_positive = extreme(scores, "positives", "lowest")
     negative, hardest_negative = extreme(scores, "negatives", "highest", window, fallback)

@@ -11,7 +11,7 @@ from hardneg.ops.operators.registration import (
     Gradients,
     Operator,
     empty_gradient,
-    multiply,
+    scale_gradient,
 )
 from hardneg.ops.requests import EVERYTHING, BatchAllTerms, Wanted, Weights
 from hardneg.ops.tiled.batch_all import PairTerms, batch_all
@@ -121,7 +121,7 @@ def backward_of_total(
     needed: set[str],
 ) -> Gradients:
     """Scale what the forward pass computed."""
-    dq, dc = (multiply(x, upstream[0]) for x in results[5:])
+    dq, dc = (scale_gradient(x, upstream[0]) for x in results[5:])
     return {"queries": dq, "candidates": dc}
 
 

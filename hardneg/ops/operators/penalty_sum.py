@@ -11,7 +11,7 @@ from hardneg.ops.operators.registration import (
     Gradients,
     Operator,
     empty_gradient,
-    multiply,
+    scale_gradient,
 )
 from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
 from hardneg.ops.scores import PenaltyGradients, Sums
@@ -148,7 +148,7 @@ def backward_of_total(
     needed: set[str],
 ) -> Gradients:
     """Scale what the forward pass computed."""
-    return by_name(requests[1], tuple(multiply(x, upstream[0]) for x in results[5:]))
+    return by_name(requests[1], tuple(scale_gradient(x, upstream[0]) for x in results[5:]))
 
 
 PENALTY_SUM.differentiate(backward, 2, by=BACKWARD)

@@ -26,7 +26,7 @@ from hardneg.ops.operators.schema import (
 from hardneg.ops.scores import NO_SECOND_DERIVATIVE
 from hardneg.similarities import score_dtype
 
-__all__ = ["Engine", "Gradients", "Operator", "empty_gradient", "multiply"]
+__all__ = ["Engine", "Gradients", "Operator", "empty_gradient", "scale_gradient"]
 
 LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
 """The library of each operator, kept where a second import of this package finds it."""
@@ -246,10 +246,12 @@ def scale(request: Scaling) -> tuple[Tensor]:
     return (torch.mul(gradient, upstream, out=torch.empty_like(gradient)),)
 
 
-SCALED = Operator("multiply", (Scaling,), 1, scale, lambda a: (torch.empty_like(a.queries),))
-forbid_backward("multiply")
+SCALE_GRADIENT = Operator(
+    "scale_gradient", (Scaling,), 1, scale, lambda a: (torch.empty_like(a.queries),)
+)
+forbid_backward("scale_gradient")
 
 
-def multiply(gradient: Tensor, upstream: Tensor) -> Tensor:
+def scale_gradient(gradient: Tensor, upstream: Tensor) -> Tensor:
     """A gradient that the forward pass computed, times the upstream number."""
-    return SCALED(Scaling(gradient, upstream))[0]
+    return SCALE_GRADIENT(Scaling(gradient, upstream))[0]

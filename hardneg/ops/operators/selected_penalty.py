@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.operators.registration import Gradients, Operator, empty_gradient, multiply
+from hardneg.ops.operators.registration import Gradients, Operator, empty_gradient, scale_gradient
 from hardneg.ops.requests import SelectedTerms, Wanted, Weights
 from hardneg.ops.tiled.selected_penalty import SelectedGradients, selected_penalty
 from hardneg.similarities import score_dtype
@@ -124,7 +124,7 @@ def backward_of_total(
     needed: set[str],
 ) -> Gradients:
     """Scale what the forward pass computed."""
-    return by_name(requests[1], tuple(multiply(x, upstream[0]) for x in results[5:]))
+    return by_name(requests[1], tuple(scale_gradient(x, upstream[0]) for x in results[5:]))
 
 
 SELECTED_PENALTY.differentiate(backward, 1, by=BACKWARD)
