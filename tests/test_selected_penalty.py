@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from every_loss import squashed
 from profiled import largest, products
 from torch import Tensor
 
+import hardneg
 from hardneg import (
     Hardest,
     MarginLoss,
@@ -230,3 +235,30 @@ def test_statistics_and_values_of_every_backend(
     for other in found[1:]:
         for a, b in zip(other, found[0], strict=True):
             torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def test_few_classes_cost_a_block_of_pairs() -> None:
+    """2,048 rows of 2 labels have 2 million pairs: the peak is a block of them, with room to 64 MiB."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak of memory cannot be forgotten here")
+    program = r"""
+import ctypes, re, torch
+from hardneg import TripletLoss
+torch.set_num_threads(1)
+def size(field):
+    return int(re.search(field + r":\s+(\d+)", open("/proc/self/status").read()).group(1))
+def step(n):
+    x, labels = torch.randn(n, 128, requires_grad=True), torch.arange(n) % 2
+    ctypes.CDLL(None).malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")
+    before = size("VmRSS")
+    TripletLoss()(x, labels).backward()
+    return size("VmHWM") - before
+step(300)
+print(step(2048))
+"""
+    command = [sys.executable, "-c", program]
+    directory = str(Path(hardneg.__file__).parent.parent)
+    options = {"capture_output": True, "text": True, "check": True, "timeout": 100}
+    kib = int(subprocess.run(command, cwd=directory, **options).stdout)
+    assert 1024 < kib < 56 * 1024

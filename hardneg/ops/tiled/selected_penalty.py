@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SelectedGradients", "selected_penalty"]
 
-ENTRIES = 1 << 18
+ENTRIES = 1 << 17
 """How many negatives of pairs are held at a time; those of one query at the least."""
 
 ROWS = 1 << 21
