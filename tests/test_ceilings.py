@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from hardneg import (
     All,
     Ceiling,
+    DistanceWeighted,
     Hardest,
     RandomK,
     RankWindow,
@@ -111,6 +113,50 @@ def test_epsilon_beside_a_fallback(epsilon: float, fallback: str, backend: Any) 
     expected = H.multi_similarity_loss(
         x, labels, negatives=TopK(3), ignore_mask=out, backend="dense", **told
     )
+    assert_same(found, expected, [x])
+
+
+def softened(s: Tensor, taken: Tensor, sharpness: float) -> Tensor:
+    """One side of the multi-similarity loss, of the scores that take part."""
+    x = (sharpness * (s - 0.5)).masked_fill(~taken, -torch.inf)
+    return torch.cat([torch.zeros_like(x[:, :1]), x], 1).logsumexp(1) / abs(sharpness)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=str)
+@pytest.mark.parametrize("fallback", ["easiest", "hardest", "none"])
+@pytest.mark.parametrize("epsilon", [-0.3, 0.1, 0.4])
+@pytest.mark.parametrize("ceiling", [Ceiling(0.2, -0.95), Ceiling(0.2, -0.6), None], ids=str)
+@pytest.mark.parametrize("strategy", [RankWindow(1, 3), RankWindow(12, 14), DistanceWeighted(k=22)])
+def test_epsilon_beside_a_strategy_that_selects_nothing(
+    strategy: Any, ceiling: Ceiling | None, epsilon: float, fallback: str, backend: Any
+) -> None:
+    """It falls back though negatives are below the ceiling, but not where epsilon alone leaves none."""
+    x = F.normalize(numbers(23, 4, 1, torch.float64)).detach().requires_grad_()
+    labels = torch.arange(23) % 7
+    related = (labels[:, None] == labels) & ~torch.eye(23, dtype=torch.bool)
+    unit, negative = F.normalize(x), labels[:, None] != labels
+    s = unit @ unit.T
+    out = not_below(s.detach(), related, None, ceiling) if ceiling else ~negative
+    admitted = negative & ~out
+    if isinstance(strategy, RankWindow):
+        rank = s.detach().masked_fill(~admitted, -torch.inf).argsort(1, True).argsort(1)
+        chosen = admitted & (rank >= strategy.start) & (rank < strategy.stop)
+    else:
+        chosen = admitted & ((2 - 2 * s.detach()).sqrt() < strategy.nonzero_loss_cutoff)
+    empty = ~chosen.any(1)
+    if fallback != "none":
+        extreme = s.detach().masked_fill(~negative, torch.inf if fallback == "easiest" else -2)
+        index = extreme.argmin(1) if fallback == "easiest" else extreme.argmax(1)
+        single = F.one_hot(index, 23).bool() & empty[:, None]
+        admitted, chosen = (torch.where(empty[:, None], single, x) for x in (admitted, chosen))
+    top = s.detach().masked_fill(~admitted, -torch.inf).amax(1, keepdim=True)
+    low = s.detach().masked_fill(~related, torch.inf).amin(1, keepdim=True)
+    near, hard = related & (s < top + epsilon), chosen & (s > low - epsilon)
+    terms = softened(s, near, -2.0) + softened(s, hard, 50.0)
+    expected = torch.where(admitted.any(1), terms, 0.0)
+    negatives = replace(strategy, ceiling=ceiling, fallback=fallback)
+    told = {"epsilon": epsilon, "reduction": "none", "backend": backend}
+    found, _ = H.multi_similarity_loss(x, labels, negatives=negatives, **told)
     assert_same(found, expected, [x])
 
 

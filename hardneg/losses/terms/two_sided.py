@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hardneg.losses.terms.mining import (
-    count_negatives,
     mined_queries,
     pair_rounding,
+    seed_for,
     window_of_negatives,
 )
 from hardneg.losses.terms.reduction import Terms
@@ -24,7 +24,7 @@ from hardneg.ops.requests import ExponentialTerms, Search
 from hardneg.ops.scores import Scores
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
     from hardneg.losses.call import Call
 
@@ -53,13 +53,16 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
     scores, epsilon, selection = call.scores, equation.epsilon, call.selection
     fallback = "none" if selection is None else selection.fallback
     window = window_of_negatives(call)
-    negatives = count_negatives(scores, window)
     positives, _ = scores.counts("positives")
     positive, hardest_positive = extreme(scores, "positives", "lowest")
     negative, hardest_negative = extreme(scores, "negatives", "highest", window, fallback)
-    positive_window, negative_window = OPEN, window
+    positive_window, negative_window, fallen = OPEN, window, None
     if epsilon is not None:
         own = scores.row_numbers()
+        if selection is not None and fallback != "none":
+            fallen = fallback_of(call, selection, window)
+            negative = torch.where(fallen >= 0, fallen, negative)
+            hardest_negative = scores.pairs(own, negative).detach()
         rounding = pair_rounding(scores, own, negative, hardest_negative)
         positive_window = Window(row_ceiling=rounding.below(hardest_negative + epsilon))
         rounding = pair_rounding(scores, own, positive, hardest_positive)
@@ -67,7 +70,7 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
         negative_window = negative_window._replace(row_floor=floor)
     terms = ExponentialTerms(equation.positive, "positives", window=positive_window, columns=False)
     of_positives = scores.logsumexp(terms).rows
-    of_negatives = negative_logsumexp(call, equation.negative, negative_window, negatives > 0)
+    of_negatives = negative_logsumexp(call, equation.negative, negative_window, fallen)
     valid = (negative >= 0) & (positives > 0)
     combined = equation.combine(at_least_empty(of_positives), at_least_empty(of_negatives))
     active = valid.long()
@@ -90,27 +93,36 @@ def extreme(
     return index, scores.pairs(scores.row_numbers(), index)
 
 
+@torch.no_grad()
+def fallback_of(call: Call, selection: Selection, window: Window) -> Int[Tensor, "n"]:
+    """The fallback of every query for which the strategy selects nothing from the window; -1 for the others."""
+    scores, seed = call.scores, seed_for(selection, call.scores)
+    without = replace(selection, fallback="none")
+    chosen = scores.select(Search(without, window=window, seed=seed, columns=False)).rows[:, 0]
+    order = "lowest" if selection.fallback == "easiest" else "highest"
+    index, _ = extreme(scores, "negatives", order)
+    return torch.where(chosen < 0, index, -1)
+
+
 def negative_logsumexp(
-    call: Call, energy: Energy, window: Window, under_ceiling: Bool[Tensor, "n"]
+    call: Call, energy: Energy, window: Window, fallen: Int[Tensor, "n"] | None
 ) -> Float[Tensor, "n"]:
-    """Over all negatives in the window, or over the k that a strategy selects from it."""
+    """Over all negatives in the window, or over the k that a strategy selects from it.
+
+    With ``fallen`` the fallbacks are these alone: one replaces what the strategy does not find, not what epsilon takes.
+    """
     selection = call.selection
     if selection is None:
         terms = ExponentialTerms(energy, window=window, columns=False)
         return call.scores.logsumexp(terms).rows
-    mined = mined_queries(call, selection, window)
-    there = mined.there
-    if selection.fallback != "none" and window.row_floor is not None:
-        there = there & kept_by_epsilon(mined.scores.detach(), window, under_ceiling)
-    return torch.where(there, energy(mined.scores), EMPTY).logsumexp(1)
-
-
-def kept_by_epsilon(
-    scores: Float[Tensor, "n k"], window: Window, under_ceiling: Bool[Tensor, "n"]
-) -> Bool[Tensor, "n k"]:
-    """Which selected negatives stay: a fallback replaces what a ceiling takes, not what epsilon does."""
+    if fallen is None:
+        mined = mined_queries(call, selection, window)
+        return torch.where(mined.there, energy(mined.scores), EMPTY).logsumexp(1)
+    mined = mined_queries(call, replace(selection, fallback="none"), window)
+    score = call.scores.pairs(call.scores.row_numbers(), fallen)
     assert window.row_floor is not None
-    kept = scores > window.row_floor[:, None]
-    if window.row_ceiling is None:
-        return kept
-    return kept & ((scores < window.row_ceiling[:, None]) | ~under_ceiling[:, None])
+    kept = (fallen >= 0) & (score.detach() > window.row_floor)
+    every, there = (
+        torch.cat([x, y[:, None]], 1) for x, y in ((mined.scores, score), (mined.there, kept))
+    )
+    return torch.where(there, energy(every), EMPTY).logsumexp(1)
