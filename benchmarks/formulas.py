@@ -11,6 +11,7 @@ from torch import Tensor
 
 MARGIN = 0.2
 TEMPERATURE = 0.05
+SIGMOID_TEMPERATURE, SIGMOID_BIAS = 0.1, -1.0
 NEIGHBOURS = 8
 MANY_NEIGHBOURS = 1000
 
@@ -79,6 +80,13 @@ def info_nce(queries: Tensor, candidates: Tensor) -> Tensor:
     logits = cosine(queries, candidates) / TEMPERATURE
     target = torch.arange(logits.shape[0], device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+
+
+def sigmoid(queries: Tensor, candidates: Tensor) -> Tensor:
+    """SigLIP: the log-sigmoid of every pair."""
+    logits = cosine(queries, candidates) / SIGMOID_TEMPERATURE + SIGMOID_BIAS
+    own_pairs = own(logits.shape[0], logits.device)
+    return F.softplus(torch.where(own_pairs, -logits, logits)).sum() / logits.shape[0]
 
 
 def order(queries: Tensor, candidates: Tensor) -> Tensor:

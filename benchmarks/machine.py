@@ -14,7 +14,7 @@ import hardneg
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PEERS = ("pytorch-metric-learning", "open_clip_torch", "inf-cl")
+PEERS = ("pytorch-metric-learning", "open_clip_torch", "inf-cl", "memeff", "siglip-kernel")
 
 
 def processor() -> str:

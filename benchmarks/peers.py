@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.formulas import MARGIN, TEMPERATURE, cosine
+from benchmarks.formulas import MARGIN, SIGMOID_BIAS, SIGMOID_TEMPERATURE, TEMPERATURE, cosine
 
 Step = Callable[..., Tensor]
 
@@ -66,6 +67,41 @@ def open_clip() -> Step:
         return loss(F.normalize(queries), F.normalize(candidates), scale)
 
     return step
+
+
+def open_clip_sigmoid() -> Step:
+    """open_clip's SigLipLoss."""
+    with needing("open_clip_torch"):
+        from open_clip.loss import SigLipLoss
+    loss = SigLipLoss()
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        scale = torch.tensor(1 / SIGMOID_TEMPERATURE, device=queries.device)
+        return loss(F.normalize(queries), F.normalize(candidates), scale, SIGMOID_BIAS)
+
+    return step
+
+
+def siglip_kernel() -> Step:
+    """siglip-kernel's fused sigmoid loss (a GPU only); it takes normalised features."""
+    with needing("siglip-kernel"):
+        from siglip_kernel import fused_siglip_loss
+
+    def step(queries: Tensor, candidates: Tensor) -> Tensor:
+        told = {"device": queries.device}
+        scale = torch.full((), math.log(1 / SIGMOID_TEMPERATURE), **told)
+        bias = torch.full((), SIGMOID_BIAS, **told)
+        return fused_siglip_loss(F.normalize(queries), F.normalize(candidates), scale, bias)
+
+    return step
+
+
+def memeff() -> Step:
+    """memeff's CLIP loss (a GPU only), which normalises by itself."""
+    with needing("memeff"):
+        from memeff import MemoryEfficientCLIPLoss
+    loss: Step = MemoryEfficientCLIPLoss(temperature=TEMPERATURE, stable=False)
+    return loss
 
 
 def sentence_transformers() -> Step:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.case import OURS, PLAIN, Contender
-from benchmarks.gpu import measurements, plot, report, selections, sums
+from benchmarks.gpu import plot, selections, sums
+from benchmarks.gpu.__main__ import SMALL_JOBS
 from benchmarks.gpu.arithmetic import BFLOAT16, IEEE, Verdict, judged
 from benchmarks.gpu.behaviour import closely
-from benchmarks.gpu.cases import DeviceCase
-from benchmarks.gpu.jobs import Job, checks
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import RAGGED, SITUATIONS, Problem
-from benchmarks.gpu.supervisor import Budget, Supervisor
-from benchmarks.gpu.worker import work
+from benchmarks.gpu.steps import every_job
 from hardneg.ops.tiled_backend import Tiled, TiledScores
 
 PLACE = Place("cpu", small=True, backend="tiled")
@@ -95,98 +94,9 @@ def test_an_unbounded_allowance_is_no_pass() -> None:
 
 
 def test_names_of_jobs_are_unique() -> None:
-    jobs = checks(Place())
-    assert len(jobs) > 80
-    assert {job.stage for job in jobs.values()} > {"correct", "beyond", "graph", "opcheck"}
-
-
-def test_an_error_is_a_row_and_the_next_job_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    def breaks() -> Any:
-        yield {"what": "first"}
-        raise ValueError("no such kernel")
-
-    jobs = {"a: 1": Job("a: 1", breaks), "a: 2": Job("a: 2", lambda: iter([{"what": "second"}]))}
-    assert work(list(jobs), jobs, PLACE) == 0
-    lines = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    rows = [line["row"] for line in lines if "row" in line]
-    assert [row.get("what") for row in rows] == ["first", None, "second"]
-    assert rows[1]["error"] == "ValueError: no such kernel"
-    assert report.failed(rows[1])
-
-
-def test_a_check_that_checks_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    work(["a: 1"], {"a: 1": Job("a: 1", lambda: iter([]))}, PLACE)
-    rows = [json.loads(text).get("row") for text in capsys.readouterr().out.splitlines()]
-    assert [report.failed(row) for row in rows if row] == [True]
-
-
-def out_of_memory(*_: torch.Tensor) -> torch.Tensor:
-    raise torch.OutOfMemoryError("too large")
-
-
-@pytest.mark.parametrize("who", [OURS, PLAIN])
-def test_only_a_rival_may_run_out_of_memory(who: str) -> None:
-    def contender(name: str) -> Contender:
-        step = out_of_memory if name == who else lambda a, b: (a * b).sum()
-        return Contender(name, lambda: step)
-
-    case = DeviceCase("x", (8, 8, 4), (8, 8, 4), (contender(OURS), contender(PLAIN)), (), None)
-    found = measurements.measured(case, PLACE)
-    if who == OURS:
-        with pytest.raises(torch.OutOfMemoryError):
-            list(found)
-    else:
-        assert [row.get("note") for row in found] == [None, "out of memory"]
-
-
-class Scripted(Supervisor):
-    """Starts a script in place of a worker."""
-
-    script = ""
-
-    def start(self, names: list[str]) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        words = [sys.executable, "-c", self.script, *names]
-        return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True)
-
-
-DIES = """
-import json, os, sys
-for name in sys.argv[1:]:
-    print(json.dumps({"begin": name, "seconds": 0.5}), flush=True)
-    if name == "t: dies":
-        print("out of bounds", file=sys.stderr, flush=True)
-        os._exit(7)
-    if name == "t: hangs":
-        import time; time.sleep(60)
-    if name == "t: killed":
-        sys.stdout.write('{"row": {"job": "t: killed", "val')
-        sys.stdout.flush()
-        os.kill(os.getpid(), 9)
-    print(json.dumps({"row": {"job": name, "stage": "t", "value": 1}}), flush=True)
-    print(json.dumps({"end": name}), flush=True)
-"""
-
-
-def test_workers_that_die_or_hang_cost_one_job_each() -> None:
-    rows: list[dict[str, Any]] = []
-    supervisor = Scripted(PLACE, rows.append)
-    supervisor.script = DIES
-    supervisor.run(["t: 1", "t: dies", "t: 2", "t: hangs", "t: 3", "t: killed"], 1, Budget(60))
-    by_name = {row["job"]: row for row in rows}
-    assert len(rows) == 6
-    assert all(by_name[name]["value"] == 1 for name in ("t: 1", "t: 2", "t: 3"))
-    assert "status 7" in by_name["t: dies"]["error"]
-    assert "out of bounds" in by_name["t: dies"]["error"]
-    assert by_name["t: hangs"]["error"] == "stopped: it took too long"
-    assert "status -9" in by_name["t: killed"]["error"]  # by the system, for want of memory say
-
-
-def test_without_time_jobs_are_told() -> None:
-    rows: list[dict[str, Any]] = []
-    Supervisor(PLACE, rows.append).run(["t: 1"], 1, Budget(0))
-    assert rows == [{"job": "t: 1", "stage": "t", "not_run": "no time left"}]
-    assert report.skipped(rows[0])
+    jobs = every_job(Place())
+    assert len(jobs) > 150
+    assert {job.stage for job in jobs.values()} > {"correct", "beyond", "graph", "opcheck", "tune"}
 
 
 def test_plot_of_rows(tmp_path: Path) -> None:
@@ -233,15 +143,39 @@ def test_the_whole_command_in_small(tmp_path: Path) -> None:
     only = (
         "--only",
         "correct: ties, bfloat16",
-        "time: hardest, a million",
+        "headline: hardest, a million",
         "deterministic: hardest",
     )
     done = command("--small", "--backend", "tiled", "--workers", "1", "--out", str(out), *only)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert {row["stage"] for row in rows} == {"correct", "time", "deterministic"}
+    assert {row["stage"] for row in rows} == {"correct", "headline", "deterministic"}
     assert all(row["torch"] == torch.__version__ and row["date"] for row in rows)
-    timed = next(row for row in rows if row["stage"] == "time")
-    assert timed["median_ms"] > 0
-    assert [found["target"] for found in timed["targets"]] == ["≤ 4096 MiB in all", "≤ 3 s"]
+    timed = [row for row in rows if "median_ms" in row]
+    assert [row["contender"] for row in timed] == ["hardneg", "torch.mm"]
+    assert [found["target"] for found in timed[0]["targets"]] == ["≤ 4096 MiB in all", "≤ 2 s"]
     assert "targets: 1 met, 0 missed, 1 not measured" in done.stdout
+
+
+def test_each_kind_of_job_runs_in_small() -> None:
+    names = list(every_job(PLACE))
+    for text in SMALL_JOBS:
+        assert any(text in name for name in names), text
+    kinds = {name.split(":")[0] for name in names}
+    assert kinds == {name.split(":")[0] for text in SMALL_JOBS for name in names if text in name}
+
+
+def test_interrupted_it_says_what_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.jsonl"
+    words = [sys.executable, "-m", "benchmarks.gpu", "--small", "--backend", "tiled"]
+    words += ["--workers", "1", "--out", str(out), "--only", "probe", "correct"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=pipe, text=True) as running:
+        until = time.monotonic() + 120
+        while not (out.exists() and "passed" in out.read_text()) and time.monotonic() < until:
+            time.sleep(0.1)
+        running.terminate()
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 128 + signal.SIGTERM
+    assert "jobs without time" in said

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu.arithmetic import Verdict, distance
-from benchmarks.gpu.losses import LOSSES, Inputs, drawn, step
+from benchmarks.gpu.losses import LOSSES, drawn, recorded, step
 from benchmarks.gpu.place import Place
 
 Check = Callable[[Place, str], Iterator[Verdict]]
@@ -45,7 +45,7 @@ def finite(what: str, found: tuple[Tensor, ...]) -> Verdict:
 
 
 def deterministic(place: Place, name: str) -> Iterator[Verdict]:
-    loss = LOSSES[name](place.backend)
+    loss = place.loss(LOSSES[name])
     for dtype in (torch.float32, torch.bfloat16):
         inputs = drawn(name, shape(place), dtype, place.device)
         first = step(loss, inputs)
@@ -54,18 +54,16 @@ def deterministic(place: Place, name: str) -> Iterator[Verdict]:
 
 
 def compiled(place: Place, name: str) -> Iterator[Verdict]:
-    loss = LOSSES[name](place.backend)
+    loss = place.loss(LOSSES[name])
     inputs = drawn(name, shape(place), torch.bfloat16, place.device)
     torch._dynamo.reset()
-    fast = torch.compile(
-        loss, fullgraph=True, backend="inductor" if place.device == "cuda" else "eager"
-    )
+    fast = torch.compile(loss, fullgraph=True, backend=place.compiler)
     yield closely("torch.compile(fullgraph=True)", step(fast, inputs), step(loss, inputs))
 
 
 def captured(place: Place, name: str) -> Iterator[Verdict]:
     """A CUDA graph of forward and backward, replayed on other embeddings."""
-    loss = LOSSES[name](place.backend)
+    loss = place.loss(LOSSES[name])
     inputs = drawn(name, shape(place), torch.bfloat16, place.device)
     others = drawn(name, shape(place), torch.bfloat16, place.device, seed=1)
     expected = step(loss, others)
@@ -78,29 +76,9 @@ def captured(place: Place, name: str) -> Iterator[Verdict]:
     yield exactly("replayed CUDA graph", found, expected)
 
 
-def recorded(loss: Any, inputs: Inputs) -> tuple[Any, tuple[Tensor, ...]]:
-    """The graph of a step, and the tensors that each replay fills."""
-    leaves = [x for x in inputs if x.is_floating_point()]
-
-    def run() -> tuple[Tensor, ...]:
-        value = loss(*inputs)
-        return value.detach(), *torch.autograd.grad(value, leaves)
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # kernels compile and workspaces appear before the capture
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = run()
-    return graph, found
-
-
 def autocast(place: Place, name: str) -> Iterator[Verdict]:
     """float32 embeddings stay float32 inside autocast, and the loss is float32."""
-    loss = LOSSES[name](place.backend)
+    loss = place.loss(LOSSES[name])
     inputs = drawn(name, shape(place), torch.float32, place.device)
     with torch.autocast(place.device, torch.bfloat16):
         inside = step(loss, inputs)
@@ -125,7 +103,7 @@ class Calls(TorchDispatchMode):
 
 def opchecked(place: Place, name: str) -> Iterator[Verdict]:
     """``torch.library.opcheck`` of every operator that the loss calls."""
-    loss = LOSSES[name](place.backend)
+    loss = place.loss(LOSSES[name])
     inputs = drawn(name, shape(place), torch.bfloat16, place.device)
     with Calls() as calls:
         step(loss, inputs)

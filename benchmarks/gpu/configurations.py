@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import astuple, replace
+from typing import Any
 
 import torch
 
 from benchmarks.gpu.place import Place
 
-LOSS_OF = {"best": "hardest", "dense": "InfoNCE", "weigh": "all (hinge)"}
-"""A case that launches this entry of the table, with 16-bit embeddings (InfoNCE launches ``"weigh"`` too)."""
+Key = tuple[Any, ...]
 
 SIZES = (
-    (64, 64, 64, 4, 3),
-    (128, 64, 64, 8, 3),
-    (128, 128, 64, 8, 3),
-    (128, 128, 64, 8, 4),
-    (128, 128, 64, 4, 4),
+    (128, 128, 64, 4, 3),  # two programs a multiprocessor
     (128, 256, 64, 8, 3),
     (128, 256, 64, 8, 4),
+    (128, 128, 64, 8, 3),
+    (128, 128, 64, 8, 4),
+    (128, 64, 64, 8, 3),
+    (128, 64, 64, 4, 4),
     (64, 128, 64, 4, 4),
+    (64, 64, 64, 4, 3),
     (64, 256, 64, 8, 4),
     (128, 128, 128, 8, 2),
 )
 """Rows, columns, depth, warps, stages."""
 
 
-def alternatives(kernel: str, place: Place) -> Iterator[tuple[tuple[str, str, str], object]]:
+def alternatives(kernel: str, width: int, place: Place) -> Iterator[tuple[Key, Any]]:
     """Keys of the table with configurations to try, the table's own first."""
     from hardneg.ops.triton.launch import architecture
     from hardneg.ops.triton.tuning import Configuration, configuration
@@ -35,7 +38,14 @@ def alternatives(kernel: str, place: Place) -> Iterator[tuple[tuple[str, str, st
     own = configuration(*key)
     yield key, own
     if place.small:
+        yield key, replace(own, rows=2 * own.rows)
         return
     for size in SIZES:
         if Configuration(*size) != own:
             yield key, Configuration(*size)
+
+
+def table_line(key: Key, configuration: Any) -> str:
+    """An entry as it stands in ``tuning.TABLE``."""
+    where = ", ".join(json.dumps(part) for part in key)
+    return f"TABLE[{where}] = Configuration{astuple(configuration)}"

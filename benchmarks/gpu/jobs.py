@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.gpu import behaviour, beyond, selections, sums
-from benchmarks.gpu.arithmetic import ARITHMETICS, Verdict
+from benchmarks.gpu import behaviour, beyond, selections, steadiness, sums
+from benchmarks.gpu.arithmetic import ARITHMETICS, BFLOAT16, Verdict
+from benchmarks.gpu.losses import LOSSES
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import Problem, problems
 
@@ -27,7 +28,7 @@ class Job:
 
     name: str
     run: Callable[[], Iterator[Row]]
-    seconds: float = 120.0
+    seconds: float = 60.0
 
     @property
     def stage(self) -> str:
@@ -58,32 +59,73 @@ def suited(problem: Problem) -> list[str]:
     )
 
 
-def correctness(place: Place) -> Iterator[Job]:
-    """Every kernel on every problem, and ties."""
-    for problem in problems(place, ARITHMETICS):
-        run = partial(many, selections.verdicts, suited(problem), problem)
-        yield Job(f"correct: select, {problem}", run)
-        run = partial(many, sums.verdicts, list(sums.REDUCTIONS), problem)
-        yield Job(f"correct: sums, {problem}", run)
-    for arithmetic in ARITHMETICS:
-        yield Job(
-            f"correct: ties, {arithmetic}", lambda a=arithmetic: rows(selections.ties(place, a))
-        )
+def of_problem(problem: Problem) -> Iterator[Job]:
+    """Both kinds of kernels on one problem."""
+    if problem.situation.reductions:
+        chosen = [name for name in sums.REDUCTIONS if name in problem.situation.reductions]
+        selected = [name for name in suited(problem) if name in problem.situation.reductions]
+    else:
+        chosen, selected = list(sums.REDUCTIONS), suited(problem)
+    run = partial(many, selections.verdicts, selected, problem)
+    yield Job(f"correct: select, {problem}", run)
+    run = partial(many, sums.verdicts, chosen, problem)
+    yield Job(f"correct: sums, {problem}", run)
+
+
+def correctness(place: Place) -> list[Job]:
+    """Every kernel on every problem, and ties; the tensor cores first."""
+    found = [job for problem in problems(place, ARITHMETICS) for job in of_problem(problem)]
+    ties = [
+        Job(f"correct: ties, {a}", partial(tied, place, a))
+        for a in (BFLOAT16, *(a for a in ARITHMETICS if a != BFLOAT16))
+    ]
+    return found[:4] + ties[:1] + found[4:] + ties[1:]
+
+
+def tied(place: Place, arithmetic: Any) -> Iterator[Row]:
+    """Equal scores."""
+    return rows(selections.ties(place, arithmetic))
+
+
+def steady(place: Place) -> Iterator[Job]:
+    """The same bits many times, and no wait for the device."""
+    for width in steadiness.WIDTHS:
+        for loss in steadiness.REPEATED:
+            run = partial(steadiness.repeated, place, loss, width)
+            yield Job(f"bits: {loss}, d = {width}", partial(found_by, run))
+    for loss in LOSSES:
+        yield Job(f"waits: {loss}", partial(found_by, partial(steadiness.waits, place, loss)))
+
+
+def found_by(check: Callable[[], Iterator[Verdict]]) -> Iterator[Row]:
+    """The rows of a check."""
+    return rows(check())
 
 
 def behaviours(place: Place) -> Iterator[Job]:
-    """What losses do beside being right, and sizes beyond 2^31."""
-    for name, (make, check) in beyond.CHECKS.items():
-        yield Job(f"beyond: {name}", lambda make=make, check=check: rows(check(place, make(place))))
-    for kind, (check_loss, losses) in behaviour.CHECKS.items():
+    """What losses do beside being right."""
+    for kind, (check, losses) in behaviour.CHECKS.items():
         if kind == "graph" and place.device != "cuda":
             continue
         for loss in losses:
-            yield Job(
-                f"{kind}: {loss}", lambda check=check_loss, loss=loss: rows(check(place, loss))
-            )
+            yield Job(f"{kind}: {loss}", partial(found_by, partial(check, place, loss)))
 
 
-def checks(place: Place) -> dict[str, Job]:
-    """All checks by name."""
-    return {job.name: job for part in (correctness, behaviours) for job in part(place)}
+def beyond_jobs(place: Place) -> Iterator[Job]:
+    """Sizes beyond 2^31."""
+    for name, (make, check) in beyond.CHECKS.items():
+
+        def run(make: Any = make, check: Any = check) -> Iterator[Row]:
+            return rows(check(place, make(place)))
+
+        yield Job(f"beyond: {name}", run)
+
+
+def checks(place: Place) -> Iterator[Job]:
+    """All checks but those of sizes, by value."""
+    correct, repeated = correctness(place), list(steady(place))
+    first = len(correct) // 3
+    yield from correct[:first]
+    yield from repeated
+    yield from correct[first:]
+    yield from behaviours(place)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import hardneg
+from benchmarks.formulas import SIGMOID_BIAS, SIGMOID_TEMPERATURE
 
-Loss = Callable[..., Tensor]
+Loss = Any
 Inputs = tuple[Tensor, ...]
 
-OF_PAIRS: dict[str, Callable[[str], Loss]] = {
+OF_PAIRS: dict[str, Callable[[Any], Loss]] = {
     "hardest": lambda by: hardneg.ContrastiveLoss(backend=by),
     "8 hardest": lambda by: hardneg.ContrastiveLoss(negatives=hardneg.TopK(8), backend=by),
     "semi-hard": lambda by: hardneg.ContrastiveLoss(negatives="semihard", backend=by),
@@ -23,11 +25,11 @@ OF_PAIRS: dict[str, Callable[[str], Loss]] = {
     "InfoNCE, 8 hardest": lambda by: hardneg.InfoNCELoss(
         0.05, negatives=hardneg.TopK(8), backend=by
     ),
-    "sigmoid": lambda by: hardneg.SigmoidLoss(bias=-1.0, backend=by),
+    "sigmoid": lambda by: hardneg.SigmoidLoss(SIGMOID_TEMPERATURE, SIGMOID_BIAS, backend=by),
     "unified": lambda by: hardneg.UnifiedPairLoss(backend=by),
     "polynomial": lambda by: hardneg.PolynomialLoss(backend=by),
 }
-OF_LABELS: dict[str, Callable[[str], Loss]] = {
+OF_LABELS: dict[str, Callable[[Any], Loss]] = {
     "batch-hard": lambda by: hardneg.TripletLoss(positives="hardest", backend=by),
     "SupCon": lambda by: hardneg.SupConLoss(backend=by),
     "pairwise": lambda by: hardneg.PairwiseContrastiveLoss(backend=by),
@@ -57,3 +59,23 @@ def step(loss: Loss, inputs: Inputs) -> tuple[Tensor, ...]:
     value = loss(*inputs)
     leaves = [x for x in inputs if x.is_floating_point()]
     return value.detach(), *torch.autograd.grad(value, leaves)
+
+
+def recorded(loss: Loss, inputs: Inputs) -> tuple[Any, tuple[Tensor, ...]]:
+    """The CUDA graph of a step, and the tensors that each replay fills."""
+    leaves = [x for x in inputs if x.is_floating_point()]
+
+    def run() -> tuple[Tensor, ...]:
+        value = loss(*inputs)
+        return value.detach(), *torch.autograd.grad(value, leaves)
+
+    warm = torch.cuda.Stream()
+    warm.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(warm):  # kernels compile and workspaces appear before the capture
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(warm)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    return graph, found

@@ -1,51 +1,28 @@
-"""The cases as jobs: all contenders of a case in turn, rounds interleaved, one row each."""
+"""The cases as jobs: ours first, whose row is written before any other runs; then each other one in turn beside it."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from statistics import median
 
 import torch
 
 from benchmarks import formulas
-from benchmarks.case import OURS, PLAIN
-from benchmarks.core import add_times, at_most, targets
+from benchmarks.case import OURS, PLAIN, Contender
+from benchmarks.core import at_most
 from benchmarks.gpu.arithmetic import Arithmetic
-from benchmarks.gpu.cases import DeviceCase, cases
+from benchmarks.gpu.cases.device_case import DeviceCase
 from benchmarks.gpu.jobs import Job, Row
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.timing import DeviceRunner
 from benchmarks.peers import Missing
-from benchmarks.timing import interleave
+from benchmarks.timing import interleave, ratio
 
 OUT_OF_MEMORY = "out of memory"
-CASE_SECONDS = 3.0
-"""Of rounds; a case that is longer does two rounds."""
-
-
-def prepared(case: DeviceCase, place: Place) -> tuple[list[Row], list[DeviceRunner]]:
-    """A row for each contender, and those that can run: the others' rows say why not."""
-    rows: list[Row] = []
-    runners = []
-    for contender in case.contenders:
-        about = str(Arithmetic(case.dtype, case.products))
-        row: Row = {"case": case.name, "shape": list(case.shape), "contender": contender.name}
-        row["arithmetic"] = about
-        rows.append(row)
-        try:
-            runner = DeviceRunner.warmed_up(contender, case.on(place.device))
-        except Exception as error:
-            if contender.name == OURS:  # a peer's failure is told in its row, ours fails the job
-                raise
-            row["note"] = told(error)
-            torch.cuda.empty_cache()
-            continue
-        if runner.peak_mib is not None:
-            row.update(peak_mib=runner.peak_mib, total_mib=runner.total_mib)
-        runners.append(runner)
-    return rows, runners
+LEAST_ROUNDS = 7
 
 
 def told(error: Exception) -> str:
@@ -55,71 +32,103 @@ def told(error: Exception) -> str:
     return str(error) if isinstance(error, Missing) else f"{type(error).__name__}: {error}"[:300]
 
 
-def measured(case: DeviceCase, place: Place) -> Iterator[Row]:
-    """The rows of a case; ours holds the targets."""
-    case = case.at(case.small) if place.small else case
-    formulas.own.cache_clear()  # the mask of an earlier case would count as memory of this one
+def forget() -> None:
+    """What earlier contenders left would count as memory of the next."""
+    formulas.own.cache_clear()
     gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def about(case: DeviceCase, contender: Contender) -> Row:
+    """What every row of a case says."""
+    return {
+        "case": case.name,
+        "shape": list(case.shape),
+        "contender": contender.name,
+        "arithmetic": str(Arithmetic(case.dtype, case.products)),
+    }
+
+
+def add_times(row: Row, runner: DeviceRunner) -> None:
+    """Median, spread and memory."""
+    row.update(
+        median_ms=1e3 * median(runner.seconds),
+        min_ms=1e3 * min(runner.seconds),
+        max_ms=1e3 * max(runner.seconds),
+        rounds=len(runner.seconds),
+        calls=runner.calls,
+    )
+    if runner.peak_mib is not None:
+        row.update(peak_mib=runner.peak_mib, total_mib=runner.total_mib)
+
+
+def measured(case: DeviceCase, place: Place) -> Iterator[Row]:
+    """The rows of a case; a rival's failure is told in its row, ours fails the job."""
+    case = replace(case.at(case.small), seconds=0.0) if place.small else case
+    torch._dynamo.reset()  # not between contenders: ours would be compiled anew within the rounds
+    forget()
     with Arithmetic(case.dtype, case.products).chosen():
-        rows, runners = prepared(case, place)
-        interleave(runners, 1 if case.once else 7, CASE_SECONDS)
-    add_times(rows, runners)
-    mine = next(row for row in rows if row["contender"] == OURS)
-    mine["targets"] = [*targets(case, rows, runners), *further(case, rows)]
-    yield from rows
+        ours = DeviceRunner.warmed_up(case.contender(OURS), case.on(place.device))
+        interleave([ours], 1 if case.once else LEAST_ROUNDS, case.seconds)
+        mine = about(case, ours.contender)
+        add_times(mine, ours)
+        mine["targets"] = own_targets(case, mine)
+        yield mine
+        for rival in case.contenders[1:]:
+            forget()
+            yield beside(case, ours, rival, place)
 
 
-def further(case: DeviceCase, rows: list[Row]) -> list[Row]:
-    """Targets in seconds, and of memory beside the plain formula."""
-    by_name = {row["contender"]: row for row in rows}
-    mine, found = by_name[OURS], []
+def beside(case: DeviceCase, ours: DeviceRunner, rival: Contender, place: Place) -> Row:
+    """A rival's row, from rounds in which ours runs as well."""
+    row = about(case, rival)
+    share = None
+    try:
+        runner = DeviceRunner.warmed_up(rival, case.on(place.device))
+        ours.seconds.clear()
+        interleave([ours, runner], 1 if case.once else LEAST_ROUNDS, case.seconds)
+        add_times(row, runner)
+        share = ratio(ours, runner)
+        row.update(hardneg_ms=1e3 * median(ours.seconds), hardneg_ratio=share)
+    except Exception as error:
+        place.synchronize()  # a device that answers no more ends the job
+        row["note"] = told(error)
+    row["targets"] = [t.judged(share) for t in case.targets if t.against == rival.name]
+    if case.less_memory is not None and rival.name == PLAIN:
+        row["targets"].append(less_memory(case.less_memory, ours.peak_mib, row.get("peak_mib")))
+    return row
+
+
+def own_targets(case: DeviceCase, mine: Row) -> list[Row]:
+    """Those that need no rival: memory and seconds."""
+    found = []
+    if case.peak_mib is not None:
+        what = f"peak ≤ {case.peak_mib:g} MiB"
+        found.append(at_most(what, mine.get("peak_mib"), case.peak_mib))
+    if case.total_mib is not None:
+        what = f"≤ {case.total_mib:g} MiB in all"
+        found.append(at_most(what, mine.get("total_mib"), case.total_mib))
     if case.longest is not None:
         found.append(at_most(f"≤ {case.longest:g} s", mine["median_ms"] / 1e3, case.longest))
-    if case.less_memory is not None:
-        value = None
-        if "peak_mib" in mine and "peak_mib" in by_name[PLAIN]:
-            value = by_name[PLAIN]["peak_mib"] / max(mine["peak_mib"], 1.0)
-        found.append(
-            {
-                "target": f"≥ {case.less_memory:g} x less memory than the {PLAIN}",
-                "value": value,
-                "limit": case.less_memory,
-                "met": None if value is None else value >= case.less_memory,
-            }
-        )
     return found
 
 
-def tried(kernel: str, place: Place) -> Iterator[Row]:
-    """The loss that lives by a kernel under several configurations of it: from this the table is mended."""
-    from benchmarks.gpu.configurations import LOSS_OF, alternatives
-    from hardneg.ops.triton.tuning import using
-
-    case = next(c for c in cases(place) if c.name == LOSS_OF[kernel])
-    n = 32_768
-    case = case.at(case.small) if place.small else case.at((n, n, case.shape[2]))
-    ours = case.contender(OURS)
-    for number, (key, configuration) in enumerate(alternatives(kernel, place)):
-        row: Row = {"kernel": kernel, "key": list(key), "configuration": asdict(configuration)}
-        try:
-            with using({key: configuration}):
-                runner = DeviceRunner.warmed_up(ours, case.on(place.device))
-                for _ in range(3):
-                    runner.sample()
-            row["median_ms"] = 1e3 * sorted(runner.seconds)[1]
-        except Exception as error:
-            if number == 0:  # the table's own; another one may be too large for the device
-                raise
-            row["note"] = told(error)
-        yield row
+def less_memory(times: float, mine: float | None, plain: float | None) -> Row:
+    """Ours takes so many times less than the plain formula."""
+    value = None if mine is None or plain is None else plain / max(mine, 1.0)
+    met = None if value is None else value >= times
+    text = f"≥ {times:g} x less memory than the {PLAIN}"
+    return {"target": text, "value": value, "limit": times, "met": met}
 
 
-def measurements(place: Place) -> dict[str, Job]:
-    """All measurements by name."""
-    from benchmarks.gpu.configurations import LOSS_OF
+def timed(
+    stage: str, cases: Callable[[Place], list[DeviceCase]]
+) -> Callable[[Place], Iterator[Job]]:
+    """The jobs of a step: one a case."""
 
-    jobs = [
-        Job(f"time: {case.name}", partial(measured, case, place), 90.0) for case in cases(place)
-    ]
-    jobs += [Job(f"tune: {kernel}", partial(tried, kernel, place), 60.0) for kernel in LOSS_OF]
-    return {job.name: job for job in jobs}
+    def jobs(place: Place) -> Iterator[Job]:
+        for case in cases(place):
+            yield Job(f"{stage}: {case.name}", partial(measured, case, place), 60.0)
+
+    return jobs

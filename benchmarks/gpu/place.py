@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from benchmarks.machine import installed, setting
-from hardneg.ops.scores import Backend
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.scores import Backend, Scores
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Place:
     Attributes:
         device: ``"cuda"``, or ``"cpu"`` where Triton's interpreter runs the kernels.
         small: tiny shapes, for the interpreter.
-        backend: ``"triton"``; another one checks the checks.
+        backend: ``"triton"``; another one checks the checks; ``"compile"`` compiles the kernels for sm_90 in place of
+            launching them, inside ``compiling_for``.
     """
 
     device: str = "cuda"
@@ -27,7 +31,7 @@ class Place:
 
     def reductions(self) -> Backend:
         """Who carries the reductions out."""
-        if self.backend == "triton":
+        if self.backend in ("triton", "compile"):
             from hardneg.ops.fused_backend import Fused
 
             return Fused()
@@ -35,10 +39,31 @@ class Place:
 
         return Tiled((5, 7) if self.small else None)
 
+    def loss(self, make: Callable[[Any], Any]) -> Any:
+        """A loss by that backend."""
+        backend = AnyDevice() if self.backend == "compile" else self.backend
+        return make(backend).to(self.device)
+
+    @property
+    def compiler(self) -> str:
+        """What ``torch.compile`` uses; a CPU only traces, since making code takes it too long."""
+        return "inductor" if self.device == "cuda" else "eager"
+
     def synchronize(self) -> None:
         """Wait for the device, so that an error shows where it was made."""
         if self.device == "cuda":
             torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class AnyDevice:
+    """The kernels for tensors that are on no GPU: they are compiled, not launched."""
+
+    def scores(self, comparison: Comparison) -> Scores:
+        """Scores whose reductions launch kernels."""
+        from hardneg.ops.fused_backend import Fused
+
+        return Fused().scores(comparison)
 
 
 def without_gpu() -> str:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.cases import WIDTH
+from benchmarks.gpu.cases.wide import WIDTH
 from benchmarks.gpu.measurements import OUT_OF_MEMORY
 
 Row = dict[str, Any]

@@ -24,6 +24,7 @@ class Situation:
         small: the same for the interpreter.
         kin: ``"pairs"``, ``"ids"``, ``"one set"`` or ``"masks"``.
         strided: every second column of a wider tensor.
+        reductions: only these are checked; empty: all.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Situation:
     small: tuple[int, int, int]
     kin: str = "pairs"
     strided: bool = False
+    reductions: tuple[str, ...] = ()
 
     def relation(self, n: int, m: int, device: str) -> Relation:
         """Who is related."""
@@ -46,6 +48,17 @@ class Situation:
 
 
 RAGGED = Situation("ragged", (700, 900, 160), (19, 37, 12))
+WIDE = Situation("wide", (2000, 3000, 1024), (24, 40, 32))
+EVEN = Situation("even width", (2048, 1536, 256), (32, 48, 16))
+PANELS = Situation(
+    "two panels",
+    (9000, 5000, 64),
+    (50, 90, 8),
+    reductions=("hardest", "penalty_sum hinge", "penalty_total hinge", "logsumexp"),
+)
+"""More rows and columns than one panel of weights has."""
+PIPELINED = (WIDE, EVEN, PANELS)
+"""Widths of many whole blocks, which most people have; products are copied in while others are multiplied."""
 SITUATIONS = (
     RAGGED,
     Situation("ids, strided, odd width", (389, 515, 99), (21, 18, 11), "ids", strided=True),
@@ -147,11 +160,11 @@ def between(scores: Tensor, first: float, last: float) -> Tensor:
 
 
 def problems(place: Place, arithmetics: tuple[Arithmetic, ...]) -> list[Problem]:
-    """Every situation, number format and similarity, not every combination of the three."""
+    """Every situation, number format and similarity, not every combination of the three; by value."""
     others = [code for code in BY_CODE if code != "cosine"]
-    chosen = [Problem(s, IEEE, "cosine", place) for s in SITUATIONS]
-    chosen += [Problem(RAGGED, a, "cosine", place) for a in arithmetics if a != IEEE]
-    chosen += [Problem(s, BFLOAT16, "cosine", place) for s in SITUATIONS[1:]]
-    chosen += [Problem(RAGGED, IEEE, code, place) for code in others]
+    chosen = [Problem(s, BFLOAT16, "cosine", place) for s in (*PIPELINED, *SITUATIONS)]
+    chosen += [Problem(RAGGED, a, "cosine", place) for a in arithmetics if a != BFLOAT16]
+    chosen += [Problem(s, IEEE, "cosine", place) for s in SITUATIONS[1:]]
     chosen += [Problem(SITUATIONS[1], BFLOAT16, code, place) for code in others]
+    chosen += [Problem(RAGGED, IEEE, code, place) for code in others]
     return chosen

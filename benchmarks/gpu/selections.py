@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,18 +31,21 @@ SELECTIONS: dict[str, tuple[Selection, bool]] = {
 SEED = 7
 
 
-def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
-    """A selection of both sides; the key of each chosen may fall short of the right one's by rounding only."""
+def selected(name: str, problem: Problem) -> Any:
+    """A selection of both sides."""
     selection, windowed = SELECTIONS[name]
     window = problem.window() if windowed else Window()
     seed = torch.tensor(SEED, device=problem.place.device)
-    x = problem.comparison
+    search = Search(selection, window=window, seed=seed, hardest=not windowed)
     with problem.arithmetic.chosen():
-        found = (
-            problem.place.reductions()
-            .scores(x)
-            .select(Search(selection, window=window, seed=seed, hardest=not windowed))
-        )
+        return problem.place.reductions().scores(problem.comparison).select(search)
+
+
+def verdicts(name: str, problem: Problem) -> Iterator[Verdict]:
+    """The key of each chosen may fall short of the right one's by rounding only."""
+    selection, windowed = SELECTIONS[name]
+    window = problem.window() if windowed else Window()
+    found = selected(name, problem)
     exact = problem.exactly()
     sides = (
         ("rows", exact, found.rows, found.hardest_rows, ROW_SALT, window),

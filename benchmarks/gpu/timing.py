@@ -31,9 +31,10 @@ class DeviceRunner(Runner):
     def warmed_up(cls, contender: Contender, inputs: tuple[Tensor, ...]) -> DeviceRunner:
         """Three calls: kernels compile in the first, the second shows the memory, the third the time."""
         ready = cls(contender, contender.make(), inputs)
-        ready.run()
-        ready.forget()
-        ready.measure_memory()
+        if ready.device == "cuda":
+            ready.run()
+            ready.forget()
+            ready.measure_memory()
         ready.sample()
         fit = round(SAMPLE_SECONDS / max(ready.seconds[0], 1e-7))
         ready.calls = min(MOST_CALLS, max(1, fit))
@@ -42,9 +43,6 @@ class DeviceRunner(Runner):
 
     def measure_memory(self) -> None:
         """One step; what the gradients of the inputs take is not counted as its peak."""
-        if self.device != "cuda":
-            self.run()
-            return
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import sys
 import time
@@ -16,14 +17,7 @@ from benchmarks.gpu.place import Place
 
 BROKEN = 3
 """Exit status where the device answers no more: what is left needs a new process."""
-
-
-def every_job(place: Place) -> dict[str, Job]:
-    """Checks and measurements."""
-    from benchmarks.gpu.jobs import checks
-    from benchmarks.gpu.measurements import measurements
-
-    return {**checks(place), **measurements(place)}
+ALONE_SECONDS = 30.0
 
 
 def say(**line: object) -> None:
@@ -32,9 +26,11 @@ def say(**line: object) -> None:
 
 
 def usable(place: Place) -> bool:
-    """Whether the device still answers: after an illegal access it does not."""
+    """Whether the device still answers: after an illegal access, or a capture that failed, it may not."""
     try:
         place.synchronize()
+        if place.device == "cuda":
+            torch.cuda.empty_cache()
     except RuntimeError:
         return False
     return True
@@ -45,6 +41,10 @@ def work(names: Iterable[str], jobs: Mapping[str, Job], place: Place) -> int:
     for name in names:
         job = jobs[name]
         say(begin=name, seconds=job.seconds)
+        # should the supervisor be gone, nobody else would end this process
+        faulthandler.dump_traceback_later(
+            job.seconds + ALONE_SECONDS, exit=True, file=sys.__stderr__
+        )
         started = time.perf_counter()
         silent = True
         try:
@@ -58,11 +58,10 @@ def work(names: Iterable[str], jobs: Mapping[str, Job], place: Place) -> int:
             where = traceback.format_exc().strip().splitlines()[-6:]
             row = {"error": f"{type(error).__name__}: {error}"[:600], "where": where}
             say(row={"job": name, "stage": job.stage, **row})
+        faulthandler.cancel_dump_traceback_later()
         say(end=name, took=round(time.perf_counter() - started, 2))
         if not usable(place):
             return BROKEN
-        if place.device == "cuda":
-            torch.cuda.empty_cache()
     return 0
 
 
@@ -73,6 +72,8 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--backend", default="triton")
     given = parser.parse_args()
+    from benchmarks.gpu.steps import every_job
+
     place = Place(given.device, given.small, given.backend)
     names = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     sys.exit(work(names, every_job(place), place))

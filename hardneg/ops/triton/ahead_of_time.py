@@ -22,7 +22,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-__all__ = ["Compiled", "Recorder", "active_recorder", "compiling_for"]
+__all__ = ["Compiled", "Filler", "Recorder", "active_recorder", "compiling_for"]
 
 WARP = 32
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 120: 99 * 1024}
@@ -123,9 +123,21 @@ def active_recorder() -> Recorder | None:
     return ACTIVE.get()
 
 
+class Filler(Recorder):
+    """Compiles for Triton's cache alone, whose entries may lack all but the machine code, and looks at nothing."""
+
+    def compile(self, kernel: Any, arguments: Mapping[str, Any], options: dict[str, Any]) -> None:
+        """Compile as a launch with these arguments (constants among them) and options would."""
+        kernel.warmup(grid=(1,), **arguments, **options)
+
+
 @contextmanager
-def compiling_for(capability: int) -> Iterator[Recorder]:
+def compiling_for(capability: int, kind: type[Recorder] = Recorder) -> Iterator[Recorder]:
     """Compile instead of launching, for a GPU of this compute capability, 80, 90 or 120.
+
+    Args:
+        capability: ten times the major number plus the minor one.
+        kind: what becomes of the compiled kernels.
 
     Raises:
         ValueError: for another capability.
@@ -134,7 +146,7 @@ def compiling_for(capability: int) -> Iterator[Recorder]:
         raise ValueError(
             f"capability is {capability}: expected one of {', '.join(map(str, SHARED_LIMIT))}"
         )
-    recorder = Recorder(capability)
+    recorder = kind(capability)
     token = ACTIVE.set(recorder)
     driver.set_active(AbsentGPU(capability))
     try:

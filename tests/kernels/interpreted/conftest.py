@@ -102,4 +102,6 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: Any) -> bool | None:
     for report in child.run(item):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # what was set up for a neighbouring folder's test and kept for this one
+    item.session._setupstate.teardown_exact(nextitem)
     return True

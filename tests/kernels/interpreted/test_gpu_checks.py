@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
-from benchmarks.case import OURS
-from benchmarks.gpu import configurations, measurements
-from benchmarks.gpu.cases import cases
-from benchmarks.gpu.configurations import LOSS_OF
-from benchmarks.gpu.jobs import checks
+from benchmarks.gpu import tune
+from benchmarks.gpu.losses import LOSSES, drawn, step
 from benchmarks.gpu.place import Place
-from benchmarks.timing import Runner
+from benchmarks.gpu.steps import every_job
+from benchmarks.gpu.tune import LOSS_OF
 from hardneg.ops.triton import tuning
 
 PLACE = Place("cpu", small=True)
-JOBS = checks(PLACE)
+JOBS = every_job(PLACE)
 CHOSEN = (
     # a list of pairs that is one number expanded was once read beyond its end
     "correct: sums, float32 highest, cosine, one query, two coordinates",
@@ -25,6 +24,9 @@ CHOSEN = (
     "beyond: select, 2.8e9 scores",
     "deterministic: hardest",
     "autocast: InfoNCE",
+    "bits: hardest, d = 64",
+    "waits: SupCon",
+    "correct: select, bfloat16, cosine, two panels",
 )
 
 
@@ -46,9 +48,8 @@ def test_what_is_tuned_is_launched(kernel: str, monkeypatch: pytest.MonkeyPatch)
             return super().get(key, *default)
 
     monkeypatch.setattr(tuning, "TABLE", Watched(tuning.TABLE))
-    case = next(c for c in cases(PLACE) if c.name == LOSS_OF[kernel])
-    contender = case.contender(OURS)
-    Runner(contender, contender.make(), case.at(case.small).on("cpu")).run()
+    inputs = drawn(LOSS_OF[kernel], (16, 8), torch.bfloat16, "cpu")
+    step(PLACE.loss(LOSSES[LOSS_OF[kernel]]), inputs)
     assert (kernel, "product16") in asked
 
 
@@ -57,10 +58,12 @@ def test_only_another_configuration_may_fail(bad: int, monkeypatch: pytest.Monke
     """One beside the table's may be too large for the device; the table's own may not."""
     key, tiles = ("best", "product16", "interpreter"), tuning.INTERPRETER
     chosen = [(key, replace(tiles, rows=48) if i == bad else tiles) for i in range(2)]
-    monkeypatch.setattr(configurations, "alternatives", lambda *_: chosen)
-    found = measurements.tried("best", PLACE)
+    monkeypatch.setattr(tune, "alternatives", lambda *_: chosen)
+    found = tune.tried("best", 1024, PLACE)
     if bad == 0:  # no power of two
         with pytest.raises(Exception, match="power of 2"):
             list(found)
     else:
-        assert ["note" in row for row in found] == [False, True]
+        rows = list(found)
+        assert ["note" in row for row in rows] == [False, True, False]
+        assert not rows[-1]["changed"]

@@ -1,0 +1,1 @@
+"""What is timed on a GPU: shapes, contenders and targets."""
