@@ -74,8 +74,8 @@ bench: $(STAMP)             ## time and memory beside the dense formulas and the
 kernels: $(STAMP)           ## compile every fused kernel for sm_80 and sm_90 (no GPU needed), write docs/kernels.md's table
 	$(BIN)/python -m benchmarks.kernels --write
 
-gpu: $(STAMP)               ## on a GPU: check every kernel against float64, then measure (8 minutes)
-	$(BIN)/python -m benchmarks.gpu
+gpu:                        ## on a GPU: check every kernel against float64, then measure (8 minutes; installs nothing)
+	$(if $(wildcard $(STAMP)),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu
 
 $(STAMP): pyproject.toml constraints.txt
 	$(call install,$(VENV),$(PINNED),test)

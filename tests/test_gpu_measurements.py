@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -11,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import formulas, peers
 from benchmarks.case import OURS, PLAIN, PRODUCT, Contender, Target
-from benchmarks.gpu import counters, measurements, report, shipped, steadiness, tune
+from benchmarks.gpu import counters, measurements, report, shipped, steadiness, tune, wheels
 from benchmarks.gpu.cases.device_case import DeviceCase
 from benchmarks.gpu.cases.headline import product_in_blocks
 from benchmarks.gpu.configurations import table_line
@@ -166,8 +170,6 @@ def test_the_profile_names_what_takes_long() -> None:
 
 
 def test_a_packed_folder_is_where_it_is_unpacked(tmp_path: Path) -> None:
-    import json
-
     folder = tmp_path / "kernels"
     (folder / "A").mkdir(parents=True)
     (folder / "A" / "best.cubin").write_bytes(b"code")
@@ -181,6 +183,37 @@ def test_a_packed_folder_is_where_it_is_unpacked(tmp_path: Path) -> None:
         assert listed == {"best.cubin": str((place / "A" / "best.cubin").resolve())}
         assert shipped.compiled(place) == 1
     assert not place.exists()
+
+
+def test_wheels_are_imported_without_an_installer(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("other_library/__init__.py", "VALUE = 7")
+    with wheels.unpacked(tmp_path) as place:
+        assert (place / "other_library" / "__init__.py").read_text() == "VALUE = 7"
+    assert not place.exists()
+    with (
+        pytest.raises(FileNotFoundError, match="holds no wheel"),
+        wheels.unpacked(tmp_path / "none"),
+    ):
+        pass
+
+
+PEERS = (peers.memeff, peers.siglip_kernel, peers.inf_cl, peers.open_clip_sigmoid)
+
+
+@pytest.mark.parametrize("make", PEERS, ids=lambda make: make.__name__)
+def test_a_library_that_is_not_there_is_named(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("memeff", "siglip_kernel", "inf_cl", "open_clip", "open_clip.loss"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(peers.Missing, match="is not installed"):
+        make()
+
+
+def test_the_sigmoid_formula_is_the_loss() -> None:
+    a, b = (torch.randn(9, 5) for _ in range(2))
+    assert torch.allclose(formulas.sigmoid(a, b), LOSSES["sigmoid"]("dense")(a, b))
+    pytest.importorskip("open_clip")
+    assert torch.allclose(formulas.sigmoid(a, b), peers.open_clip_sigmoid()(a, b))
 
 
 # What is printed

@@ -17,11 +17,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import plot, report, shipped
+from benchmarks.gpu import plot, report, shipped, wheels
 from benchmarks.gpu.place import Place, gpu_setting, without_gpu
 from benchmarks.gpu.steps import FULL_SECONDS, STEPS, deadlines, every_job
 from benchmarks.gpu.summary import summary
@@ -97,7 +97,10 @@ def arguments() -> argparse.Namespace:
         "--workers", type=int, default=os.cpu_count() or 1, help="processes at once"
     )
     parser.add_argument("--out", type=Path, default=ROWS)
-    parser.add_argument("--kernels", type=Path, help="a folder that --fill-cache made")
+    parser.add_argument(
+        "--kernels", type=Path, help="a folder, or its packed file, of --fill-cache"
+    )
+    parser.add_argument("--peers", type=Path, help="a folder with wheels of other libraries")
     parser.add_argument(
         "--fill-cache", type=Path, help="compile the kernels of a run into a folder"
     )
@@ -112,18 +115,27 @@ def arguments() -> argparse.Namespace:
 
 @contextmanager
 def environment(given: argparse.Namespace) -> Iterator[dict[str, str]]:
-    """Of the workers: their threads, the interpreter, and the compiled kernels."""
+    """Of the workers: their threads, the interpreter, other libraries, and the compiled kernels."""
     found = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if given.small and given.backend == "triton":
         found["TRITON_INTERPRET"] = "1"
-    if given.kernels is None:
+    with ExitStack() as stack:
+        if given.peers is not None:
+            libraries = str(stack.enter_context(wheels.unpacked(given.peers)))
+            sys.path.append(libraries)  # where their releases are told
+            paths = [os.environ.get("PYTHONPATH", ""), libraries]
+            found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        if given.kernels is not None:
+            folder = stack.enter_context(shipped.unpacked(given.kernels))
+            found["TRITON_CACHE_DIR"] = str(folder.resolve())
+            stack.callback(tell_kernels, folder, shipped.compiled(folder), time.time())
         yield found
-        return
-    with shipped.unpacked(given.kernels) as folder:
-        started, count = time.time(), shipped.compiled(folder)
-        yield {**found, "TRITON_CACHE_DIR": str(folder.resolve())}
-        anew = shipped.compiled(folder, started)
-        print(f"kernels: {count} brought along, {anew} compiled during the run")
+
+
+def tell_kernels(folder: Path, count: int, started: float) -> None:
+    """Whether what was brought along was what was needed."""
+    anew = shipped.compiled(folder, started)
+    print(f"kernels: {count} brought along, {anew} compiled during the run")
 
 
 def run(supervisor: Supervisor, jobs: dict[str, list[str]], limit: float, workers: int) -> None:
@@ -175,8 +187,8 @@ def guarded(given: argparse.Namespace, place: Place, jobs: dict[str, list[str]])
     """Run; workers end and the summary is told however it ends."""
     limit = given.limit or (SMALL_SECONDS if given.small else FULL_SECONDS)
     faulthandler.dump_traceback_later(limit + ENDING_SECONDS, exit=True, file=sys.__stderr__)
-    rows = Rows(given.out, gpu_setting())
     with environment(given) as told:
+        rows = Rows(given.out, gpu_setting())
         supervisor = Supervisor(place, rows.take, told)
         return supervised(given, supervisor, rows, jobs, limit)
 

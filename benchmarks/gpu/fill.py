@@ -107,30 +107,40 @@ def quietly(work: Callable[[], object]) -> None:
 
 
 def pieces() -> Iterator[tuple[str, Launches]]:
-    """All launches by name, by value."""
+    """All launches by name, by value: what times need is compiled in a few minutes, what checks need in many."""
+    yield from of_measurements()
+    yield from of_checks()
+
+
+def of_measurements() -> Iterator[tuple[str, Launches]]:
+    """Cases and configurations."""
     for make in (headline.cases, peer.cases):
         for case in make(PLACE):
             yield f"case: {case.name}", partial(of_case, case)
+    for width in tune.WIDTHS:
+        for kernel in tune.LOSS_OF:
+            yield f"tune: {kernel}, {width}", partial(of_tuning, kernel, width)
+    for case in wide.cases(PLACE):
+        yield f"case: {case.name}", partial(of_case, case)
+
+
+def of_checks() -> Iterator[tuple[str, Launches]]:
+    """Losses, then every kernel on every problem."""
+    bfloat16, single = Arithmetic(torch.bfloat16), Arithmetic(torch.float32)
+    for name in steadiness.REPEATED:
+        for width in steadiness.WIDTHS:
+            work = partial(of_loss, name, steadiness.ROWS, width, bfloat16)
+            yield f"bits: {name}, {width}", work
+    for name in LOSSES:
+        n, d = behaviour.shape(PLACE)
+        for arithmetic in (bfloat16, single):
+            yield f"loss: {name}, {arithmetic}", partial(of_loss, name, n, d, arithmetic)
+        yield f"waits: {name}", partial(of_loss, name, 256, 128, single)
     for problem in problems(PLACE, ARITHMETICS):
         if (
             problem.situation is not PANELS
         ):  # whose kernels are those of one panel, or compiled there
             yield f"problem: {problem}", partial(of_problem, problem)
-    bfloat16, single = Arithmetic(torch.bfloat16), Arithmetic(torch.float32)
-    for name in LOSSES:
-        n, d = behaviour.shape(PLACE)
-        for arithmetic in (single, bfloat16):
-            yield f"loss: {name}, {arithmetic}", partial(of_loss, name, n, d, arithmetic)
-        yield f"waits: {name}", partial(of_loss, name, 256, 128, single)
-    for name in steadiness.REPEATED:
-        for width in steadiness.WIDTHS:
-            work = partial(of_loss, name, steadiness.ROWS, width, bfloat16)
-            yield f"bits: {name}, {width}", work
-    for kernel in tune.LOSS_OF:
-        for width in tune.WIDTHS:
-            yield f"tune: {kernel}, {width}", partial(of_tuning, kernel, width)
-    for case in wide.cases(PLACE):
-        yield f"case: {case.name}", partial(of_case, case)
 
 
 def piece(name: str) -> tuple[str, float]:
