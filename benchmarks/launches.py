@@ -34,13 +34,13 @@ class Sample:
     arithmetic: str
     similarity: str
 
-    def run(self, executor: Backend, shape: tuple[int, int, int] = SHAPE) -> None:
+    def run(self, backend: Backend, shape: tuple[int, int, int] = SHAPE) -> None:
         """Forward and backward."""
         dtype, products = FORMATS[self.arithmetic]
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(products)
         try:
-            OPERATORS[self.operator](executor, compared(dtype, self.similarity, shape))
+            OPERATORS[self.operator](backend, compared(dtype, self.similarity, shape))
         finally:
             torch.set_float32_matmul_precision(before)
 

@@ -1,4 +1,4 @@
-"""Which executor a backend's name stands for, and why the fused kernels cannot run where they cannot."""
+"""Which backend a backend's name stands for, and why the fused kernels cannot run where they cannot."""
 
 from __future__ import annotations
 

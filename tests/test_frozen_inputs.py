@@ -93,18 +93,18 @@ def test_few_rows_against_many(length: str, swapped: bool, tile: tuple[int, int]
     few, many = (torch.randn(n, 12, generator=g, dtype=torch.float64) for n in (5, 90))
     many[3] *= LENGTHS[length]
     found = []
-    for executor, frozen in itertools.product((Dense(), Tiled(tile)), (False, True)):
+    for backend, frozen in itertools.product((Dense(), Tiled(tile)), (False, True)):
         q, c = few.clone().requires_grad_(), many.clone().requires_grad_(not frozen)
         relation = Relation(torch.arange(5) % 3, torch.arange(90) % 3)
         comparison = Comparison(q, c, Cosine(), relation)
         comparison = comparison.swapped() if swapped else comparison
         n, m = len(comparison.queries), len(comparison.candidates)
-        sums = executor.scores(comparison).penalty_sum(
+        sums = backend.scores(comparison).penalty_sum(
             PenaltyTerms(Hinge(), q.new_zeros(n), q.new_zeros(m))
         )
-        exponents = executor.scores(comparison).logsumexp(ExponentialTerms(Linear(3.0)))
+        exponents = backend.scores(comparison).logsumexp(ExponentialTerms(Linear(3.0)))
         value = sums.rows.sum() + sums.columns.sum() + exponents.rows.sum()
-        picks = executor.scores(comparison).select(Search(Selection("highest", 3)))
+        picks = backend.scores(comparison).select(Search(Selection("highest", 3)))
         value.backward()
         found.append((value.detach(), picks.rows, picks.columns, q.grad, c.grad))
     for other in found[1:]:

@@ -134,8 +134,8 @@ def test_terms_that_underflow_are_not_counted(dtype: torch.dtype, counted: Count
     scores[:, 7] -= far
     comparison = Comparison(scores, torch.eye(240, dtype=dtype), Dot(), Relation(labels, labels))
     found, expected = (
-        executor.scores(comparison).batch_all(BatchAllTerms(Logistic(), 0.1))
-        for executor in (Tiled(), Dense())
+        backend.scores(comparison).batch_all(BatchAllTerms(Logistic(), 0.1))
+        for backend in (Tiled(), Dense())
     )
     assert torch.equal(found.counts, expected.counts)
     torch.testing.assert_close(found.sums, expected.sums)
@@ -147,7 +147,7 @@ def test_ceilings_are_no_smooth_function_of_the_threshold(counted: Counted) -> N
     comparison = Comparison(x, x, Cosine(), Relation(labels, labels, same_set=True))
     terms = BatchAllTerms(Logistic(), 0.1, Ceiling(1.0, 0.0))
     found, expected = (
-        executor.scores(comparison).batch_all(terms) for executor in (Tiled(), Dense())
+        backend.scores(comparison).batch_all(terms) for backend in (Tiled(), Dense())
     )
     torch.testing.assert_close(found.sums, expected.sums)
     assert torch.equal(found.counts, expected.counts)

@@ -154,12 +154,12 @@ def test_gradients_of_many_pairs_by_products(
     rows, columns = (torch.randint(-1, n, (900,), generator=g) for n in (31, 44))
     weights = torch.randn(900, generator=g, dtype=torch.float64)
     found = []
-    for executor in (Dense(), Tiled()):
+    for backend in (Dense(), Tiled()):
         base = compared("two classes", similarity)
         q, c = (x.detach() for x in (base.queries, base.candidates))
         leaves = [x.requires_grad_(on) for x, on in zip((q, c), learnt, strict=True)]
         comparison = Comparison(*leaves, similarity, base.relation)
-        scores = executor.scores(comparison).pairs(rows, columns)
+        scores = backend.scores(comparison).pairs(rows, columns)
         (scores * weights).sum().backward()
         found.append([scores.detach(), *(x.grad for x in leaves if x.requires_grad)])
     for x, y in zip(*found, strict=True):

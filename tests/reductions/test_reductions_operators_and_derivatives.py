@@ -61,7 +61,7 @@ def labelled(similarity: object, dtype: torch.dtype = torch.float64) -> Comparis
 
 
 def differentiable_runs(
-    executor: Backend, similarity: object
+    backend: Backend, similarity: object
 ) -> Iterator[tuple[str, Callable[..., Tensor], list[Tensor]]]:
     """Each differentiable reduction as a function of its tensors, and tensors away from the kinks."""
     base = labelled(similarity)
@@ -78,25 +78,25 @@ def differentiable_runs(
         return replace(base, queries=q, candidates=c)
 
     def sums(penalty: object) -> Callable[..., tuple[Tensor, Tensor]]:
-        return lambda q, c, rows, columns, scale: executor.scores(compared(q, c)).penalty_sum(
+        return lambda q, c, rows, columns, scale: backend.scores(compared(q, c)).penalty_sum(
             PenaltyTerms(penalty, rows, columns, scale=scale)
         )[:2]
 
     def total(q: Tensor, c: Tensor, rows: Tensor, columns: Tensor, scale: Tensor) -> Tensor:
         terms = PenaltyTerms(Logistic(), rows, columns, scale=scale)
-        return executor.scores(compared(q, c)).penalty_total(terms, *weights).value
+        return backend.scores(compared(q, c)).penalty_total(terms, *weights).value
 
     def logsumexp(q: Tensor, c: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        return executor.scores(compared(q, c)).logsumexp(
+        return backend.scores(compared(q, c)).logsumexp(
             ExponentialTerms(Linear(2.0, 0.1), scale=scale)
         )[:2]
 
     def scores(q: Tensor, c: Tensor) -> Tensor:
-        return executor.scores(compared(q, c)).pairs(*pairs)
+        return backend.scores(compared(q, c)).pairs(*pairs)
 
     def batch_all(shape: dict[str, bool], penalty: object) -> Callable[..., Tensor]:
         return lambda q, c: (
-            executor.scores(compared(q, c))
+            backend.scores(compared(q, c))
             .batch_all(BatchAllTerms(penalty, 0.3, Ceiling(1.0, 5.0), **shape))
             .sums
         )
@@ -107,7 +107,7 @@ def differentiable_runs(
         def sums(q: Tensor, c: Tensor, scale: Tensor) -> Tensor:
             ceiling, factor = (None, scale) if penalty is None else (Ceiling(1.0, 5.0), None)
             terms = SelectedTerms(pick, 0.3, penalty, factor, ceiling, **shape)
-            return executor.scores(compared(q, c)).selected_penalty(terms).sums
+            return backend.scores(compared(q, c)).selected_penalty(terms).sums
 
         return sums
 
@@ -128,10 +128,10 @@ def differentiable_runs(
 def recorded() -> dict[str, list[tuple[object, ...]]]:
     """Calls of every operator: with gradients, windows, draws, and each similarity once."""
     with Recorder() as recorder:
-        for similarity, executor in itertools.product(
+        for similarity, backend in itertools.product(
             (Cosine(), Euclidean(), Order()), (Tiled((3, 4)), Small())
         ):
-            for _, run, leaves in differentiable_runs(executor, similarity):
+            for _, run, leaves in differentiable_runs(backend, similarity):
                 found = run(*leaves)
                 found = found if isinstance(found, tuple) else (found,)
                 torch.stack([x.square().sum() for x in found]).sum().backward()
@@ -142,15 +142,15 @@ def recorded() -> dict[str, list[tuple[object, ...]]]:
                 Selection("random", 2, fallback="easiest"),
             ):
                 search = Search(selection, "negatives", window, torch.tensor(1), hardest=True)
-                executor.scores(comparison).select(search)
+                backend.scores(comparison).select(search)
                 anchors = torch.tensor([0, 0, 3])
                 ceilings = torch.zeros(3, dtype=torch.float64)
-                executor.scores(comparison).select_per_pair(
+                backend.scores(comparison).select_per_pair(
                     PairSearch(anchors, ceilings, selection, torch.tensor(1))
                 )
-            executor.scores(comparison).counts("positives")
-            executor.scores(comparison).positive_pairs()
-            executor.scores(comparison).magnitudes(anchors, anchors)
+            backend.scores(comparison).counts("positives")
+            backend.scores(comparison).positive_pairs()
+            backend.scores(comparison).magnitudes(anchors, anchors)
     return recorder.calls
 
 
@@ -204,10 +204,10 @@ EXECUTORS = {"dense": Dense(), "tiled": Tiled(), "ragged": Tiled((3, 4)), "all":
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=name_of)
 @pytest.mark.parametrize("name", list(EXECUTORS))
 def test_gradcheck(name: str, similarity: object) -> None:
-    executor = EXECUTORS[name]
+    backend = EXECUTORS[name]
     if name != "dense":
-        executor = tiled(labelled(similarity), "all" if executor is None else executor.tile)
-    for what, run, leaves in differentiable_runs(executor, similarity):
+        backend = tiled(labelled(similarity), "all" if backend is None else backend.tile)
+    for what, run, leaves in differentiable_runs(backend, similarity):
         assert torch.autograd.gradcheck(run, leaves, fast_mode=True), what
 
 
@@ -222,8 +222,8 @@ def differentiate_twice(value: Tensor, leaves: list[Tensor]) -> None:
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order(), squashed], ids=name_of)
 @pytest.mark.parametrize("tile", [(3, 4), "all"], ids=str)
 def test_a_second_derivative_raises_through_tiles(tile: object, similarity: object) -> None:
-    executor = tiled(labelled(similarity), tile)
-    for _, run, leaves in differentiable_runs(executor, similarity):
+    backend = tiled(labelled(similarity), tile)
+    for _, run, leaves in differentiable_runs(backend, similarity):
         found = run(*leaves)
         found = found if isinstance(found, tuple) else (found,)
         value = torch.stack([x.square().sum() for x in found]).sum()

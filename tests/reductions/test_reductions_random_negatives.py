@@ -65,12 +65,12 @@ def test_draws_are_a_matter_of_the_seed_alone(selection: Selection) -> None:
 
 
 @pytest.mark.parametrize("selection", RANDOM, ids=lambda s: s.order)
-@pytest.mark.parametrize("executor", [Dense(), Tiled((5, 7))], ids=str)
-def test_draws_are_distinct_negatives(selection: Selection, executor: Backend) -> None:
+@pytest.mark.parametrize("backend", [Dense(), Tiled((5, 7))], ids=str)
+def test_draws_are_distinct_negatives(selection: Selection, backend: Backend) -> None:
     comparison = on_sphere(40, 25)
     row_ids, column_ids = comparison.relation.row_ids, comparison.relation.column_ids
     for seed in range(20):
-        found = executor.scores(comparison).select(Search(selection, seed=torch.tensor(seed)))
+        found = backend.scores(comparison).select(Search(selection, seed=torch.tensor(seed)))
         sides = (found.rows, row_ids, column_ids), (found.columns, column_ids, row_ids)
         for chosen, mine, others in sides:
             for i, picks in enumerate(chosen.tolist()):
@@ -81,7 +81,7 @@ def test_draws_are_distinct_negatives(selection: Selection, executor: Backend) -
     mask = torch.ones(40, 25, dtype=torch.bool)
     mask[:, :2] = False
     few = few.among(ignore=mask)
-    found = executor.scores(few).select(Search(Selection("random", 3), seed=torch.tensor(0))).rows
+    found = backend.scores(few).select(Search(Selection("random", 3), seed=torch.tensor(0))).rows
     assert (found[:, 2] == -1).all()
     assert torch.equal(found[:, :2].sort(1).values, torch.tensor([[0, 1]]).expand(40, 2))
 
@@ -110,9 +110,9 @@ def test_random_draws_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), SquaredEuclidean()], ids=name_of)
-@pytest.mark.parametrize("executor", [Dense(), Tiled((500, 7))], ids=str)
+@pytest.mark.parametrize("backend", [Dense(), Tiled((500, 7))], ids=str)
 def test_distance_weighted_draws_follow_the_inverse_density(
-    similarity: object, executor: Backend
+    similarity: object, backend: Backend
 ) -> None:
     """Wu et al., section 4.1: weights 1 / (d^(n-2) (1 - d^2/4)^((n-3)/2)), short distances cut off."""
     n, width, cutoff, farthest = 8000, 4, 0.5, 1.4
@@ -127,7 +127,7 @@ def test_distance_weighted_draws_follow_the_inverse_density(
     comparison = Comparison(q, c, similarity, relation)
     selection = Selection("distance_weighted", 1, 0, (float(width), cutoff, farthest))
     picks = (
-        executor.scores(comparison)
+        backend.scores(comparison)
         .select(Search(selection, seed=torch.tensor(11), columns=False))
         .rows[:, 0]
     )

@@ -106,8 +106,8 @@ def test_sums_of_whole_numbers_do_not_depend_on_tiles(tile: tuple[int, int]) -> 
     q, c = base.queries.requires_grad_(), base.candidates.requires_grad_()
     zero = torch.zeros(13), torch.zeros(19)
 
-    def run(executor: Backend) -> list[Tensor]:
-        sums = executor.scores(base).penalty_sum(PenaltyTerms(Hinge(), *zero))
+    def run(backend: Backend) -> list[Tensor]:
+        sums = backend.scores(base).penalty_sum(PenaltyTerms(Hinge(), *zero))
         return [*sums, *torch.autograd.grad(sums.rows.sum() + sums.columns.sum(), (q, c))]
 
     for x, y in zip(run(Tiled(tile)), run(Tiled()), strict=True):
@@ -124,18 +124,18 @@ def test_a_window_is_strict_on_both_sides(tile: object) -> None:
         (base.swapped(), Window(column_floor=low, column_ceiling=high)),
     ):
         side = "rows" if comparison is base else "columns"
-        executor = Dense() if tile == "dense" else tiled(comparison, tile)
+        backend = Dense() if tile == "dense" else tiled(comparison, tile)
         told = {"among": "negatives", "window": window}
-        found = executor.scores(comparison).select(Search(Selection("highest", 3), **told))
+        found = backend.scores(comparison).select(Search(Selection("highest", 3), **told))
         assert getattr(found, side).tolist() == [[1, -1, -1]]
         zeros = [x.new_zeros(len(s)) for s in (comparison.queries, comparison.candidates)]
         assert (
             getattr(
-                executor.scores(comparison).penalty_sum(PenaltyTerms(Hinge(), *zeros, **told)), side
+                backend.scores(comparison).penalty_sum(PenaltyTerms(Hinge(), *zeros, **told)), side
             )
             == 2
         )
         assert (
-            getattr(executor.scores(comparison).logsumexp(ExponentialTerms(Linear(), **told)), side)
+            getattr(backend.scores(comparison).logsumexp(ExponentialTerms(Linear(), **told)), side)
             == 2
         )

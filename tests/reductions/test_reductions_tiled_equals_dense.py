@@ -46,7 +46,7 @@ class Case:
     leaves: list[Tensor]
     rng: random.Random
     generator: torch.Generator
-    executor: Backend
+    backend: Backend
     integer: bool
 
     @property
@@ -117,9 +117,9 @@ def case(seed: int, similarity: object = None) -> Case:
     comparison = Comparison(q.requires_grad_(), c.requires_grad_(), similarity, Relation(**told))
     if rng.random() < 0.3:
         comparison = comparison.swapped()
-    executor = tiled(comparison, rng.choice(TILES))
+    backend = tiled(comparison, rng.choice(TILES))
     leaves = [comparison.queries, comparison.candidates]
-    return Case(comparison, leaves, rng, g, executor, integer)
+    return Case(comparison, leaves, rng, g, backend, integer)
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
@@ -134,13 +134,13 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float, what: str) -
 
 def assert_agree(
     run: Callable[[Backend], tuple[Tensor, list[Tensor]]],
-    executor: Backend,
+    backend: Backend,
     leaves: list[Tensor],
     tolerance: float,
 ) -> None:
-    """Same value, same other results and same gradients from the executor as from the definition."""
+    """Same value, same other results and same gradients from the backend as from the definition."""
     answers = []
-    for one in (Dense(), executor):
+    for one in (Dense(), backend):
         value, others = run(one)
         gradients: list[Tensor | None] = [None] * len(leaves)
         if value.requires_grad:
@@ -188,7 +188,7 @@ def test_select(seed: int, among: str) -> None:
     seed_of_draws = torch.tensor(one.rng.randrange(1 << 40))
     search = Search(selection, among, window, seed_of_draws, hardest=True)
     expected = Dense().scores(one.comparison).select(search)
-    found = one.executor.scores(one.comparison).select(search)
+    found = one.backend.scores(one.comparison).select(search)
     scores = one.scores
     exact = one.integer and isinstance(one.comparison.similarity, Dot | SquaredEuclidean)
     exact = exact or (not one.integer and scores.unique().numel() == scores.numel())
@@ -196,7 +196,7 @@ def test_select(seed: int, among: str) -> None:
         assert_same_choice(x, y, s, exact)
     for rows, columns in ((True, False), (False, True)):
         one_side = replace(search, rows=rows, columns=columns, hardest=False)
-        half = one.executor.scores(one.comparison).select(one_side)
+        half = one.backend.scores(one.comparison).select(one_side)
         assert torch.equal(half.rows, found.rows if rows else found.rows[:0])
         assert torch.equal(half.columns, found.columns if columns else found.columns[:0])
 
@@ -211,8 +211,7 @@ def test_select_per_pair(seed: int) -> None:
     ceilings = scores.flatten()[torch.randint(scores.numel(), (size,), generator=one.generator)]
     search = PairSearch(anchors, ceilings + 0.01, selection, torch.tensor(seed))
     found, expected = (
-        backend.scores(one.comparison).select_per_pair(search)
-        for backend in (one.executor, Dense())
+        backend.scores(one.comparison).select_per_pair(search) for backend in (one.backend, Dense())
     )
     exact = not one.integer and scores.unique().numel() == scores.numel()
     assert_same_choice(found, expected, scores[anchors], exact)
@@ -231,8 +230,8 @@ def test_penalty_sum(seed: int, penalty: object) -> None:
     told["window"] = one.window()
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
-        sums = executor.scores(one.comparison).penalty_sum(
+    def run(backend: Backend) -> tuple[Tensor, list[Tensor]]:
+        sums = backend.scores(one.comparison).penalty_sum(
             PenaltyTerms(penalty, rows, columns, **told)
         )
         parts = [
@@ -249,7 +248,7 @@ def test_penalty_sum(seed: int, penalty: object) -> None:
         ]
 
     leaves = one.leaves + [x for x in (rows, columns, scale) if x is not None]
-    assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+    assert_agree(run, one.backend, leaves, one.tolerance_of(penalty))
 
 
 @cases
@@ -264,16 +263,16 @@ def test_penalty_total(seed: int, penalty: object) -> None:
     told = {"among": one.rng.choice(AMONG), "sign": one.rng.choice([1.0, -1.0]), "scale": scale}
     told["window"] = one.window()
 
-    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
-        found = executor.scores(one.comparison).penalty_total(
+    def run(backend: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = backend.scores(one.comparison).penalty_total(
             PenaltyTerms(penalty, rows, columns, **told), *weights
         )
         return 2 * found.value, list(found[3:])
 
     leaves = one.leaves + [x for x in (rows, columns, scale) if x is not None]
-    assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+    assert_agree(run, one.backend, leaves, one.tolerance_of(penalty))
     with torch.no_grad():
-        assert_agree(run, one.executor, leaves, one.tolerance_of(penalty))
+        assert_agree(run, one.backend, leaves, one.tolerance_of(penalty))
 
 
 ENERGIES = [Linear(), Linear(3.0, 0.2), CircleNegative(0.25, 4.0), CirclePositive(0.25, 4.0)]
@@ -289,8 +288,8 @@ def test_logsumexp(seed: int, energy: object) -> None:
     told |= one.rng.choice([{}, {"rows": False}, {"columns": False}])
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
-        found = executor.scores(one.comparison).logsumexp(ExponentialTerms(energy, **told))
+    def run(backend: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = backend.scores(one.comparison).logsumexp(ExponentialTerms(energy, **told))
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -299,7 +298,7 @@ def test_logsumexp(seed: int, energy: object) -> None:
         return torch.stack(parts).sum(), [x.detach() for x in found]
 
     leaves = one.leaves + ([] if scale is None else [scale])
-    assert_agree(run, one.executor, leaves, one.tolerance)
+    assert_agree(run, one.backend, leaves, one.tolerance)
 
 
 @cases
@@ -311,12 +310,12 @@ def test_pair_scores(seed: int) -> None:
     columns = torch.randint(-1, m, size, generator=one.generator)
     weights = one.draw(*size)
 
-    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
-        found = executor.scores(one.comparison).pairs(rows, columns)
+    def run(backend: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = backend.scores(one.comparison).pairs(rows, columns)
         assert (found[(rows < 0) | (columns < 0)] == 0).all()
         return (found * weights).sum(), [found.detach()]
 
-    assert_agree(run, one.executor, one.leaves, one.tolerance)
+    assert_agree(run, one.backend, one.leaves, one.tolerance)
 
 
 @cases
@@ -331,8 +330,8 @@ def test_batch_all(seed: int, ceiling: Ceiling | None) -> None:
     ):
         terms = BatchAllTerms(penalty, 0.3, ceiling, **shape)
 
-        def run(executor: Backend, terms: BatchAllTerms = terms) -> tuple[Tensor, list[Tensor]]:
-            found = executor.scores(one.comparison).batch_all(terms)
+        def run(backend: Backend, terms: BatchAllTerms = terms) -> tuple[Tensor, list[Tensor]]:
+            found = backend.scores(one.comparison).batch_all(terms)
             sums = found.sums.reshape(-1)
             weights = torch.linspace(0.5, 1.5, len(sums), dtype=sums.dtype)
             counts = [] if one.integer else [found.counts]
@@ -343,17 +342,17 @@ def test_batch_all(seed: int, ceiling: Ceiling | None) -> None:
                 found.positive_sums,
             ]
 
-        assert_agree(run, one.executor, one.leaves, one.tolerance_of(penalty))
+        assert_agree(run, one.backend, one.leaves, one.tolerance_of(penalty))
 
 
 @cases
 def test_counts_and_pairs(seed: int) -> None:
     one = case(seed)
     for among in AMONG:
-        found = one.executor.scores(one.comparison).counts(among)
+        found = one.backend.scores(one.comparison).counts(among)
         expected = Dense().scores(one.comparison).counts(among)
         assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
-    found = one.executor.scores(one.comparison).positive_pairs()
+    found = one.backend.scores(one.comparison).positive_pairs()
     expected = Dense().scores(one.comparison).positive_pairs()
     assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
 
@@ -372,8 +371,8 @@ def test_batch_all_with_many_positives(
     comparison = Comparison(x, x, Cosine(), relation)
     options = {"ceiling": ceiling, "per_pair": per_pair}
 
-    def run(executor: Backend) -> tuple[Tensor, list[Tensor]]:
-        found = executor.scores(comparison).batch_all(BatchAllTerms(penalty, 0.3, **options))
+    def run(backend: Backend) -> tuple[Tensor, list[Tensor]]:
+        found = backend.scores(comparison).batch_all(BatchAllTerms(penalty, 0.3, **options))
         weights = torch.linspace(0.5, 1.5, len(found.sums), dtype=torch.float64)
         return (found.sums * weights).sum(), [found.sums.detach(), found.counts]
 

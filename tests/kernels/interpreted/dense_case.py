@@ -91,14 +91,14 @@ def relation_of(rng: random.Random, generator: torch.Generator, n: int, m: int) 
 
 def differentiated(
     run: Callable[[Backend, Comparison, list[Tensor]], Result],
-    executor: Backend,
+    backend: Backend,
     comparison: Comparison,
     more: list[Tensor],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Results, gradients of both sides and of ``more``, and counts of one executor."""
+    """Results, gradients of both sides and of ``more``, and counts of one backend."""
     given = comparison.queries, comparison.candidates, *more
     q, c, *rest = leaves = [x.detach().clone().requires_grad_() for x in given]
-    value, results, counts = run(executor, replace(comparison, queries=q, candidates=c), rest)
+    value, results, counts = run(backend, replace(comparison, queries=q, candidates=c), rest)
     gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
     if value.requires_grad:
         gradients = torch.autograd.grad(value, leaves, allow_unused=True)
@@ -114,7 +114,7 @@ def assert_within_budget(
     c = one.comparison
     wide = replace(c, queries=c.queries.double(), candidates=c.candidates.double())
     exact = Dense(), wide, [x.double() for x in more]
-    found, eager = (differentiated(run, executor, c, more) for executor in (Fused(), Dense()))
+    found, eager = (differentiated(run, backend, c, more) for backend in (Fused(), Dense()))
 
     def compute() -> list[Tensor]:
         results, gradients, _ = differentiated(run, *exact)

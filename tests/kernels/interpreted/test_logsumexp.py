@@ -26,11 +26,9 @@ def check(one: Case, energy: Energy, **fixed: str) -> None:
     told |= one.rng.choice([{}, {}, {"rows": False}, {"columns": False}]) | fixed
     weights = one.draw(n), one.draw(m)
 
-    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
+    def run(backend: Backend, comparison: Comparison, leaves: list[Tensor]):
         scaled = None if scale is None else leaves[0]
-        found = executor.scores(comparison).logsumexp(
-            ExponentialTerms(energy, scale=scaled, **told)
-        )
+        found = backend.scores(comparison).logsumexp(ExponentialTerms(energy, scale=scaled, **told))
         parts = [
             torch.where(x.isfinite(), x, 0.0).mul(w).sum()
             for x, w in zip(found[:2], weights, strict=True)
@@ -64,8 +62,8 @@ def test_large_exponents_do_not_overflow() -> None:
     """A temperature of 1/1000: exponents in the hundreds, of both signs."""
     one = case(4, similarity=Cosine(), dtype=torch.float32, shape=(41, 73, 21))
 
-    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
-        found = executor.scores(comparison).logsumexp(
+    def run(backend: Backend, comparison: Comparison, leaves: list[Tensor]):
+        found = backend.scores(comparison).logsumexp(
             ExponentialTerms(Linear(), among="negatives", scale=leaves[0])
         )
         finite = [torch.where(x.isfinite(), x, 0.0).sum() for x in found[:2]]

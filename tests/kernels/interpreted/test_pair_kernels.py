@@ -23,13 +23,13 @@ Found = tuple[Tensor, Tensor, Tensor]
 
 
 def run(
-    executor: Backend, comparison: Comparison, rows: Tensor, columns: Tensor, g: Tensor
+    backend: Backend, comparison: Comparison, rows: Tensor, columns: Tensor, g: Tensor
 ) -> Found:
     """Scores and the gradients of both sides."""
     q, c = (
         x.detach().clone().requires_grad_() for x in (comparison.queries, comparison.candidates)
     )
-    scores = executor.scores(replace(comparison, queries=q, candidates=c)).pairs(rows, columns)
+    scores = backend.scores(replace(comparison, queries=q, candidates=c)).pairs(rows, columns)
     scores.backward(g.to(scores.dtype))
     assert q.grad is not None
     assert c.grad is not None
@@ -89,7 +89,7 @@ def test_long_rows_take_several_programs() -> None:
         comparison = Comparison(q, c, similarity, Relation())
         double = Comparison(q.double(), c.double(), similarity, Relation())
         told = rows, columns, torch.randn(4)
-        found, eager = (run(executor, comparison, *told) for executor in (Fused(), Dense()))
+        found, eager = (run(backend, comparison, *told) for backend in (Fused(), Dense()))
         assert_rounded(found, eager, functools.partial(run, Dense(), double, *told))
 
 

@@ -32,11 +32,11 @@ def check_sums(one: Case, penalty: Penalty, **fixed: str) -> None:
     factor = 1.0 if scale is None else scale
     given = [one.near_scores(k) * factor for k, on in zip((n, m), sides, strict=True) if on]
 
-    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
+    def run(backend: Backend, comparison: Comparison, leaves: list[Tensor]):
         rest = iter(leaves)
         rows, columns = (next(rest) if on else None for on in sides)
         scaled = None if scale is None else next(rest)
-        sums = executor.scores(comparison).penalty_sum(
+        sums = backend.scores(comparison).penalty_sum(
             PenaltyTerms(penalty, rows, columns, scale=scaled, window=window, **told)
         )
         total = (sums.rows * weights[0]).sum() if sides[0] else torch.zeros(())
@@ -87,8 +87,8 @@ def check_total(one: Case, penalty: Penalty, **told: object) -> None:
     weights = one.draw(n).abs(), one.draw(m).abs()
     given = [one.near_scores(n), one.near_scores(m)]
 
-    def run(executor: Backend, comparison: Comparison, leaves: list[Tensor]):
-        found = executor.scores(comparison).penalty_total(
+    def run(backend: Backend, comparison: Comparison, leaves: list[Tensor]):
+        found = backend.scores(comparison).penalty_total(
             PenaltyTerms(penalty, *leaves, **told), *weights
         )
         return 2 * found.value, [found.value, *found[3:]], list(found[1:3])
