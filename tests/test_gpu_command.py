@@ -151,6 +151,7 @@ def test_the_whole_command_in_small(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert {row["stage"] for row in rows} == {"correct", "headline", "deterministic"}
     assert all(row["torch"] == torch.__version__ and row["date"] for row in rows)
+    assert all(row["small"] for row in rows)  # never to be taken for a GPU's
     timed = [row for row in rows if "median_ms" in row]
     assert [row["contender"] for row in timed] == ["hardneg", "torch.mm"]
     assert [found["target"] for found in timed[0]["targets"]] == ["≤ 4096 MiB in all", "≤ 2 s"]

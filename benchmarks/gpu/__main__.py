@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,9 @@ from benchmarks.gpu.supervisor import Budget, Supervisor
 from benchmarks.machine import RESULTS
 
 ROWS = RESULTS / "gpu.jsonl"
+SMALL_ROWS = Path(tempfile.gettempdir()) / "hardneg-gpu-small.jsonl"
+"""Apart from what is measured on a GPU."""
+SMALL_NOTE = "small: tiny shapes in an interpreter on a CPU, to test the command; no figure below tells of a kernel"
 SMALL_SECONDS = 105.0
 SMALL_JOBS = (
     "probe",
@@ -42,13 +46,12 @@ SMALL_JOBS = (
     "compile: InfoNCE",
     "headline: hardest, a million",
     "headline: hardest, d = 1000",
-    "headline: InfoNCE",
     "tune: best",
-    "tune: weigh",
-    "small: hardest",
-    "peers",
-    "counters",
-    "beyond: select",
+    "small: hardest, n = 1,024, bfloat16",
+    "peers: InfoNCE",
+    "counters: profile, hardest",
+    "counters: ncu, best",
+    "beyond: select, 2.8e9",
     "time: n = 1,024",
 )
 """One of each kind, since the interpreter takes long; ``--only ""`` takes all."""
@@ -96,7 +99,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes at once"
     )
-    parser.add_argument("--out", type=Path, default=ROWS)
+    parser.add_argument(
+        "--out", type=Path, help="rows are appended to it; benchmarks/results/gpu.jsonl"
+    )
     parser.add_argument(
         "--kernels", type=Path, help="a folder, or its packed file, of --fill-cache"
     )
@@ -153,10 +158,11 @@ def run(supervisor: Supervisor, jobs: dict[str, list[str]], limit: float, worker
         supervisor.run(jobs[step.name], min(workers, step.workers), Budget(seconds))
 
 
-def finish(rows: Rows, file: Path, names: set[str]) -> int:
+def finish(rows: Rows, names: set[str]) -> int:
     """Tell what it came to; returns the exit status."""
-    print(plot.draw(rows.kept, file.with_suffix(".png")))
-    print(summary(rows.kept), flush=True)
+    print(plot.draw(rows.kept, rows.file.with_suffix(".png")))
+    print(summary(rows.kept))
+    print(f"rows: {rows.file}", flush=True)
     undone = [row for row in rows.kept if report.skipped(row) and row["job"] in names]
     return 1 if undone or any(map(report.failed, rows.kept)) else 0
 
@@ -188,7 +194,11 @@ def guarded(given: argparse.Namespace, place: Place, jobs: dict[str, list[str]])
     limit = given.limit or (SMALL_SECONDS if given.small else FULL_SECONDS)
     faulthandler.dump_traceback_later(limit + ENDING_SECONDS, exit=True, file=sys.__stderr__)
     with environment(given) as told:
-        rows = Rows(given.out, gpu_setting())
+        about = gpu_setting()
+        if given.small:
+            print(SMALL_NOTE)
+            about["small"] = True
+        rows = Rows(given.out or (SMALL_ROWS if given.small else ROWS), about)
         supervisor = Supervisor(place, rows.take, told)
         return supervised(given, supervisor, rows, jobs, limit)
 
@@ -212,7 +222,7 @@ def supervised(
         run(supervisor, jobs, limit, given.workers)
     finally:
         supervisor.close()
-        status = finish(rows, given.out, must)
+        status = finish(rows, must)
     return status
 
 
