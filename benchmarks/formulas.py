@@ -128,6 +128,15 @@ def semi_hard_labelled(embeddings: Tensor, labels: Tensor) -> Tensor:
     return torch.where(pairs, terms, 0.0).sum() / pairs.sum().clamp(min=1)
 
 
+def sup_con(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """The supervised contrastive loss with its mean outside the logarithm."""
+    logits = cosine(embeddings, embeddings) / TEMPERATURE
+    mask = own(labels.shape[0], labels.device)
+    same = (labels[:, None] == labels) & ~mask
+    shares = logits - logits.masked_fill(mask, -torch.inf).logsumexp(1, keepdim=True)
+    return -(torch.where(same, shares, 0.0).sum(1) / same.sum(1)).mean()
+
+
 def info_nce_of_queries(queries: Tensor, candidates: Tensor) -> Tensor:
     """Cross-entropy of the queries over their own candidate and all others (MoCo's queue)."""
     logits = cosine(queries, candidates) / TEMPERATURE

@@ -39,7 +39,7 @@ class Hinge:
 
     def slope(self, x: Tensor) -> Tensor:
         """phi'(x)."""
-        return (x > 0).to(x.dtype)
+        return torch.gt(x, 0, out=torch.empty_like(x))  # much faster on a CPU than by a mask
 
 
 @dataclass(frozen=True)

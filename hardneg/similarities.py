@@ -29,7 +29,8 @@ __all__ = [
 
 def upcast(x: Tensor) -> Tensor:
     """The embeddings in the precision in which scores are computed: float64 stays, the rest is float32."""
-    return x.to(score_dtype(x))
+    dtype = score_dtype(x)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def score_dtype(x: Tensor) -> torch.dtype:

@@ -16,7 +16,7 @@ from hardneg.ops import backends
 from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.fused_backend import Fused, FusedScores
 from hardneg.ops.scores import Backend
-from hardneg.ops.small import SmallScores
+from hardneg.ops.small.backend import SmallScores
 from hardneg.ops.tiled_backend import TiledScores
 from hardneg.ops.triton import support
 

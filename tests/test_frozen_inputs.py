@@ -122,7 +122,7 @@ PASSES = {
 
 
 @pytest.mark.parametrize("frozen", ["queries", "candidates"])
-@pytest.mark.parametrize("n", [64, 600], ids=["single tile", "tiles"])
+@pytest.mark.parametrize("n", [64, 1100], ids=["single tile", "tiles"])
 @pytest.mark.parametrize("name", PASSES)
 def test_no_product_is_made_for_a_frozen_side(name: str, n: int, frozen: str) -> None:
     """A product of the size n x n x d less than where both are learnt."""

@@ -159,8 +159,16 @@ def test_compiled_as_one_graph(dtype: torch.dtype, backend: str) -> None:
         value = one(leaf)
         value.backward()
         results.append((value.detach(), leaf.grad))
-    assert torch.equal(results[0][0], results[1][0])
-    assert torch.equal(results[0][1], results[1][1])
+    if (
+        backend == "auto"
+    ):  # known as a whole: one step by hand, which a compiler makes of the reductions
+        torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            results[1][1], results[0][1], rtol=torch.finfo(dtype).eps, atol=0
+        )
+    else:
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
 
 
 def test_second_derivatives_of_the_definitions() -> None:

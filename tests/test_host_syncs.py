@@ -90,6 +90,7 @@ def watched(call: Callable[..., Any], *tensors: Tensor, made: bool = False) -> N
         assert all(any(x is leaf for leaf in reached) for x in leaves)
 
 
+@torch.no_grad()
 def backward(value: Tensor) -> list[Tensor]:
     """The leaves that a gradient reaches, one function after the other: autograd's engine wants a GPU for fake ones."""
     gradients = {value.grad_fn: {value.output_nr: torch.ones_like(value)}}

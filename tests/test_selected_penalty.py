@@ -37,7 +37,7 @@ from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.reference import Dense
 from hardneg.ops.requests import SelectedTerms
 from hardneg.ops.scores import Backend
-from hardneg.ops.small import Small
+from hardneg.ops.small.backend import Small
 from hardneg.ops.tiled import pair_gradients, pair_scores, selected_penalty
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.penalties import Hinge, Logistic, SquaredHinge

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 from torch import Tensor, nn
 
 from hardneg.checks import check_choice, refuse_renamed
+from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
 from hardneg.losses.inputs import check_directions, compare_labelled, compare_pairs
 from hardneg.losses.mining_statistics import MiningStatistics
@@ -96,7 +97,8 @@ class Loss(WithScalars, ABC):
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
         scores = bind(self.backend, comparison)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)
-        return reduce_terms(call, self.terms(call), self.average)
+        found = at_once(self, call)
+        return found if found is not None else reduce_terms(call, self.terms(call), self.average)
 
     def extra_repr(self) -> str:
         """The choices by the constructor's names; those that are modules follow by themselves."""

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, Selection
+from hardneg.ops.requests import PairedLoss
 from hardneg.ops.scores import Scores
+from hardneg.penalties import Penalty
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -51,6 +53,19 @@ class Call:
     def selection(self) -> Selection | None:
         """What the strategy asks of ``select``; None where all negatives count."""
         return self.negatives.selection(self.scores.width)
+
+    def paired_loss(
+        self,
+        margin: float,
+        *,
+        penalty: Penalty | None = None,
+        scale: float | Tensor | None = None,
+        average: bool = False,
+    ) -> PairedLoss:
+        """The whole loss of query i with candidate i, as one request; directions added, or averaged."""
+        sides = self.queries, self.candidates
+        share = 1 / sum(sides) if average else 1.0
+        return PairedLoss(margin, self.negatives, self.reduction, *sides, penalty, scale, share)
 
     def own_positive(self) -> Int[Tensor, "n"]:
         """Candidate i for query i; -1 where that pair itself is ignored."""

@@ -10,6 +10,7 @@ from hardneg.losses.call import Call
 from hardneg.losses.terms.hinge import hinge_terms
 from hardneg.losses.terms.reduction import Both
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.requests import PairedLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName, resolve_penalty
 from hardneg.similarities import Similarity, SimilarityName
@@ -65,6 +66,10 @@ class ContrastiveLoss(PairLoss):
         super().__init__(negatives, similarity, directions, reduction, backend)
         self.margin = check_number("margin", margin, at_least=0)
         self.penalty = resolve_penalty(penalty)
+
+    def whole(self, call: Call) -> PairedLoss:
+        """The hinges of every pair."""
+        return call.paired_loss(self.margin, penalty=self.penalty)
 
     def terms(self, call: Call) -> Both:
         """Every pair against its negatives."""

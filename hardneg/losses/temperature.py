@@ -81,6 +81,11 @@ class Temperature(WithScalars):
             bounded = Bounded.apply(log_scale, self.bound)
         return (-bounded).exp()
 
+    def factor(self, scores: Scores) -> float | Float[Tensor, ""]:
+        """1 / temperature, as ``scale``; a number where the temperature is one."""
+        temperature = self()
+        return self.scale(scores) if isinstance(temperature, Tensor) else 1 / temperature
+
     def scale(self, scores: Scores) -> Float[Tensor, ""]:
         """1 / temperature in the type of the scores, without a copy from the host.
 

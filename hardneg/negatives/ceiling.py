@@ -41,4 +41,7 @@ class Ceiling:
 
     def __call__(self, positive_scores: Tensor) -> Tensor:
         """The bound of each positive's score."""
-        return positive_scores - (1.0 - self.relative) * positive_scores.abs() + self.offset
+        bounds = positive_scores
+        if self.relative != 1.0:
+            bounds = bounds - (1.0 - self.relative) * bounds.abs()
+        return bounds + self.offset

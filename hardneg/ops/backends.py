@@ -12,25 +12,28 @@ from hardneg.ops.comparison import Comparison
 from hardneg.ops.fused_backend import Fused
 from hardneg.ops.reference import Dense
 from hardneg.ops.scores import Backend, Scores
-from hardneg.ops.small import Small
+from hardneg.ops.small.backend import Small, SmallScores
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.ops.transforms import check_untransformed
 from hardneg.ops.triton.support import why_never_fused, why_not_fused
 from hardneg.similarities import Similarity, is_builtin
 
-__all__ = ["bind", "bind_large", "check_backend"]
+__all__ = ["bind", "bind_large", "check_backend", "for_whole_losses"]
 
 BY_NAME: dict[str, Backend] = {"dense": Dense(), "tiled": Tiled(), "triton": Fused()}
 BACKENDS = ("auto", *BY_NAME)
 SMALL = {"cpu": 1 << 16, "cuda": 1 << 20}
-"""Up to how many scores ``"auto"`` computes them all at once."""
+"""Up to how many scores ``"auto"`` computes them all at once, and keeps them for the backward pass."""
+WHOLE = {"cpu": 1 << 20, "cuda": 1 << 20}
+"""The same where a loss is known as a whole, so that none is kept: half of a CPU's tile."""
 
 
 def bind(backend: str | Backend, comparison: Comparison) -> Scores:
     """The scores of a comparison by the backend of that name; a backend object is taken as it is.
 
     ``"auto"``: where all scores fit one small tile (256 x 256 on a CPU, 1024 x 1024 elsewhere) they are
-    computed once, which takes the least time. Larger ones are never held: fused kernels where they can
+    computed once, which takes the least time; losses that are known as a whole are so up to 1024 x 1024
+    (``for_whole_losses``). Larger ones are never held: fused kernels where they can
     run (Triton, an NVIDIA GPU of compute capability 8.0 or later, a similarity that is not a callable,
     float32, float16 or bfloat16; selections of more than 32 run tiled there), else recomputed tiles.
 
@@ -63,11 +66,20 @@ def bind_large(backend: str | Backend, comparison: Comparison) -> Scores:
     return BY_NAME[backend].scores(comparison)
 
 
-def is_small(comparison: Comparison) -> bool:
+def for_whole_losses(backend: str | Backend, scores: Scores) -> SmallScores | None:
+    """The scores of the same comparison that may know a loss as a whole; None where it is too large for that."""
+    if isinstance(scores, SmallScores):
+        return scores
+    compared = scores.comparison
+    named = backend == "auto" and is_builtin(compared.similarity)
+    return Small().scores(compared) if named and is_small(compared, WHOLE) else None
+
+
+def is_small(comparison: Comparison, limits: dict[str, int] = SMALL) -> bool:
     """Whether all scores fit one small tile."""
     queries, candidates = comparison.queries, comparison.candidates
     kind = "cpu" if queries.device.type == "cpu" else "cuda"
-    return queries.shape[0] * candidates.shape[0] <= SMALL[kind]
+    return queries.shape[0] * candidates.shape[0] <= limits[kind]
 
 
 def check_backend(backend: Any, similarity: Similarity) -> None:

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.similarities import is_builtin
+from hardneg.similarities import is_builtin, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["OPEN", "Among", "Comparison", "Embeddings", "Relation", "Window"]
+__all__ = [
+    "OPEN",
+    "Among",
+    "Comparison",
+    "Embeddings",
+    "Relation",
+    "Window",
+    "finite_or_nan",
+    "zero_or_nan",
+]
 
 Among = str
 """``"negatives"`` (unrelated) or ``"positives"`` (related, not the row itself)."""
@@ -193,3 +202,18 @@ def admitted_mask(
     if relation.ignore is not None:
         taken = taken & ~relation.ignore[rows, columns]
     return taken
+
+
+def finite_or_nan(queries: Tensor, candidates: Tensor) -> Float[Tensor, ""]:
+    """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
+
+    A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
+    """
+    return zero_or_nan(queries, candidates) + 1
+
+
+def zero_or_nan(queries: Tensor, candidates: Tensor) -> Float[Tensor, ""]:
+    """0, or NaN where any embedding is NaN or infinite."""
+    sides = queries, candidates
+    extremes = torch.stack([edge for x in sides for edge in torch.aminmax(x.detach())])
+    return (upcast(extremes) * 0).sum()

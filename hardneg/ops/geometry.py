@@ -35,18 +35,19 @@ def unit_rows(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tens
     Rows whose squares leave the range of floats are divided by their largest entry first. On a CPU
     that is done only where such rows exist; elsewhere asking would synchronise.
     """
-    norm = torch.linalg.vector_norm(x, dim=1)
     info = torch.finfo(x.dtype)
-    ordinary = (norm > info.tiny**0.5 * 1e3) & (norm < info.max**0.5 * 1e-3)
-    if x.device.type == "cpu" and bool(ordinary.all()):
-        inverse = 1 / norm
-        return x * inverse[:, None], inverse
-    largest = x.abs().amax(dim=1)
-    nonzero = largest != 0
-    scaled = x / torch.where(nonzero, largest, 1.0)[:, None]
-    length = torch.where(nonzero, torch.linalg.vector_norm(scaled, dim=1), 1.0)
-    inverse = torch.where(nonzero, 1 / length / largest, 0.0).clamp(max=info.max)
-    return scaled / length[:, None], inverse
+    if x.device.type == "cpu":
+        norm = torch.linalg.vector_norm(x, dim=1)
+        least, largest = torch.aminmax(norm)
+        if float(least) > info.tiny**0.5 * 1e3 and float(largest) < info.max**0.5 * 1e-3:
+            inverse = 1 / norm
+            return x * inverse[:, None], inverse
+    # a zero row, whose inverse is infinite, is meant to pass no gradient
+    largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True)
+    scaled = x / largest.clamp(min=info.tiny)
+    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    inverse = (length * largest)[:, 0].reciprocal().nan_to_num_(posinf=0.0)
+    return scaled / length.clamp(min=info.tiny), inverse
 
 
 def central_row(x: Float[Tensor, "m d"]) -> Float[Tensor, "d"]:

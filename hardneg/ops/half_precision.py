@@ -42,6 +42,8 @@ def with_float32_gradients(comparison: Comparison) -> Comparison:
     q, c = comparison.queries, comparison.candidates
     if not torch.is_grad_enabled() or q.dtype not in HALF:
         return comparison
+    if comparison.to_queries is not None or comparison.to_candidates is not None:
+        return comparison
     to_queries = float32_gradient(q)
     to_candidates = to_queries if c is q else float32_gradient(c)
     queries = q.detach()

@@ -77,7 +77,8 @@ class Rounding(NamedTuple):
     def moved(self, bound: Float[Tensor, "..."], sign: float) -> Float[Tensor, "..."]:
         """The bound moved by the rounding, up or down."""
         x = bound * bound.abs() if self.of_square else bound
-        x = x + sign * (self.absolute + self.relative * x.abs())
+        margin = self.absolute if self.relative == 0.0 else self.absolute + self.relative * x.abs()
+        x = x + sign * margin
         return x.sign() * x.abs().sqrt() if self.of_square else x
 
 

@@ -6,7 +6,7 @@ from every_loss import squashed
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.scores import Backend
-from hardneg.ops.small import Small
+from hardneg.ops.small.backend import Small
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean, is_builtin
 

@@ -28,7 +28,7 @@ from hardneg.ops.requests import (
     SelectedTerms,
 )
 from hardneg.ops.scores import Backend
-from hardneg.ops.small import Small, SmallScores
+from hardneg.ops.small.backend import Small, SmallScores
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.penalties import Hinge, Identity, Logistic, SquaredHinge
 from hardneg.similarities import Cosine, Dot, Euclidean, Order

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.mining_statistics import MiningStatistics, is_collapsed
-from hardneg.ops.comparison import Comparison
+from hardneg.ops.comparison import finite_or_nan
 from hardneg.ops.scores import Scores
-from hardneg.similarities import upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -74,19 +73,10 @@ Both = tuple[Terms | None, Terms | None]
 """Terms of the queries and of the candidates; None for a direction not asked for."""
 
 
-def finite_or_nan(comparison: Comparison) -> Float[Tensor, ""]:
-    """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
-
-    A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
-    """
-    sides = comparison.queries, comparison.candidates
-    extremes = torch.stack([edge for x in sides for edge in torch.aminmax(x.detach())])
-    return (upcast(extremes) * 0).sum() + 1
-
-
 def reduce_terms(call: Call, both: Both, average: bool) -> Output:
     """The loss: directions added, or averaged, then marked NaN where the inputs are not finite."""
-    factor = finite_or_nan(call.scores.comparison)
+    comparison = call.scores.comparison
+    factor = finite_or_nan(comparison.queries, comparison.candidates)
     directions = [terms for terms in both if terms is not None]
     parts = [terms.reduce(call.reduction) * factor for terms in directions]
     value: Result

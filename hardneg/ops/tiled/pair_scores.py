@@ -82,10 +82,11 @@ def row_lengths(
     """Lengths of all rows where products of any two stay in range, else None; asked on a CPU only."""
     if q.device.type != "cpu":
         return None
-    lengths = torch.linalg.vector_norm(q, dim=1), torch.linalg.vector_norm(c, dim=1)
-    info = torch.finfo(q.dtype)
-    both = torch.cat(lengths)
-    inside = bool(both.amin() > info.tiny**0.25) and bool(both.amax() < info.max**0.25)
+    of_q = torch.linalg.vector_norm(q, dim=1)
+    of_c = of_q if c is q else torch.linalg.vector_norm(c, dim=1)
+    lengths, info = (of_q, of_c), torch.finfo(q.dtype)
+    least, largest = torch.aminmax(of_q if c is q else torch.cat(lengths))
+    inside = float(least) > info.tiny**0.25 and float(largest) < info.max**0.25
     return lengths if inside else None
 
 

@@ -1,0 +1,99 @@
+"""Small batches beside the plain formulas: ``python -m benchmarks.small [--threads N] [--only NAME ...]``.
+
+The sizes of most training runs, where the number of operations counts more than what they compute. Process time
+with one thread, wall time with several; contenders take turns, and a ratio is the median of those within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks import formulas
+from benchmarks.machine import RESULTS, setting
+from hardneg import ContrastiveLoss, InfoNCELoss, SupConLoss, TopK, TripletLoss
+
+SIZES = ((32, 128), (128, 256), (128, 1024), (512, 512), (1024, 512))
+ROUNDS, SAMPLE_SECONDS = 15, 0.03
+ROWS = RESULTS / "small.jsonl"
+
+Step = Callable[..., Tensor]
+PAIRS: dict[str, tuple[Step, Step]] = {
+    "hardest (VSE++)": (ContrastiveLoss(formulas.MARGIN), formulas.hardest),
+    "all (VSE0)": (ContrastiveLoss(formulas.MARGIN, "all"), formulas.every),
+    "semi-hard": (ContrastiveLoss(formulas.MARGIN, "semihard"), formulas.semi_hard),
+    "8 hardest": (ContrastiveLoss(formulas.MARGIN, TopK(formulas.NEIGHBOURS)), formulas.nearest),
+    "InfoNCE": (InfoNCELoss(formulas.TEMPERATURE), formulas.info_nce),
+}
+LABELS: dict[str, tuple[Step, Step]] = {
+    "semi-hard triplets": (TripletLoss(formulas.MARGIN), formulas.semi_hard_labelled),
+    "SupCon": (SupConLoss(formulas.TEMPERATURE), formulas.sup_con),
+}
+
+
+def inputs(n: int, d: int, labelled: bool) -> tuple[Tensor, Tensor]:
+    """Pairs as noisy copies, or rows in classes of four."""
+    made = torch.Generator().manual_seed(0)
+    x = torch.randn(n, d, generator=made).requires_grad_()
+    if labelled:
+        return x, torch.arange(n) // 4
+    noise = torch.randn(n, d, generator=made)
+    return x, (x.detach() + 3 * noise).requires_grad_()
+
+
+def run(step: Step, given: tuple[Tensor, Tensor], calls: int, clock: Callable[[], float]) -> float:
+    """Seconds of a forward and a backward pass."""
+    started = clock()
+    for _ in range(calls):
+        for x in given:
+            x.grad = None
+        step(*given).backward()
+    return (clock() - started) / calls
+
+
+def compare(ours: Step, plain: Step, given: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Milliseconds of both, and the ratio."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    for step in (ours, plain):
+        run(step, given, 3, clock)
+    calls = max(1, round(SAMPLE_SECONDS / run(plain, given, 3, clock)))
+    seconds: dict[Step, list[float]] = {ours: [], plain: []}
+    for place in range(ROUNDS):
+        for step in (ours, plain) if place % 2 else (plain, ours):
+            seconds[step].append(run(step, given, calls, clock))
+    pairs = zip(seconds[ours], seconds[plain], strict=True)
+    return {
+        "milliseconds": round(median(seconds[ours]) * 1e3, 4),
+        "plain_milliseconds": round(median(seconds[plain]) * 1e3, 4),
+        "ratio": round(median(a / b for a, b in pairs), 3),
+    }
+
+
+def main() -> None:
+    """Measure every case at every size, a row at a time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=[], help="parts of names")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for n, d in SIZES:
+        for name, (ours, plain) in (PAIRS | LABELS).items():
+            if options.only and not any(part in name for part in options.only):
+                continue
+            found = compare(ours, plain, inputs(n, d, name in LABELS))
+            row = {"case": name, "shape": [n, d], **found, **setting(options.threads)}
+            print(
+                f"{n:5} x {d:4}  {name:18}  {found['milliseconds']:8.3f} ms, {found['ratio']:.2f} x plain"
+            )
+            with ROWS.open("a", encoding="utf-8") as rows:
+                rows.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A loss of a small batch in one step, where its scores know it as a whole."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardneg.losses.call import Call
+from hardneg.ops.backends import for_whole_losses
+from hardneg.ops.requests import LossRequest
+
+if TYPE_CHECKING:
+    from hardneg.losses.base import Loss
+
+__all__ = ["at_once"]
+
+
+def at_once(loss: Loss, call: Call) -> Tensor | None:
+    """The finished loss; None where it is made of reductions, as always under a compiler, which joins steps itself."""
+    if torch.compiler.is_compiling() or call.statistics or call.reduction == "none":
+        return None
+    if not says_whole(type(loss)):
+        return None
+    small = for_whole_losses(loss.backend, call.scores)
+    request: LossRequest | None = None if small is None else loss.whole(call)  # type: ignore[operator]
+    return None if small is None or request is None else small.loss(request)
+
+
+@cache
+def says_whole(kind: type) -> bool:
+    """Whether a class of losses has a method ``whole``, which makes one request of its equation.
+
+    A subclass with ``terms`` of its own has another equation.
+    """
+    owners = [
+        next((x for x in kind.__mro__ if name in vars(x)), None) for name in ("whole", "terms")
+    ]
+    return owners[0] is not None and owners[0] is owners[1]

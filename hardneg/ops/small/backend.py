@@ -1,0 +1,69 @@
+"""``SmallScores``: a matrix no larger than a tile, computed once, and whole losses over it in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from hardneg.ops import operators
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.half_precision import with_float32_gradients
+from hardneg.ops.operators import Engine
+from hardneg.ops.reference import DenseScores
+from hardneg.ops.requests import BatchAllTerms, LossRequest
+from hardneg.ops.scores import BatchAll
+from hardneg.ops.small.loss import is_known, whole_loss
+from hardneg.ops.tiled_backend import TiledScores
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+__all__ = ["Small", "SmallScores"]
+
+
+@dataclass(frozen=True)
+class Small:
+    """What ``"auto"`` takes where all scores fit one small tile."""
+
+    def scores(self, comparison: Comparison) -> SmallScores:
+        """The whole matrix, when it is first read."""
+        return SmallScores(comparison)
+
+
+class SmallScores(DenseScores):
+    """The definitions over scores that one operator computed.
+
+    A loss that it knows as a whole takes one step, with derivatives by hand: of few rows the operations cost
+    more than what they compute. Batch-all runs tiled: by its definition it needs a matrix for every anchor.
+    """
+
+    prepared: Comparison | None = None
+
+    @property
+    def for_operators(self) -> Comparison:
+        """The comparison with gradients in float32, prepared when a reduction is first asked for."""
+        if self.prepared is None:
+            with torch.set_grad_enabled(self.differentiable):
+                self.prepared = with_float32_gradients(self.comparison)
+        return self.prepared
+
+    def compute(self) -> Float[Tensor, "n m"]:
+        """All scores, with a hand-written backward."""
+        return operators.SCORE_MATRIX(self.for_operators.embeddings)[0]
+
+    def swapped(self) -> SmallScores:
+        """The transposed matrix."""
+        with torch.set_grad_enabled(self.differentiable):
+            return SmallScores(self.for_operators.swapped(), self.matrix.T)
+
+    def batch_all(self, terms: BatchAllTerms) -> BatchAll:
+        """See ``DenseScores``."""
+        return TiledScores(self.for_operators, Engine()).batch_all(terms)
+
+    def loss(self, request: LossRequest) -> Float[Tensor, ""] | None:
+        """The loss; None for one that is not known as a whole."""
+        known = is_known(request, self.comparison)
+        return whole_loss(self.comparison, request) if known else None

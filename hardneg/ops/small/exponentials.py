@@ -1,0 +1,122 @@
+"""Softmax losses of paired rows over all negatives of a small matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hardneg.ops.requests import PairedLoss
+from hardneg.ops.small.pairs import FAR, Pairs
+from hardneg.ops.small.slopes import Slopes
+from hardneg.ops.small.weights import sides, term_weights
+from hardneg.penalties import softplus
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["of_exponentials"]
+
+RANGE = 80.0
+"""Exponentials of numbers this close to the largest are ordinary float32 numbers."""
+
+
+class Exponentials(NamedTuple):
+    """Exponentials of the negatives' scaled scores, less a shift.
+
+    Attributes:
+        each: one matrix for every direction; the same one where they share it.
+        shift: one number for all, or one an anchor.
+    """
+
+    each: list[Float[Tensor, "n m"]]
+    shift: float | Float[Tensor, "..."]
+
+
+def of_exponentials(
+    pairs: Pairs, loss: PairedLoss, gradient: bool, largest: float | None
+) -> Slopes:
+    """``log(1 + sum of exp(scale * (margin - positive + negative)))`` of every anchor.
+
+    Args:
+        largest: what no score, up to its sign, exceeds; None where nothing is known.
+    """
+    scale, directions = loss.scale, sides(loss)
+    assert scale is not None
+    beyond, found = pairs.beyond(loss.margin), exponentials(pairs, loss, largest)
+    matrices = zip(directions, found.each, strict=True)
+    sums = torch.stack([pairs.side(each, columns).sum(1) for columns, each in matrices])
+    valid = None
+    if pairs.excluded is not None:
+        valid = torch.stack([x for x in map(pairs.valid, directions) if x is not None])
+        sums.clamp_(min=torch.finfo(sums.dtype).tiny)
+    x = sums.log().add_(found.shift)
+    x = x.sub_(beyond * scale) if isinstance(scale, Tensor) else x.sub_(beyond, alpha=scale)
+    values, pull = softplus(x), x.sigmoid()
+    if valid is not None:
+        values, pull = values * valid, pull * valid
+    weights = term_weights(loss, valid, values[..., None])
+    weights = weights if isinstance(weights, float) else weights[..., 0]
+    value = (values * weights).sum()
+    if not gradient:
+        return Slopes(value)
+    if not isinstance(scale, Tensor):
+        weights = weights * scale
+    pull = pull * weights
+    by_scores, of_positives = by_negatives(pairs, directions, found, pull / sums), pull.sum(0)
+    if not isinstance(scale, Tensor):
+        by_scores.diagonal().sub_(of_positives)
+        return Slopes(value, by_scores)
+    by_scale = (by_scores * pairs.scores).sum() - torch.dot(of_positives, beyond)
+    by_scores.diagonal().sub_(of_positives)
+    return Slopes(value, by_scores.mul_(scale), by_scale)
+
+
+def exponentials(pairs: Pairs, loss: PairedLoss, largest: float | None) -> Exponentials:
+    """Those of both directions less one shift, where none gets lost; else less that of every anchor."""
+    assert loss.scale is not None
+    directions, z = sides(loss), pairs.scores * loss.scale
+    shift = common_shift(z, loss.scale, largest)
+    if shift is not None:
+        return Exponentials([pairs.emptied(z.sub_(shift).exp_())] * len(directions), shift)
+    lowered = pairs.lowered(z)
+    shifts = [pairs.side(lowered, columns).amax(1) for columns in directions]
+    each = [
+        (lowered - (pairs.padded(top, FAR) if columns else top[:, None])).exp_()
+        for columns, top in zip(directions, shifts, strict=True)
+    ]
+    return Exponentials(each, torch.stack(shifts))
+
+
+def common_shift(
+    z: Float[Tensor, "n m"], scale: float | Tensor, largest: float | None
+) -> float | Float[Tensor, ""] | None:
+    """What can be taken off all exponents alike; None where that is not known.
+
+    Where no bound of the scores is known, they are read on a CPU only: elsewhere that would have to be waited for.
+    """
+    if largest is not None and isinstance(scale, float) and 2 * largest * scale <= RANGE:
+        return largest * scale
+    if z.device.type != "cpu":
+        return None
+    low, high = torch.aminmax(z)
+    return high if float(high) - float(low) <= RANGE else None
+
+
+def by_negatives(
+    pairs: Pairs,
+    directions: tuple[bool, ...],
+    found: Exponentials,
+    shares: Float[Tensor, "s n"],
+) -> Float[Tensor, "n m"]:
+    """The derivatives by the scaled negatives: the shares of their anchors times the exponentials."""
+    spread = [
+        pairs.padded(share, 0.0) if columns else share[:, None]
+        for columns, share in zip(directions, shares, strict=True)
+    ]
+    if len(spread) == 1:
+        return found.each[0] * spread[0]
+    if found.each[0] is found.each[1]:
+        return found.each[0] * (spread[0] + spread[1])
+    return (found.each[0] * spread[0]).addcmul_(found.each[1], spread[1])
