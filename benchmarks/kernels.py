@@ -48,12 +48,12 @@ class Fact:
         """Whether it forms matrix products itself; random draws do not look at scores, so theirs are left out."""
         return self.source == "product" and self.sample.operator != "select, random"
 
-    def faults(self) -> list[str]:
-        """What is wrong with it."""
+    def faults(self, spills: int = 0) -> list[str]:
+        """What is wrong with it, where so many bytes of spilled registers are taken."""
         from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT
 
         found = []
-        if self.stack:
+        if self.stack > spills:
             found.append(f"spills {self.stack} bytes a thread")
         if self.shared > SHARED_LIMIT[self.capability]:
             found.append(f"needs {self.shared} bytes of shared memory")

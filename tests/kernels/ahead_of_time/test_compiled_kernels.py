@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,25 @@ from hardneg.ops.fused_backend import Fused
 from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT, compiling_for
 from hardneg.ops.triton.tuning import Configuration, using
 
+ROOT = Path(__file__).parents[3]
+
+
+def pinned(name: str) -> str:
+    """The release that constraints.txt names."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return next(line.split("==")[1] for line in lines if line.startswith(f"{name}=="))
+
+
 OTHERS = ("dot", "euclidean", "squared_euclidean", "order")
 
 
+SPILLS = 0 if version("triton") == pinned("triton") else 16
+"""Every release gives out registers in its own way; tiles are tuned for the pinned one, others may spill four."""
+
+
 def faulty(found: list[Fact]) -> list[str]:
-    return [f"{fact.kernel}: {', '.join(fact.faults())}" for fact in found if fact.faults()]
+    all_faults = [(fact.kernel, fact.faults(SPILLS)) for fact in found]
+    return [f"{kernel}: {', '.join(faults)}" for kernel, faults in all_faults if faults]
 
 
 @pytest.mark.parametrize("arithmetic", FORMATS)
