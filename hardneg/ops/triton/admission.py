@@ -20,8 +20,6 @@ def relation_argument(relation: comparison.Relation, among: comparison.Among) ->
         None if by_mask else contiguous(relation.column_ids),
         Matrix.of(relation.positives),
         Matrix.of(relation.ignore),
-        relation.row_offset,
-        relation.column_offset,
         constant(among),
         constant(relation.paired),
         constant(relation.same_set),
@@ -42,18 +40,18 @@ def marked(mask, rows, columns, inside):
 
 
 @triton.jit
-def admitted(panel, relation, rows, columns):
-    """Which pairs of ``rows`` and ``columns`` take part; those outside the panel never do."""
-    inside = (rows < panel.row_stop)[:, None] & (columns < panel.column_stop)[None]
+def admitted(extent, relation, rows, columns):
+    """Which pairs of ``rows`` and ``columns`` take part; those outside the extent never do."""
+    inside = (rows < extent.row_stop)[:, None] & (columns < extent.column_stop)[None]
     # every row's own column in 32 bits, -1 where it has none, so that each pair costs one comparison
-    own_column = rows.to(tl.int64) + relation.row_offset - relation.column_offset
-    has_own = (own_column >= 0) & (own_column < panel.column_stop)
+    own_column = rows.to(tl.int64) + extent.row_offset - extent.column_offset
+    has_own = (own_column >= 0) & (own_column < extent.column_stop)
     own = tl.where(has_own, own_column, -1).to(tl.int32)[:, None] == columns[None]
     if relation.positives.x is not None:
         kin = marked(relation.positives, rows, columns, inside)
     elif relation.row_ids is not None:
-        of_rows = tl.load(relation.row_ids + rows, mask=rows < panel.row_stop, other=0)
-        there = columns < panel.column_stop
+        of_rows = tl.load(relation.row_ids + rows, mask=rows < extent.row_stop, other=0)
+        there = columns < extent.column_stop
         of_columns = tl.load(relation.column_ids + columns, mask=there, other=0)
         kin = of_rows[:, None] == of_columns[None]
     else:

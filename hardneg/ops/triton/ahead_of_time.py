@@ -44,6 +44,7 @@ class Compiled:
         shared: bytes of each block.
         tensor_cores: ``"wgmma"``, ``"mma.sync"`` or ``""``.
         pipelined: whether tiles are copied while others are multiplied.
+        digest: of its source and of all that it was compiled for.
     """
 
     kernel: str
@@ -57,6 +58,7 @@ class Compiled:
     shared: int
     tensor_cores: str
     pipelined: bool
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Recorder:
             made.metadata.shared,
             next((name for name in ("wgmma", "mma.sync") if name in ptx), ""),
             "cp.async" in ptx,
+            made.hash,
         )
 
 

@@ -16,6 +16,9 @@ from torch import Tensor
 
 constant = tl.constexpr
 
+BEYOND = 256
+"""How far buffers go on behind the last anchor: a tile reads and writes there without asking where its sides end."""
+
 
 class Tile(NamedTuple):
     """Sizes of what one program takes: a ``tuning.Configuration``."""
@@ -47,7 +50,7 @@ class Matrix(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """The scores that one launch covers, and how they are computed.
+    """How the scores that one launch covers are computed.
 
     Attributes:
         queries, candidates: rows as they are multiplied; for an order transposed, one coordinate a row.
@@ -62,15 +65,26 @@ class Panel(NamedTuple):
     candidates: Side
     scores: Tensor | None
     stride: int
-    row_start: int
-    row_stop: int
-    column_start: int
-    column_stop: int
     similarity: Any
     SOURCE: Any
     WIDTH: Any
     PRECISION: Any
     UPCAST: Any
+
+
+class Extent(NamedTuple):
+    """Which rows and columns one launch covers, and the global numbers of the first row and column of all.
+
+    Kernels take these as parameters of their own: a number in a tuple is compiled for whether it is 1 or a multiple
+    of 16, so that a ragged last batch would be compiled anew.
+    """
+
+    row_start: int
+    row_stop: int
+    column_start: int
+    column_stop: int
+    row_offset: int
+    column_offset: int
 
     @property
     def rows(self) -> slice:
@@ -88,6 +102,10 @@ class Panel(NamedTuple):
         return self.row_stop - self.row_start, self.column_stop - self.column_start
 
 
+EXTENT = list(Extent._fields)
+"""Names of the parameters that a kernel is not compiled for."""
+
+
 class Relation(NamedTuple):
     """Who is related to whom, and who takes part: ``comparison.Relation`` and ``Among``."""
 
@@ -95,8 +113,6 @@ class Relation(NamedTuple):
     column_ids: Tensor | None
     positives: Matrix
     ignore: Matrix
-    row_offset: int
-    column_offset: int
     AMONG: Any
     PAIRED: Any
     SAME_SET: Any
@@ -125,25 +141,22 @@ class Ranking(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Packed keys of one side, ``length`` of each kind, and what belongs to its anchors.
+    """Packed keys of one side, and what belongs to its anchors.
 
     Attributes:
-        offset, other_offset: global numbers of the first anchor, and of the first of the other side.
+        keys: of the selection.
+        easiest, hardest: of those, where they are asked for.
         SALT: of the draws of this side.
-        EASIEST, HARDEST: whether those have keys too.
     """
 
     keys: Tensor | None
-    length: int
+    easiest: Tensor | None
+    hardest: Tensor | None
     bounds: Bounds
-    offset: int
-    other_offset: int
     SALT: Any
-    EASIEST: Any
-    HARDEST: Any
 
 
-NO_KEYS = Keys(None, 0, OPEN, 0, 0, constant(0), constant(False), constant(False))
+NO_KEYS = Keys(None, None, None, OPEN, constant(0))
 """A side that does not search."""
 
 
@@ -206,12 +219,10 @@ NO_WEIGHTS = Weights(None, 0, None, None, 0, None, 0)
 
 
 class Reported(NamedTuple):
-    """What the tiles of a panel reported to ``length`` anchors of one side: [planes, blocks, width]."""
+    """What the tiles of a panel reported to the anchors of one side: [planes, blocks, width]."""
 
     partials: Tensor
-    blocks: int
     width: int
-    length: int
 
 
 class Block(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import NearRows
 from hardneg.ops.requests import EVERYTHING, Wanted
-from hardneg.ops.triton.arguments import Panel, Side, Weights
+from hardneg.ops.triton.arguments import Extent, Panel, Side, Weights
 from hardneg.ops.triton.finish import finish
 from hardneg.ops.triton.operands import with_rows
 from hardneg.ops.triton.order_gradient import add_violations
@@ -68,7 +68,7 @@ class Gradients:
         self.dc = c.new_empty(c.shape if wanted.candidates else 0, dtype=torch.float32)
         kind = q.dtype if self.ready.source == "product16" else torch.float32
         given = self.ready.source == "given"
-        self.panel = None if given else torch.empty(sweep.size, dtype=kind, device=q.device)
+        self.panel = None if given else torch.empty(sweep.room, dtype=kind, device=q.device)
         self.pulls: tuple[Tensor, Tensor] | None = None
         self.near = NearPulls(self.ready.near, wanted) if self.ready.near is not None else None
         if (
@@ -80,27 +80,27 @@ class Gradients:
             self.pulls = self.dc.new_zeros(n), self.dc.new_zeros(m)
             self.row_pulls, self.column_pulls = sweep.partials(1, 0), sweep.partials(1, 1)
 
-    def weights(self, panel: Panel) -> Tensor:
+    def weights(self, panel: Panel, extent: Extent) -> Tensor:
         """Where a panel's weights go: in place of its scores where torch computed them."""
         if panel.scores is not None:
             return panel.scores
         assert self.panel is not None
-        height, width = panel.shape
+        height, width = extent.shape
         return self.panel[:height, :width]
 
-    def argument(self, panel: Panel) -> Weights:
+    def argument(self, panel: Panel, extent: Extent) -> Weights:
         """What ``store_weights`` takes."""
-        weights = self.weights(panel)
+        weights = self.weights(panel, extent)
         given = weights, weights.stride(0), self.gain
         if self.pulls is None:
             return Weights(*given, None, 0, None, 0)
         rows, columns = self.row_pulls, self.column_pulls
         return Weights(*given, rows.buffer, rows.anchors, columns.buffer, columns.anchors)
 
-    def add(self, panel: Panel) -> None:
+    def add(self, panel: Panel, extent: Extent) -> None:
         """A product with the weights that a kernel has just written, for each side that is not frozen."""
-        weights, rows, columns = self.weights(panel), panel.rows, panel.columns
-        self.add_pulls(panel)
+        weights, rows, columns = self.weights(panel, extent), extent.rows, extent.columns
+        self.add_pulls(extent)
         if self.near is not None:
             self.near.add(weights, rows, columns)
         if self.wanted.candidates:
@@ -121,16 +121,16 @@ class Gradients:
             add_violations(out, share, of_own, of_other, sign, earlier)
         else:
             theirs = self.ready.candidates if of_rows else self.ready.queries
-            add_product(out, share, theirs[other], earlier)
+            add_product(out, share, theirs[other, : out.shape[1]], earlier)
 
-    def add_pulls(self, panel: Panel) -> None:
+    def add_pulls(self, extent: Extent) -> None:
         """The sums of the weights of every anchor, for distances."""
         if self.pulls is None:
             return
-        height, width = panel.shape
+        height, width = extent.shape
         sides = (
-            (self.pulls[0][panel.rows], self.row_pulls, width),
-            (self.pulls[1][panel.columns], self.column_pulls, height),
+            (self.pulls[0][extent.rows], self.row_pulls, width),
+            (self.pulls[1][extent.columns], self.column_pulls, height),
         )
         for pulls, partials, others in sides:
             pulls += partials.buffer[0, : partials.blocks(others), : len(pulls)].sum(0)

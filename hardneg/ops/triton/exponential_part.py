@@ -21,9 +21,9 @@ def report(side, scores, logits, taken, own, other, AXIS: tl.constexpr):
     largest = tl.max(z, AXIS)
     finite = tl.where(largest > MINUS_INFINITY, largest, 0.0)  # -inf less -inf would be NaN
     place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
-    tl.store(place, largest, mask=inside)
+    tl.store(place, largest)
     total = tl.sum(tl.exp(z - tl.expand_dims(finite, AXIS)), AXIS)
-    tl.store(place + other.blocks.to(tl.int64) * side.width, total, mask=inside)
+    tl.store(place + other.blocks.to(tl.int64) * side.width, total)
 
 
 @triton.jit

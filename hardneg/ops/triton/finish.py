@@ -15,7 +15,7 @@ from hardneg.ops.triton.tuning import configuration
 __all__ = ["finish"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def finish_kernel(
     products, own, pulls, gain, gradient, count, NORMALISED: tl.constexpr, WIDTH: tl.constexpr, tile
 ):

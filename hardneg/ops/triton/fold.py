@@ -22,16 +22,15 @@ def plane(reported, number, at, there, blocks, MISSING: tl.constexpr):
     return tl.load(first + at, mask=there, other=MISSING)
 
 
-@triton.jit
-def fold_penalties(reported, results, weights, sign, EARLIER: tl.constexpr, tile):
+@triton.jit(do_not_specialize=["blocks", "length"])
+def fold_penalties(reported, blocks, length, results, weights, sign, EARLIER: tl.constexpr, tile):
     """Planes: sums of phi, counts of phi > 0, largest arguments and, where anchors have weights, slopes.
 
     Results are the same; the slopes become the gradient of the thresholds. With ``EARLIER`` panels have left their
     share in the results.
     """
     anchor = tl.program_id(0).to(tl.int64) * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
-    ok = anchor < reported.length
-    blocks = tl.zeros((), tl.int32) + reported.blocks
+    ok = anchor < length
     sums, counts, maxima, slopes = results
     total = tl.zeros((tile.COLUMNS,), tl.float32)
     slope = tl.zeros((tile.COLUMNS,), tl.float32)
@@ -64,15 +63,16 @@ def fold_penalties(reported, results, weights, sign, EARLIER: tl.constexpr, tile
         tl.store(slopes + anchor, slope, mask=ok)
 
 
-@triton.jit
-def fold_exponentials(reported, results, maxima, EARLIER: tl.constexpr, LAST: tl.constexpr, tile):
+@triton.jit(do_not_specialize=["blocks", "length"])
+def fold_exponentials(
+    reported, blocks, length, results, maxima, EARLIER: tl.constexpr, LAST: tl.constexpr, tile
+):
     """Planes: largest exponents, and sums of exponentials relative to them.
 
     ``results`` holds such a sum until the ``LAST`` panel makes the log-sum-exp of it.
     """
     anchor = tl.program_id(0).to(tl.int64) * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
-    ok = anchor < reported.length
-    blocks = tl.zeros((), tl.int32) + reported.blocks
+    ok = anchor < length
     total = tl.zeros((tile.COLUMNS,), tl.float32)
     largest = tl.full((tile.COLUMNS,), MINUS_INFINITY, tl.float32)
     if EARLIER:

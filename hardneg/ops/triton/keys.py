@@ -12,9 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["NO_KEY", "index_of", "no_keys", "ordered", "pack", "raise_keys", "value_of"]
+__all__ = ["NO_KEY", "floors", "index_of", "no_keys", "ordered", "pack", "raise_keys", "value_of"]
 
 LOW_HALF = tl.constexpr(0x7FFFFFFF)
+INFINITY = tl.constexpr(float("inf"))
 MINUS_INFINITY = tl.constexpr(float("-inf"))
 
 NO_KEY = -2139095041 << 32
@@ -55,17 +56,28 @@ def index_of(key):
 
 
 @triton.jit
+def floors(keys, anchors, inside):
+    """The scores that anchors have found so far: -inf for nothing, inf for those outside, which nothing reaches.
+
+    Read past the first cache, which does not hear of other programs' atomics. What is read may be out of date all
+    the same, but keys only rise, so an outdated one only lets through an atomic that changes nothing.
+    """
+    found = value_of(tl.load(keys + anchors, cache_modifier=".cg"))
+    return tl.where(inside, found, INFINITY)
+
+
+@triton.jit
 def raise_keys(keys, values, anchors, inside, others, AXIS: tl.constexpr):
     """Raise the keys of a tile's anchors to the highest of its values along ``AXIS``; -inf never counts.
 
-    The key is looked at first: where no anchor's value improves, indices are not even sought. What is read
-    may be out of date, but keys only rise, so an outdated one only lets through an atomic that changes nothing.
+    Whether any value reaches what its anchor has found is asked first, and an equal one does: its index may be the
+    smaller. Only then are values reduced and indices sought.
     """
-    best = tl.max(values, AXIS)
-    live = inside & (best > MINUS_INFINITY)
-    current = tl.load(keys + anchors, mask=live, other=0)
-    better = live & (ordered(best).to(tl.int64) >= (current >> 32))
-    if tl.max(better.to(tl.int32), 0) > 0:
+    floor = floors(keys, anchors, inside)
+    reaches = (values >= tl.expand_dims(floor, AXIS)) & (values > MINUS_INFINITY)
+    if tl.max(reaches.to(tl.int32)) > 0:
+        best = tl.max(values, AXIS)
         is_best = values == tl.expand_dims(best, AXIS)
         index = tl.min(tl.where(is_best, tl.expand_dims(others, 1 - AXIS), LOW_HALF - 1), AXIS)
+        better = (best >= floor) & (best > MINUS_INFINITY)
         tl.atomic_max(keys + anchors, pack(best, index), mask=better, sem="relaxed")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 
 ROOMY = (9, 10)
 """Major capabilities with 227 KiB of shared memory a block; the tiles of sm_80 fit 99 KiB too (8.6, 8.9, 12.0)."""
+
+LARGEST_INT32 = 2**31 - 1
 
 BUSY = 2 * 132
 """Programs that keep a GPU busy: two for each multiprocessor of an H100."""
@@ -57,18 +61,66 @@ def launch(
         return
     given = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
     if "tile" in kernel.arg_names:
-        sizes = configuration.rows, configuration.columns, configuration.depth
-        given["tile"] = Tile(*(constant(size) for size in sizes))
+        given["tile"] = tile_of(configuration)
     recorder = active_recorder()
     if recorder is not None:
         recorder.compile(kernel, given, options(configuration))
-        return
-    if INTERPRETED:  # which takes no options
+    elif INTERPRETED:  # which takes no options
         kernel[grid](**given)
-        return
-    # the tensors' device need not be the current one
-    with torch.cuda.device_of(next(tensors(given.values()))):
-        kernel[grid](**given, **options(configuration))
+    else:
+        run(kernel, grid, configuration, given)
+
+
+def run(
+    kernel: Any, grid: tuple[int, ...], configuration: Configuration, given: dict[str, Any]
+) -> None:
+    """Run it compiled: at first through Triton, which compiles; then through what came of that."""
+    device = next(tensors(given.values())).device
+    # a tensor's device need not be the current one
+    elsewhere = torch.cuda.current_device() != device.index
+    with torch.cuda.device(device) if elsewhere else nullcontext():
+        values = [given[name] for name in kernel.arg_names]
+        key = id(kernel), configuration, device.index, *specialization(kernel, values)
+        compiled = COMPILED.get(key)
+        if compiled is None:
+            COMPILED[key] = kernel[grid](**given, **options(configuration))
+        else:
+            compiled[(*grid, 1, 1)](*values)
+
+
+COMPILED: dict[Hashable, Any] = {}
+"""What Triton has compiled, by what it was compiled for: Triton's own look-up takes twice as long."""
+
+
+def specialization(kernel: Any, values: list[Any]) -> list[Hashable]:
+    """What Triton compiles a kernel for, given these values."""
+    key: list[Hashable] = []
+    for parameter, value in zip(kernel.params, values, strict=True):
+        if parameter.is_constexpr:
+            key.append(value)
+        elif parameter.do_not_specialize:
+            key.append(value.dtype if isinstance(value, Tensor) else value > LARGEST_INT32)
+        else:
+            add_specialization(key, (value,))
+    return key
+
+
+def add_specialization(key: list[Hashable], values: tuple[Any, ...]) -> None:
+    """Add what Triton compiles values for: constants, types, and which are 1 or multiples of 16."""
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            key.append(1 if value == 1 else (value & 15 == 0, value > LARGEST_INT32))
+        elif kind is constant:
+            key.append(value.value)
+        elif isinstance(value, Tensor):
+            key.append((value.dtype, value.data_ptr() & 15 == 0))
+        elif isinstance(value, tuple):
+            add_specialization(key, value)
+        elif kind is float:
+            key.append(float)
+        else:  # None, flags, text, and functions, which what was compiled keeps alive
+            key.append(value if kind in (bool, str) else id(value))
 
 
 def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -80,7 +132,16 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
+@functools.cache
+def tile_of(configuration: Configuration) -> Tile:
+    """What a kernel sees of its configuration."""
+    sizes = configuration.rows, configuration.columns, configuration.depth
+    return Tile(*(constant(size) for size in sizes))
+
+
+@functools.cache
 def options(configuration: Configuration) -> dict[str, Any]:
     """What the compiler is told; fused multiply-adds explicitly, since Triton's default changes in 3.10."""
     warps, stages = configuration.warps, configuration.stages
-    return {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    told = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    return told if configuration.registers is None else {**told, "maxnreg": configuration.registers}

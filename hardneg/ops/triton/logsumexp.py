@@ -20,6 +20,7 @@ from hardneg.ops.triton.forms import ENERGIES
 from hardneg.ops.triton.gain import energy_gain
 from hardneg.ops.triton.operands import bounds_of, vector
 from hardneg.ops.triton.sweep import Partials, Sweep
+from hardneg.similarities import is_distance
 
 __all__ = ["logsumexp", "logsumexp_backward"]
 
@@ -42,7 +43,7 @@ class Running:
 
 def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
     """See ``reference.logsumexp``."""
-    sweep = Sweep.over(comparison, weighted=False)
+    sweep = Sweep.over(comparison, weighted=False, light=is_light(comparison, terms))
     sides = [running(sweep, axis, on) for axis, on in enumerate((terms.rows, terms.columns))]
     given = [
         Anchors(side.results, bounds, None, side.partials.buffer, side.partials.anchors)
@@ -54,6 +55,14 @@ def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
     folded = [one if yes else None for one, yes in zip(sides, on, strict=True)]
     sweep.run(relation, terms_argument(terms, *asked), folded)
     return LogSumExp(*(side.results for side in sides), *(side.maxima for side in sides))
+
+
+def is_light(comparison: Comparison, terms: ExponentialTerms) -> bool:
+    """Whether exponentials are of the score itself, of products, without ids and bounds."""
+    told = comparison.relation
+    related = told.row_ids is not None or told.positives is not None or told.ignore is not None
+    simple = type(terms.energy) is energies.Linear and not is_distance(comparison.similarity)
+    return simple and terms.window.open and not related
 
 
 def running(sweep: Sweep, axis: int, on: bool) -> Running:

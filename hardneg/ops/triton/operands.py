@@ -11,17 +11,20 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison, Window
 from hardneg.ops.geometry import NearRows, central_row, near_rows
-from hardneg.ops.grid import Tile, grid
-from hardneg.ops.triton.arguments import Bounds, Panel, Side, constant
+from hardneg.ops.grid import grid
+from hardneg.ops.triton.arguments import BEYOND, Bounds, Extent, Panel, Side, constant
 from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
 from hardneg.similarities import Cosine, Dot, Order, is_distance
 
-__all__ = ["Operands", "bounds_of", "operands", "vector", "with_rows"]
+__all__ = ["Operands", "bounds_of", "operands", "padded", "vector", "with_rows"]
 
 # 128 MiB of float32 at most; in the interpreter small, so that small inputs have several panels
 PANEL = (40, 72) if INTERPRETED else (4096, 8192)
+
+ALIGNED = 16
+"""Triton compiles for numbers that are multiples of this one, and for pointers to multiples of as many bytes."""
 
 # 2**31 - 1 programs are a grid, and one scores 64 x 64 pairs at the least
 LAUNCH = PANEL if INTERPRETED else (1 << 21, 1 << 21)
@@ -42,6 +45,7 @@ class Operands:
         precision: of float32 products in a kernel: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
         shape: queries, candidates, width.
         near: both sides as they are measured, for distances of panels that torch multiplies.
+        offsets: global numbers of the first query and candidate.
     """
 
     queries: Tensor
@@ -54,18 +58,28 @@ class Operands:
     precision: str
     shape: tuple[int, int, int]
     near: tuple[NearRows, NearRows] | None = None
+    offsets: tuple[int, int] = (0, 0)
 
-    def panels(self, size: tuple[int, int] | None = None) -> Iterator[Panel]:
+    @property
+    def width(self) -> int:
+        """How many coordinates kernels multiply: those of the shape, and zeros that align rows."""
+        return self.shape[2] if self.source == "order" else self.queries.shape[1]
+
+    def panels(
+        self, size: tuple[int, int] | None = None, room: tuple[int, int] | None = None
+    ) -> Iterator[tuple[Panel, Extent]]:
         """All rows and columns, rows outermost, in panels of ``size``; by default as many as one launch takes.
 
-        Products that torch computes are in one buffer, which may be overwritten.
+        Products that torch computes are in one buffer of the size of ``room``, which may be overwritten.
         """
         n, m, _ = self.shape
         given = self.source == "given"
         if size is None:
             limits = PANEL if given else LAUNCH
             size = min(limits[0], n), min(limits[1], m)
-        buffer = self.queries.new_empty(size) if given else None
+        # rows a multiple of 16 apart, whatever m: kernels are compiled for that
+        room = room or (size[0], padded(size[1]))
+        buffer = self.queries.new_empty(room) if given else None
         terms = None
         if self.near is not None:
             terms = self.near[0].terms(), self.near[1].terms().roll(2, 1)
@@ -76,7 +90,8 @@ class Operands:
                 torch.mm(self.queries[tile.rows], self.candidates[tile.columns].T, out=scores)
             if scores is not None and terms is not None:
                 scores.addmm_(terms[0][tile.rows], terms[1][tile.columns].T, beta=2)
-            yield self.panel(tile, scores)
+            places = tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop
+            yield self.panel(scores), Extent(*places, *self.offsets)
 
     def swapped(self) -> Operands:
         """Candidates against queries."""
@@ -91,39 +106,40 @@ class Operands:
             near=None if self.near is None else self.near[::-1],
             similarity=self.similarity.swapped(),
             shape=(m, n, width),
+            offsets=self.offsets[::-1],
         )
 
-    def panel(self, tile: Tile, scores: Tensor | None) -> Panel:
-        """What ``score_tile`` takes of a block of rows and columns."""
-        rows, columns = tile.rows, tile.columns
+    def panel(self, scores: Tensor | None) -> Panel:
+        """What ``score_tile`` takes; with the products of a panel where torch has computed them."""
         return Panel(
             Side(self.queries, self.queries.stride(0), self.row_terms),
             Side(self.candidates, self.candidates.stride(0), self.column_terms),
             scores,
             0 if scores is None else scores.stride(0),
-            rows.start,
-            rows.stop,
-            columns.start,
-            columns.stop,
             SIMILARITIES[self.similarity],
             constant("product" if self.source.startswith("product") else self.source),
-            constant(self.shape[2]),
+            constant(self.width),
             constant(self.precision),
             constant(INTERPRETED and self.queries.dtype == torch.bfloat16),
         )
 
 
 def operands(comparison: Comparison) -> Operands:
-    """Make both sides ready. 16-bit embeddings are multiplied as they are, with no copy.
+    """Make both sides ready."""
+    q, c = with_rows(comparison.queries), with_rows(comparison.candidates)
+    offsets = comparison.relation.row_offset, comparison.relation.column_offset
+    return replace(of_rows(q, c, comparison.similarity), offsets=offsets)
+
+
+def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
+    """Both sides as kernels read them. 16-bit embeddings are multiplied as they are, aligned ones without a copy.
 
     float32 follows torch's own setting: exact products are left to torch, panel by panel; tf32 is
     multiplied in the kernel.
     """
-    q, c = with_rows(comparison.queries), with_rows(comparison.candidates)
-    similarity = comparison.similarity
     shape = (q.shape[0], c.shape[0], q.shape[1])
     if type(similarity) is Order:
-        q, c = q.T.contiguous(), c.T.contiguous()
+        q, c = transposed(q), transposed(c)
         return Operands(q, c, None, None, None, similarity, "order", "ieee", shape)
     terms: tuple[Tensor | None, Tensor | None] = (None, None)
     inverse, source, precision = None, "product16", "ieee"
@@ -144,6 +160,8 @@ def operands(comparison: Comparison) -> Operands:
         terms = inverse = inverse_lengths(q), inverse_lengths(c)
     if distance:
         terms = squared_lengths(q), squared_lengths(c)
+    if source != "given":
+        q, c = aligned(q), aligned(c)
     return Operands(q, c, *terms, inverse, similarity, source, precision, shape)
 
 
@@ -166,6 +184,32 @@ def float32_products() -> str:
     except RuntimeError:  # tf32 was set by ``fp32_precision``, and the older name refuses to answer
         return "tf32"
     return "tf32x3" if asked == "high" else "tf32"
+
+
+def aligned(x: Tensor) -> Tensor:
+    """Rows that start at multiples of 16 coordinates: a copy with zeros behind each row where they do not.
+
+    Kernels then read 16 bytes at a time, and copy while they multiply; zeros add nothing to a product.
+    """
+    width = padded(x.shape[1])
+    if width == x.shape[1] and x.stride(0) % ALIGNED == 0 and x.data_ptr() % ALIGNED == 0:
+        return x
+    copy = x.new_empty(x.shape[0], width)
+    copy[:, : x.shape[1]] = x
+    copy[:, x.shape[1] :] = 0
+    return copy
+
+
+def transposed(x: Tensor) -> Tensor:
+    """One coordinate a row, with zeros behind for a tile that goes beyond the last embedding."""
+    out = x.new_zeros(x.shape[1], padded(x.shape[0] + BEYOND))
+    out[:, : x.shape[0]] = x.T
+    return out
+
+
+def padded(length: int) -> int:
+    """The next multiple of what rows start at."""
+    return -(-length // ALIGNED) * ALIGNED
 
 
 def with_rows(x: Tensor) -> Tensor:

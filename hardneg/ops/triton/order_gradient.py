@@ -17,7 +17,7 @@ from hardneg.ops.triton.tuning import configuration
 __all__ = ["add_violations"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["own_count", "other_count"])
 def violations_kernel(
     weights,
     own,

@@ -41,12 +41,23 @@ class Listed(NamedTuple):
     rows: Tensor
     order: Tensor
     others: Tensor
-    length: int
 
 
-@triton.jit
+# the lists may start anywhere: those of both sides are halves of one sort
+@triton.jit(do_not_specialize=["rows", "order", "others", "count"])
 def segments_kernel(
-    own, other, listed, gradient, scores, out, similarity, WIDTH: tl.constexpr, tile
+    own,
+    other,
+    rows,
+    order,
+    others,
+    count,
+    gradient,
+    scores,
+    out,
+    similarity,
+    WIDTH: tl.constexpr,
+    tile,
 ):
     """Some coordinates of one row's gradient: its pairs, ``tile.ROWS`` at a time."""
     row = tl.program_id(0).to(tl.int64)
@@ -55,11 +66,11 @@ def segments_kernel(
     x = tl.load(own.x + row * own.stride + depth, mask=within, other=0.0).to(tl.float32)
     total = tl.zeros((tile.DEPTH,), tl.float32)
     along = tl.zeros((tile.ROWS,), tl.float32)
-    places = first_of(listed.rows, listed.length, row) + tl.arange(0, tile.ROWS)
-    mine = tl.load(listed.rows + places, mask=places < listed.length, other=-1) == row
+    places = first_of(rows, count, row) + tl.arange(0, tile.ROWS)
+    mine = tl.load(rows + places, mask=places < count, other=-1) == row
     while tl.max(mine.to(tl.int32), 0) > 0:
-        pairs = tl.load(listed.order + places, mask=mine, other=0)
-        them = tl.load(listed.others + pairs, mask=mine, other=-1)
+        pairs = tl.load(order + places, mask=mine, other=0)
+        them = tl.load(others + pairs, mask=mine, other=-1)
         live = mine & (them >= 0)
         them = tl.where(live, them, 0)
         score = tl.load(scores + pairs, mask=live, other=0.0)
@@ -71,7 +82,7 @@ def segments_kernel(
             weight = weight * tl.load(other.terms + them, mask=live, other=0.0)
         total += tl.sum(similarity.direction(x[None], block) * weight[:, None], 0)
         places += tile.ROWS
-        mine = tl.load(listed.rows + places, mask=places < listed.length, other=-1) == row
+        mine = tl.load(rows + places, mask=places < count, other=-1) == row
     if similarity.NORMALISED:
         length = tl.load(own.terms + row)
         total = (total - x * length * tl.sum(along, 0)) * length
@@ -93,6 +104,6 @@ def gathered_gradient(
     out = torch.empty(rows, width, dtype=torch.float32, device=own.x.device)
     chosen = configuration("segments", "rows", architecture(own.x.device))
     grid = (rows, triton.cdiv(width, chosen.depth))
-    given = own, other, listed, gradient, scores, out, SIMILARITIES[similarity]
+    given = own, other, *listed, len(listed.rows), gradient, scores, out, SIMILARITIES[similarity]
     launch(segments_kernel, grid, chosen, *given, WIDTH=width)
     return out

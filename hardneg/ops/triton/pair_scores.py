@@ -30,7 +30,7 @@ def block_of_rows(place, start, live, depth, WIDTH: tl.constexpr):
     return tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def pairs_kernel(
     queries, candidates, rows, columns, scores, count, similarity, WIDTH: tl.constexpr, tile
 ):
@@ -114,9 +114,9 @@ def pair_scores_backward(
     dq, dc = (x.new_empty(0, dtype=torch.float32) for x in (queries, candidates))
     weights = gradient, scores
     if wanted.queries:
-        listed = Listed(ordered[0], order[0], columns, len(rows))
+        listed = Listed(ordered[0], order[0], columns)
         dq = gathered_gradient(similarity, of_q, of_c, listed, *weights)
     if wanted.candidates:
-        listed = Listed(ordered[1], order[1], rows, len(rows))
+        listed = Listed(ordered[1], order[1], rows)
         dc = gathered_gradient(similarity.swapped(), of_c, of_q, listed, *weights)
     return dq, dc

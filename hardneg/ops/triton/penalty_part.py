@@ -22,13 +22,13 @@ def take_side(side, form, sign, scores, logits, taken, own, other, AXIS: tl.cons
     value = form.value(x)
     place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
     plane = other.blocks.to(tl.int64) * side.width
-    tl.store(place, tl.sum(value, AXIS), mask=inside)
-    tl.store(place + plane, tl.sum(tl.where(value > 0.0, 1.0, 0.0), AXIS), mask=inside)
-    tl.store(place + 2 * plane, tl.max(x, AXIS), mask=inside)
+    tl.store(place, tl.sum(value, AXIS))
+    tl.store(place + plane, tl.sum(tl.where(value > 0.0, 1.0, 0.0), AXIS))
+    tl.store(place + 2 * plane, tl.max(x, AXIS))
     result = tl.zeros_like(scores)
     if side.weights is not None:
         slope = form.slope(x)
-        tl.store(place + 3 * plane, tl.sum(slope, AXIS), mask=inside)
+        tl.store(place + 3 * plane, tl.sum(slope, AXIS))
         weight = tl.load(side.weights + own.anchors, mask=inside, other=0.0)
         result = slope * tl.expand_dims(weight, AXIS)
     return result

@@ -19,6 +19,7 @@ from hardneg.ops.triton.gain import penalty_gain
 from hardneg.ops.triton.operands import bounds_of, vector
 from hardneg.ops.triton.penalty_part import penalty_part
 from hardneg.ops.triton.sweep import Sweep
+from hardneg.penalties import Hinge
 
 __all__ = ["penalty_pass"]
 
@@ -62,7 +63,7 @@ def penalty_pass(
 ) -> tuple[Sums, PenaltyGradients | None]:
     """See ``tiled.penalty_sum.penalty_pass``."""
     weighted = any(weight is not None for weight in weights)
-    sweep = Sweep.over(comparison, weighted)
+    sweep = Sweep.over(comparison, weighted, is_light(comparison, terms) and weighted)
     thresholds = vector(terms.row_thresholds), vector(terms.column_thresholds)
     bounds = bounds_of(terms.window)
     sides = [
@@ -85,6 +86,12 @@ def penalty_pass(
         return sums, None
     slopes = [sums.rows.new_empty(0) if s is None or s.slopes is None else s.slopes for s in sides]
     return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
+
+
+def is_light(comparison: Comparison, terms: PenaltyTerms) -> bool:
+    """Whether terms are hinges without bounds; weights of float16 need a gain beside."""
+    half = comparison.queries.dtype == torch.float16
+    return type(terms.penalty) is Hinge and terms.window.open and terms.scale is None and not half
 
 
 def summed(sides: list[Side | None], device: torch.device) -> Sums:

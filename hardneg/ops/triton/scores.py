@@ -46,31 +46,32 @@ def violation_tile(panel, rows, columns, tile):
 
 
 @triton.jit
-def raw_tile(panel, rows, columns, tile):
+def raw_tile(panel, extent, rows, columns, tile):
     """Inner products of ``rows`` with ``columns``, or squared violations, before ``finished`` makes them scores."""
-    rows = tl.minimum(rows, panel.row_stop - 1)
-    columns = tl.minimum(columns, panel.column_stop - 1)
-    if panel.SOURCE == "given":
-        # a panel has fewer than 2**31 entries, and 32-bit places take half the registers
-        place = (rows - panel.row_start)[:, None] * panel.stride
-        product = tl.load(panel.scores + (place + (columns - panel.column_start)[None]))
-    elif panel.SOURCE == "order":
+    if (
+        panel.SOURCE == "order"
+    ):  # whose copies go on behind the last row: neighbours are read together
         product = violation_tile(panel, rows, columns, tile)
     else:
-        tl.static_assert(panel.SOURCE == "product")
-        product = product_tile(panel, rows, columns, tile)
+        rows = tl.minimum(rows, extent.row_stop - 1)
+        columns = tl.minimum(columns, extent.column_stop - 1)
+        if panel.SOURCE == "given":
+            # a panel has fewer than 2**31 entries, and 32-bit places take half the registers
+            place = (rows - extent.row_start)[:, None] * panel.stride
+            product = tl.load(panel.scores + (place + (columns - extent.column_start)[None]))
+        else:
+            tl.static_assert(panel.SOURCE == "product")
+            product = product_tile(panel, rows, columns, tile)
     return product
 
 
 @triton.jit
 def finished(panel, product, rows, columns):
     """Scores from inner products, or from squared violations for an order."""
-    rows = tl.minimum(rows, panel.row_stop - 1)
-    columns = tl.minimum(columns, panel.column_stop - 1)
     return panel.similarity.length(panel.similarity.sums(product, panel, rows, columns))
 
 
 @triton.jit
-def score_tile(panel, rows, columns, tile):
-    """Scores of ``rows`` against ``columns``, float32; those outside the panel repeat its last row or column."""
-    return finished(panel, raw_tile(panel, rows, columns, tile), rows, columns)
+def score_tile(panel, extent, rows, columns, tile):
+    """Scores of ``rows`` against ``columns``, float32; those outside the extent have no meaning, but are numbers."""
+    return finished(panel, raw_tile(panel, extent, rows, columns, tile), rows, columns)

@@ -14,12 +14,22 @@ from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import Search
 from hardneg.ops.scores import Selected
 from hardneg.ops.triton.admission import relation_argument
-from hardneg.ops.triton.arguments import NO_KEYS, Bounds, Keys, Panel, Ranking, Relation, constant
+from hardneg.ops.triton.arguments import (
+    BEYOND,
+    NO_KEYS,
+    Bounds,
+    Extent,
+    Keys,
+    Panel,
+    Ranking,
+    Relation,
+    constant,
+)
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.forms import RANKINGS, SIMILARITIES
 from hardneg.ops.triton.keys import no_keys
 from hardneg.ops.triton.launch import architecture, launch, programs
-from hardneg.ops.triton.operands import Operands, bounds_of, operands
+from hardneg.ops.triton.operands import Operands, bounds_of, operands, padded
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
 from hardneg.ops.triton.tuning import Configuration, configuration
@@ -78,11 +88,8 @@ class PreparedSearch:
 
     def keys(self, keys: Tensor, axis: int, easiest: bool = False, hardest: bool = False) -> Keys:
         """Keys of the rows (axis 0) or columns (1), one row of them for each kind."""
-        relation = self.comparison.relation
-        offsets = relation.row_offset, relation.column_offset
-        constants = (constant(x) for x in (self.salts[axis], easiest, hardest))
-        numbers = keys.shape[1], self.bounds[axis], offsets[axis], offsets[1 - axis]
-        return Keys(keys, *numbers, *constants)
+        others = keys[1] if easiest else None, keys[2] if hardest else None
+        return Keys(keys, *others, self.bounds[axis], constant(self.salts[axis]))
 
 
 def select(comparison: Comparison, search: Search) -> Selected:
@@ -137,10 +144,10 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     hardest = hardest and not prepared.plain
     if not (single_one or easiest or hardest):
         return None, None
-    # one allocation and one fill; n rounded up so that the second half is aligned too
-    aligned = n + n % 2
-    keys = no_keys(3 * (aligned + m), device=device)
-    of_rows, of_columns = keys[: 3 * n].view(3, n), keys[3 * aligned :].view(3, m)
+    # one allocation and one fill; every kind of key is aligned, whatever n and m
+    room = padded(n + BEYOND), padded(m + BEYOND)
+    places = no_keys(3, sum(room), device=device)
+    of_rows, of_columns = places[:, :n], places[:, room[0] :][:, :m]
     ranking = prepared.ranking()
     given = (
         prepared.relation(),
@@ -148,12 +155,14 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
         prepared.keys(of_rows, 0, easiest, hardest) if rows else NO_KEYS,
         prepared.keys(of_columns, 1, easiest, hardest) if columns else NO_KEYS,
     )
-    kind = "best" if prepared.plain and single_one else "ranked"
-    chosen = configuration(kind, prepared.ready.source, architecture(device))
-    for panel in prepared.ready.panels():
-        height, width = panel.shape
+    plain = prepared.plain and single_one
+    kind = "best" if plain else "ranked"
+    ready = prepared.ready
+    chosen = configuration(kind, ready.source, architecture(device), ready.width)
+    for panel, extent in ready.panels():
+        height, width = extent.shape
         grid = (triton.cdiv(height, chosen.rows) * triton.cdiv(width, chosen.columns),)
-        launch(best_kernel, grid, chosen, panel, *given)
+        launch(best_kernel, grid, chosen, panel, *extent, *given, PLAIN=plain)
     return (of_rows if rows else None), (of_columns if columns else None)
 
 
@@ -162,8 +171,8 @@ def top_keys(prepared: PreparedSearch) -> Tensor:
     ready, given = prepared.ready, (prepared.relation(), prepared.ranking())
     chosen = configuration("top", ready.source, architecture(ready.queries.device))
     merged = []
-    for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel.rows):
-        parts = [lists_of(prepared, panel, given, chosen) for panel in panels]
+    for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel[1].rows):
+        parts = [lists_of(prepared, *panel, given, chosen) for panel in panels]
         # no two candidates have one key, so topk has no ties to order
         every = torch.cat(parts).transpose(0, 1).flatten(1)
         merged.append(every.topk(prepared.search.selection.k, dim=1).values)
@@ -171,10 +180,14 @@ def top_keys(prepared: PreparedSearch) -> Tensor:
 
 
 def lists_of(
-    prepared: PreparedSearch, panel: Panel, given: tuple[Relation, Ranking], chosen: Configuration
+    prepared: PreparedSearch,
+    panel: Panel,
+    extent: Extent,
+    given: tuple[Relation, Ranking],
+    chosen: Configuration,
 ) -> Tensor:
     """The lists of every row of a panel, one a share of its columns: shares x rows x places."""
-    height, width = panel.shape
+    height, width = extent.shape
     device = prepared.ready.queries.device
     row_blocks = triton.cdiv(height, chosen.rows)
     column_blocks = triton.cdiv(width, chosen.columns)
@@ -184,5 +197,6 @@ def lists_of(
     places = triton.next_power_of_2(prepared.search.selection.k)
     keys = torch.empty(shares, height, places, dtype=torch.int64, device=device)
     side = prepared.keys(keys, 0)
-    launch(top_kernel, (row_blocks, shares), chosen, panel, *given, side, share, PLACES=places)
+    arguments = panel, *extent, *given, side, share
+    launch(top_kernel, (row_blocks, shares), chosen, *arguments, PLACES=places)
     return keys

@@ -16,7 +16,7 @@ __all__ = ["settled"]
 BLOCK = Configuration(256, 1, 1, 4, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def settle_kernel(
     keys, key_stride, rescue, indices, count, SKIP: tl.constexpr, PLACES: tl.constexpr, tile
 ):

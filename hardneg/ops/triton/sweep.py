@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.triton.arguments import NO_WEIGHTS, Panel, Relation, Reported, Terms
+from hardneg.ops.triton.arguments import NO_WEIGHTS, Extent, Relation, Reported, Terms
 from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, operands
@@ -54,11 +54,11 @@ class Partials:
     ) -> None:
         """Add what a panel's tiles have reported to its anchors on this side to what earlier panels left."""
         length, blocks = own.stop - own.start, self.blocks(others.stop - others.start)
-        reported = Reported(self.buffer, blocks, self.anchors, length)
+        reported = Reported(self.buffer, self.anchors), blocks, length
         chosen = configuration("fold", "rows", architecture(self.buffer.device))
         grid = (triton.cdiv(length, chosen.columns),)
         earlier = others.start > 0
-        launch(kernel, grid, chosen, reported, *arguments, EARLIER=earlier, **constants)
+        launch(kernel, grid, chosen, *reported, *arguments, EARLIER=earlier, **constants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +76,17 @@ class Sweep:
     tiles: Configuration
 
     @classmethod
-    def over(cls, comparison: Comparison, weighted: bool) -> Sweep:
-        """A pass, with panels small enough for their weights where those are wanted."""
+    def over(cls, comparison: Comparison, weighted: bool, light: bool = False) -> Sweep:
+        """A pass, with panels small enough for their weights where those are wanted.
+
+        ``light``: what follows from a score takes so few registers that two programs share a multiprocessor.
+        """
         ready = operands(comparison)
         n, m, _ = ready.shape
         limits = WEIGHTS if weighted or ready.source == "given" else SUMS
-        tiles = configuration(
-            "weigh" if weighted else "dense", ready.source, architecture(ready.queries.device)
-        )
+        source = "light16" if light and ready.source == "product16" else ready.source
+        kernel, device = "weigh" if weighted else "dense", ready.queries.device
+        tiles = configuration(kernel, source, architecture(device))
         return cls(ready, (even(n, limits[0]), even(m, limits[1])), tiles)
 
     @property
@@ -95,17 +98,23 @@ class Sweep:
         """Room for what tiles report to the rows (axis 0) or columns (1)."""
         tile, parts = ((self.tiles.columns, PARTS), (self.tiles.rows, 1))[axis]
         blocks = triton.cdiv(self.size[1 - axis], tile) * parts
-        shape = planes, blocks, self.size[axis]
+        shape = planes, blocks, self.room[axis]
         buffer = torch.empty(shape, dtype=torch.float32, device=self.device)
-        return Partials(buffer, self.size[axis], tile, parts)
+        return Partials(buffer, shape[2], tile, parts)
 
-    def shares(self, panel: Panel) -> Tensor:
+    @property
+    def room(self) -> tuple[int, int]:
+        """The size of the largest panel in whole tiles, which kernels write without asking where it ends."""
+        rows, columns = self.tiles.rows, self.tiles.columns
+        return -(-self.size[0] // rows) * rows, -(-self.size[1] // columns) * columns
+
+    def shares(self, extent: Extent) -> Tensor:
         """Room for one number of every part of every tile."""
-        return torch.empty(self.programs(panel) * PARTS, dtype=torch.float32, device=self.device)
+        return torch.empty(self.programs(extent) * PARTS, dtype=torch.float32, device=self.device)
 
-    def programs(self, panel: Panel) -> int:
+    def programs(self, extent: Extent) -> int:
         """How many tiles a panel has."""
-        height, width = panel.shape
+        height, width = extent.shape
         return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
 
     def run(
@@ -122,20 +131,20 @@ class Sweep:
             gradients: a ``dense_gradient.Gradients`` where gradients are wanted.
         """
         slope_of_scale = torch.zeros((), dtype=torch.float64, device=self.device)
-        for panel in self.ready.panels(self.size):
+        for panel, extent in self.ready.panels(self.size, self.room):
             shared = gradients is not None and terms.scale is not None
-            shares = self.shares(panel) if shared else None
-            weights = NO_WEIGHTS if gradients is None else gradients.argument(panel)
-            given = panel, relation, terms._replace(shares=shares), weights
-            launch(dense_kernel, (self.programs(panel),), self.tiles, *given)
-            places = (panel.rows, panel.columns), (panel.columns, panel.rows)
+            shares = self.shares(extent) if shared else None
+            weights = NO_WEIGHTS if gradients is None else gradients.argument(panel, extent)
+            given = panel, *extent, relation, terms._replace(shares=shares), weights
+            launch(dense_kernel, (self.programs(extent),), self.tiles, *given)
+            places = (extent.rows, extent.columns), (extent.columns, extent.rows)
             for side, place in zip(sides, places, strict=False):
                 if side is not None:
                     side.fold(*place)
             if shares is not None:
                 slope_of_scale += shares.sum(dtype=torch.float64)
             if gradients is not None:
-                gradients.add(panel)
+                gradients.add(panel, extent)
         return slope_of_scale.float()
 
 

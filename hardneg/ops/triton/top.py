@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from hardneg.ops.triton.admission import admitted
+from hardneg.ops.triton.arguments import EXTENT, Extent
 from hardneg.ops.triton.keys import LOW_HALF, NO_KEY, pack, value_of
 from hardneg.ops.triton.ranking import within
 from hardneg.ops.triton.scores import score_tile
@@ -38,23 +39,42 @@ def take_in(held, values, columns):
     return held
 
 
-@triton.jit
-def top_kernel(panel, relation, ranking, side, share, PLACES: tl.constexpr, tile):
+@triton.jit(do_not_specialize=[*EXTENT, "share"])
+def top_kernel(
+    panel,
+    row_start,
+    row_stop,
+    column_start,
+    column_stop,
+    row_offset,
+    column_offset,
+    relation,
+    ranking,
+    side,
+    share,
+    PLACES: tl.constexpr,
+    tile,
+):
     """A block of rows against its share of the columns; the lists stay in registers."""
-    rows = panel.row_start + tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
+    row_start, column_start = (
+        row_start // 8 * 8,
+        column_start // 8 * 8,
+    )  # as the compiler is to know
+    extent = Extent(row_start, row_stop, column_start, column_stop, row_offset, column_offset)
+    rows = extent.row_start + tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
     held = tl.zeros((tile.ROWS, PLACES), tl.int64) + EMPTY + tl.arange(0, PLACES)[None]
-    start = panel.column_start + tl.program_id(1) * share
-    stop = tl.minimum(start + share, panel.column_stop)
+    start = extent.column_start + tl.program_id(1) * share
+    stop = tl.minimum(start + share, extent.column_stop)
     while start < stop:
         columns = start + tl.arange(0, tile.COLUMNS)
-        scores = score_tile(panel, rows, columns, tile)
-        taken = admitted(panel, relation, rows, columns)
-        own, other = rows.to(tl.int64) + side.offset, columns.to(tl.int64) + side.other_offset
+        scores = score_tile(panel, extent, rows, columns, tile)
+        taken = admitted(extent, relation, rows, columns)
+        own, other = rows.to(tl.int64) + row_offset, columns.to(tl.int64) + column_offset
         values = ranking.value(scores, ranking, own, other, 1, side.SALT)
-        taken = within(scores, taken, side.bounds, rows, rows < panel.row_stop, 1)
+        taken = within(scores, taken, side.bounds, rows, rows < extent.row_stop, 1)
         held = take_in(held, tl.where(taken, values, float("-inf")), columns)
         start += tile.COLUMNS
-    height = panel.row_stop - panel.row_start
-    place = (tl.program_id(1).to(tl.int64) * height + rows - panel.row_start)[:, None] * PLACES
-    inside = (rows < panel.row_stop)[:, None]
+    height = extent.row_stop - extent.row_start
+    place = (tl.program_id(1).to(tl.int64) * height + rows - extent.row_start)[:, None] * PLACES
+    inside = (rows < extent.row_stop)[:, None]
     tl.store(side.keys + place + tl.arange(0, PLACES)[None], held, mask=inside)

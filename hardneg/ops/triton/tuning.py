@@ -20,6 +20,7 @@ class Configuration:
         depth: coordinates of the embeddings at a time.
         warps: of 32 threads, a program.
         stages: blocks of the embeddings on their way to shared memory.
+        registers: of a thread, at most; None for what the compiler finds best.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class Configuration:
     depth: int
     warps: int
     stages: int
+    registers: int | None = None
 
 
 # Small, so that small inputs have several tiles: the interpreter's time goes by operations, not by size.
@@ -34,11 +36,17 @@ INTERPRETER = Configuration(32, 32, 32, 1, 1)
 
 Key = tuple[str, str, str]
 """Kernel; source of its scores (``"product16"``, ``"product32"``, ``"order"``, ``"given"``, or ``"rows"`` for
-kernels without a tile of scores); architecture (``"sm_80"``, ``"sm_90"``)."""
+kernels without a tile of scores); architecture (``"sm_80"``, ``"sm_90"``). Of products of 16 bits ``"narrow16"`` and
+``"light16"`` have entries of their own."""
+
+NARROW = 384
+"""Up to which width products of 16 bits are narrow: what follows a product then takes longer than the product, so that
+two programs on a multiprocessor, of which one multiplies, are worth more than a large tile."""
 
 SIZES = {
     # select with k = 1: plain, and with windows, draws, fallbacks or statistics beside it
     ("best", "product16"): ((128, 128, 64, 8, 3), (128, 256, 64, 8, 4)),
+    ("best", "narrow16"): ((128, 128, 64, 8, 3), (128, 128, 64, 4, 3)),
     ("best", "product32"): ((128, 64, 32, 8, 3), (128, 128, 32, 8, 3)),
     ("best", "order"): ((64, 64, 1, 8, 2), (64, 64, 1, 8, 2)),
     ("best", "given"): ((64, 128, 1, 8, 1), (64, 128, 1, 8, 1)),
@@ -53,12 +61,14 @@ SIZES = {
     # of 64 rows and 8 warps Triton 3.6 makes a kernel that spills on sm_90; 16 rows hold shorter lists a thread
     ("top", "given"): ((64, 64, 1, 8, 1), (16, 128, 1, 4, 1)),
     # penalty_sum and logsumexp
-    ("dense", "product16"): ((64, 128, 64, 8, 3), (128, 128, 64, 8, 4)),
+    ("dense", "product16"): ((64, 128, 64, 8, 3), (128, 128, 64, 8, 3)),
+    ("dense", "light16"): ((64, 128, 64, 8, 3), (128, 128, 64, 8, 3, 128)),
     ("dense", "product32"): ((64, 64, 32, 8, 3), (128, 64, 32, 8, 3)),
     ("dense", "order"): ((32, 64, 1, 4, 2), (32, 64, 1, 4, 2)),
     ("dense", "given"): ((32, 64, 1, 4, 1), (64, 64, 1, 8, 1)),
     # the same with panels of weights for the gradients
     ("weigh", "product16"): ((32, 64, 64, 4, 3), (128, 64, 64, 8, 4)),
+    ("weigh", "light16"): ((32, 64, 64, 4, 3), (128, 64, 64, 8, 4, 128)),
     ("weigh", "product32"): ((64, 64, 32, 8, 3), (128, 64, 32, 8, 3)),
     ("weigh", "order"): ((32, 64, 1, 4, 2), (32, 64, 1, 4, 2)),
     ("weigh", "given"): ((32, 64, 1, 4, 1), (64, 64, 1, 8, 1)),
@@ -67,7 +77,7 @@ SIZES = {
     ("rows", "rows"): ((4, 1, 512, 4, 1), (4, 1, 512, 4, 1)),
     ("segments", "rows"): ((16, 1, 256, 4, 1), (16, 1, 256, 4, 1)),
 }
-"""Rows, columns, depth, warps and stages for sm_80 and for sm_90."""
+"""Rows, columns, depth, warps, stages and, where they are limited, registers for sm_80 and for sm_90."""
 
 TABLE: dict[Key, Configuration] = {
     (*key, architecture): Configuration(*sizes)
@@ -77,7 +87,7 @@ TABLE: dict[Key, Configuration] = {
 # in the interpreter few tiles, since one is taken in four parts
 for name, origin in SIZES:
     if name in ("dense", "weigh"):
-        depth = 16 if origin.startswith("product") else 1
+        depth = 1 if origin in ("order", "given") else 16
         TABLE[name, origin, "interpreter"] = Configuration(32, 64, depth, 1, 1)
 TABLE["violations", "rows", "interpreter"] = Configuration(64, 1, 32, 1, 1)
 
@@ -86,9 +96,14 @@ OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(
 )
 
 
-def configuration(kernel: str, source: str, architecture: str) -> Configuration:
-    """The entry for a kernel; in the interpreter, one small tile for all."""
+def configuration(
+    kernel: str, source: str, architecture: str, width: int | None = None
+) -> Configuration:
+    """The entry for a kernel, or its entry for narrow embeddings; in the interpreter, one small tile for all."""
     key = (kernel, source, architecture)
+    narrow = (kernel, "narrow16", architecture)
+    if source == "product16" and width is not None and width <= NARROW and narrow in TABLE:
+        key = narrow
     if architecture == "interpreter":
         return OVERRIDES.get().get(key, TABLE.get(key, INTERPRETER))
     return OVERRIDES.get().get(key, TABLE[key])

@@ -22,17 +22,17 @@ def store_weights(weights, panel, w, scores, rows, columns):
     height, width = rows.anchors < rows.stop, columns.anchors < columns.stop
     w = panel.similarity.pull(w, scores)
     if panel.similarity.NORMALISED:
-        w *= tl.load(panel.queries.terms + rows.anchors, mask=height, other=0.0)[:, None]
-        w *= tl.load(panel.candidates.terms + columns.anchors, mask=width, other=0.0)[None]
+        w *= tl.load(panel.queries.terms + rows.anchors)[:, None]
+        w *= tl.load(panel.candidates.terms + columns.anchors)[None]
     if weights.gain is not None:
         w = tl.minimum(tl.maximum(w * tl.load(weights.gain), -LARGEST_HALF), LARGEST_HALF)
     short = rounded(w, weights.x.dtype.element_ty)
     own_row, own_column = rows.anchors - rows.start, columns.anchors - columns.start
     place = own_row[:, None] * weights.stride + own_column[None]  # panels are small
-    tl.store(weights.x + place, short, mask=height[:, None] & width[None])
+    tl.store(weights.x + place, short)
     if weights.row_pulls is not None:
         w = tl.where(height[:, None] & width[None], short.to(tl.float32), 0.0)
         own_place = columns.block.to(tl.int64) * weights.row_width + own_row
-        tl.store(weights.row_pulls + own_place, tl.sum(w, 1), mask=height)
+        tl.store(weights.row_pulls + own_place, tl.sum(w, 1))
         own_place = rows.block.to(tl.int64) * weights.column_width + own_column
-        tl.store(weights.column_pulls + own_place, tl.sum(w, 0), mask=width)
+        tl.store(weights.column_pulls + own_place, tl.sum(w, 0))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
+from benchmarks import launches
 from benchmarks.document import write
 from benchmarks.kernels import Fact, facts, table
 from benchmarks.launches import BRIEF, FORMATS, Sample
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.fused_backend import Fused
 from hardneg.ops.triton.ahead_of_time import SHARED_LIMIT, compiling_for
 from hardneg.ops.triton.tuning import Configuration, using
@@ -64,7 +68,7 @@ def test_gpus_with_little_shared_memory() -> None:
 
 def test_a_tile_too_large_is_found_out() -> None:
     """The check itself: a tile of 256 x 256 scores on four warps cannot stay in registers."""
-    key = ("best", "product16", "sm_90")
+    key = ("best", "narrow16", "sm_90")
     with using({key: Configuration(256, 128, 64, 4, 3)}):
         found = facts(Sample("select, hardest", "bfloat16", "cosine"), 90)
     assert any("spills" in text for text in faulty(found))
@@ -90,3 +94,31 @@ def test_the_table_goes_between_its_markers(tmp_path: Path) -> None:
     assert "old" not in text
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
+
+
+@pytest.mark.parametrize(
+    ("operator", "kernel", "ids"),
+    [
+        ("select, hardest", "best_kernel", True),
+        ("penalty_total, hinge", "dense_kernel", True),
+        ("logsumexp, linear", "dense_kernel", False),
+    ],
+)
+def test_two_programs_share_a_multiprocessor(
+    operator: str, kernel: str, ids: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the commonest losses at widths that are common: one program multiplies while the other reduces."""
+    plain = launches.compared
+
+    def without_ids(*given: Any) -> Comparison:
+        comparison = plain(*given)
+        return replace(comparison, relation=Relation())
+
+    if not ids:
+        monkeypatch.setattr(launches, "compared", without_ids)
+    found = [f for f in facts(Sample(operator, "bfloat16", "cosine"), 90) if f.kernel == kernel]
+    assert found
+    for fact in found:
+        assert fact.faults() == []
+        assert 2 * fact.registers * fact.warps * 32 <= 65536
+        assert 2 * (fact.shared + 1024) <= SHARED_LIMIT[90] + 1024

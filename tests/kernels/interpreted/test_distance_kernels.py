@@ -47,10 +47,10 @@ def test_panels_hold_distances_of_near_rows(kind: str) -> None:
     true = torch.cdist(q.double(), c.double()).square()
     near = true < 1e4
     assert near.sum() > N
-    for panel in ready.panels((40, 72)):
+    for panel, extent in ready.panels((40, 72)):
         assert panel.scores is not None
-        error = (panel.scores + true[panel.rows, panel.columns]).abs()
-        assert error[near[panel.rows, panel.columns]].max() < 1e-3
+        error = (panel.scores + true[extent.rows, extent.columns]).abs()
+        assert error[near[extent.rows, extent.columns]].max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)

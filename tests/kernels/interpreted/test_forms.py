@@ -87,14 +87,13 @@ def test_an_unknown_code_does_not_run(what: str) -> None:
     """It is no other case's "else"."""
     search = Search(Selection("highest", 1))
     prepared = PreparedSearch(compared(), search, operands(compared()), (OPEN, OPEN))
-    panel, relation = next(prepared.ready.panels()), prepared.relation()
+    (panel, extent), relation = next(prepared.ready.panels()), prepared.relation()
     if what == "SOURCE":
         panel = panel._replace(SOURCE=constant("elsewhere"))
     else:
         relation = relation._replace(AMONG=constant("friends"))
-    keys = prepared.keys(torch.zeros(3, 9, dtype=torch.long), 0)
-    of_columns = prepared.keys(torch.zeros(3, 11, dtype=torch.long), 1)
+    keys = prepared.keys(torch.zeros(3, 300, dtype=torch.long), 0)
+    of_columns = prepared.keys(torch.zeros(3, 300, dtype=torch.long), 1)
+    given = panel, *extent, relation, prepared.ranking(), keys, of_columns
     with pytest.raises(Exception, match="AssertionError"):
-        launch(
-            best_kernel, (1,), INTERPRETER, panel, relation, prepared.ranking(), keys, of_columns
-        )
+        launch(best_kernel, (1,), INTERPRETER, *given, PLAIN=True)
