@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hardneg.ops.triton.ahead_of_time import active_recorder
 from hardneg.ops.triton.arguments import Tile, constant
-from hardneg.ops.triton.tuning import Configuration
+from hardneg.ops.triton.tuning import Configuration, Limited
 
 __all__ = ["INTERPRETED", "architecture", "launch", "programs"]
 
@@ -143,5 +143,7 @@ def tile_of(configuration: Configuration) -> Tile:
 def options(configuration: Configuration) -> dict[str, Any]:
     """What the compiler is told; fused multiply-adds explicitly, since Triton's default changes in 3.10."""
     warps, stages = configuration.warps, configuration.stages
-    told = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
-    return told if configuration.registers is None else {**told, "maxnreg": configuration.registers}
+    told: dict[str, Any] = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    if isinstance(configuration, Limited):
+        told["maxnreg"] = configuration.registers
+    return told

@@ -32,7 +32,7 @@ from hardneg.ops.triton.launch import architecture, launch, programs
 from hardneg.ops.triton.operands import Operands, bounds_of, operands, padded
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
-from hardneg.ops.triton.tuning import Configuration, configuration
+from hardneg.ops.triton.tuning import NARROW, Configuration, configuration
 
 __all__ = ["select"]
 
@@ -158,7 +158,9 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     plain = prepared.plain and single_one
     kind = "best" if plain else "ranked"
     ready = prepared.ready
-    chosen = configuration(kind, ready.source, architecture(device), ready.width)
+    narrow = ready.source == "product16" and ready.width <= NARROW
+    variant = "narrow16" if narrow else None
+    chosen = configuration(kind, ready.source, architecture(device), variant)
     for panel, extent in ready.panels():
         height, width = extent.shape
         grid = (triton.cdiv(height, chosen.rows) * triton.cdiv(width, chosen.columns),)

@@ -84,9 +84,9 @@ class Sweep:
         ready = operands(comparison)
         n, m, _ = ready.shape
         limits = WEIGHTS if weighted or ready.source == "given" else SUMS
-        source = "light16" if light and ready.source == "product16" else ready.source
+        variant = "light16" if light and ready.source == "product16" else None
         kernel, device = "weigh" if weighted else "dense", ready.queries.device
-        tiles = configuration(kernel, source, architecture(device))
+        tiles = configuration(kernel, ready.source, architecture(device), variant)
         return cls(ready, (even(n, limits[0]), even(m, limits[1])), tiles)
 
     @property

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["TABLE", "Configuration", "configuration", "using"]
+__all__ = ["NARROW", "TABLE", "Configuration", "Limited", "configuration", "using"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Configuration:
         depth: coordinates of the embeddings at a time.
         warps: of 32 threads, a program.
         stages: blocks of the embeddings on their way to shared memory.
-        registers: of a thread, at most; None for what the compiler finds best.
     """
 
     rows: int
@@ -28,7 +27,13 @@ class Configuration:
     depth: int
     warps: int
     stages: int
-    registers: int | None = None
+
+
+@dataclass(frozen=True)
+class Limited(Configuration):
+    """One that limits the registers of a thread, so that more programs share a multiprocessor."""
+
+    registers: int
 
 
 # Small, so that small inputs have several tiles: the interpreter's time goes by operations, not by size.
@@ -80,7 +85,7 @@ SIZES = {
 """Rows, columns, depth, warps, stages and, where they are limited, registers for sm_80 and for sm_90."""
 
 TABLE: dict[Key, Configuration] = {
-    (*key, architecture): Configuration(*sizes)
+    (*key, architecture): (Configuration if len(sizes) == 5 else Limited)(*sizes)
     for key, both in SIZES.items()
     for architecture, sizes in zip(("sm_80", "sm_90"), both, strict=True)
 }
@@ -97,16 +102,18 @@ OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(
 
 
 def configuration(
-    kernel: str, source: str, architecture: str, width: int | None = None
+    kernel: str, source: str, architecture: str, variant: str | None = None
 ) -> Configuration:
-    """The entry for a kernel, or its entry for narrow embeddings; in the interpreter, one small tile for all."""
-    key = (kernel, source, architecture)
-    narrow = (kernel, "narrow16", architecture)
-    if source == "product16" and width is not None and width <= NARROW and narrow in TABLE:
-        key = narrow
+    """The entry for a kernel, or that of its variant where there is one; in the interpreter, one small tile for all."""
+    keys = [(kernel, one, architecture) for one in (variant, source) if one is not None]
+    overrides = OVERRIDES.get()
+    for entries in (overrides, TABLE):
+        for key in keys:
+            if key in entries:
+                return entries[key]
     if architecture == "interpreter":
-        return OVERRIDES.get().get(key, TABLE.get(key, INTERPRETER))
-    return OVERRIDES.get().get(key, TABLE[key])
+        return INTERPRETER
+    raise KeyError(keys[-1])
 
 
 @contextlib.contextmanager
