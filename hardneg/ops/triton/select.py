@@ -32,7 +32,7 @@ from hardneg.ops.triton.launch import architecture, launch, programs
 from hardneg.ops.triton.operands import Operands, bounds_of, operands, padded
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
-from hardneg.ops.triton.tuning import NARROW, Configuration, configuration
+from hardneg.ops.triton.tuning import NARROW, SHORT, Configuration, configuration
 
 __all__ = ["select"]
 
@@ -171,7 +171,9 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
 def top_keys(prepared: PreparedSearch) -> Tensor:
     """The k first keys of every row (n x k), highest first."""
     ready, given = prepared.ready, (prepared.relation(), prepared.ranking())
-    chosen = configuration("top", ready.source, architecture(ready.queries.device))
+    short = ready.source == "product16" and prepared.search.selection.k <= SHORT and prepared.plain
+    variant = "short16" if short else None
+    chosen = configuration("top", ready.source, architecture(ready.queries.device), variant)
     merged = []
     for _, panels in itertools.groupby(ready.panels(), key=lambda panel: panel[1].rows):
         parts = [lists_of(prepared, *panel, given, chosen) for panel in panels]

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["NARROW", "TABLE", "Configuration", "Limited", "configuration", "using"]
+__all__ = ["NARROW", "SHORT", "TABLE", "Configuration", "Limited", "configuration", "using"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ INTERPRETER = Configuration(32, 32, 32, 1, 1)
 
 Key = tuple[str, str, str]
 """Kernel; source of its scores (``"product16"``, ``"product32"``, ``"order"``, ``"given"``, or ``"rows"`` for
-kernels without a tile of scores); architecture (``"sm_80"``, ``"sm_90"``). Of products of 16 bits ``"narrow16"`` and
-``"light16"`` have entries of their own."""
+kernels without a tile of scores); architecture (``"sm_80"``, ``"sm_90"``). Of products of 16 bits ``"narrow16"``
+(embeddings), ``"light16"`` (terms) and ``"short16"`` (lists) have entries of their own."""
+
+SHORT = 8
+"""Up to how many places lists are short: two programs share a multiprocessor."""
 
 NARROW = 384
 """Up to which width products of 16 bits are narrow: what follows a product then takes longer than the product, so that
@@ -61,6 +64,7 @@ SIZES = {
     ("ranked", "given"): ((32, 128, 1, 4, 1), (64, 128, 1, 8, 1)),
     # select with k > 1
     ("top", "product16"): ((64, 64, 64, 8, 3), (64, 64, 64, 8, 3)),
+    ("top", "short16"): ((64, 64, 64, 8, 3), (64, 64, 64, 8, 3, 128)),
     ("top", "product32"): ((64, 64, 32, 8, 3), (64, 64, 32, 8, 3)),
     ("top", "order"): ((64, 64, 1, 8, 2), (64, 64, 1, 8, 2)),
     # of 64 rows and 8 warps Triton 3.6 makes a kernel that spills on sm_90; 16 rows hold shorter lists a thread
