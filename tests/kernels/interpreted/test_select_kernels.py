@@ -212,3 +212,24 @@ def test_no_launch_has_more_programs_than_a_grid(monkeypatch: pytest.MonkeyPatch
     panels = list(replace(one, shape=(10**7, 10**7, 3)).panels())
     assert sum(math.prod(extent.shape) for _, extent in panels) == 10**14
     assert all(math.prod(extent.shape) < 2**31 * 64 * 64 for _, extent in panels)
+
+
+def test_an_equal_score_with_a_smaller_index_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU tiles finish in any order: what was found first may have the larger index."""
+    bits = torch.tensor(3.0).view(torch.int32).item()
+
+    def found_before(*shape: int, device: torch.device) -> Tensor:
+        return torch.full(shape, (bits << 32) | (0x7FFFFFFF ^ 30), dtype=torch.int64)
+
+    monkeypatch.setattr("hardneg.ops.triton.select.no_keys", found_before)
+    comparison = Comparison(torch.ones(33, 3), torch.ones(40, 3), Dot(), Relation())
+    for same in (torch.float32, torch.bfloat16):
+        q, c = comparison.queries.to(same), comparison.candidates.to(same)
+        given = replace(comparison, queries=q, candidates=c)
+        for search in (
+            Search(Selection("highest", 1)),
+            Search(Selection("highest", 1), window=Window(row_floor=torch.zeros(33))),
+        ):
+            found = Fused().scores(given).select(search)
+            assert found.rows.flatten().tolist() == [1] + [0] * 32
+            assert found.columns.flatten().tolist() == [1] + [0] * 39
