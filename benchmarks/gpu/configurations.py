@@ -32,9 +32,11 @@ SIZES = (
 def alternatives(kernel: str, width: int, place: Place) -> Iterator[tuple[Key, Any]]:
     """Keys of the table with configurations to try, the table's own first."""
     from hardneg.ops.triton.launch import architecture
-    from hardneg.ops.triton.tuning import Configuration, configuration
+    from hardneg.ops.triton.tuning import NARROW, TABLE, Configuration, configuration
 
-    key = (kernel, "product16", architecture(torch.device(place.device)))
+    at = architecture(torch.device(place.device))
+    narrow = (kernel, "narrow16", at)
+    key = narrow if width <= NARROW and narrow in TABLE else (kernel, "product16", at)
     own = configuration(*key)
     yield key, own
     if place.small:
@@ -48,4 +50,4 @@ def alternatives(kernel: str, width: int, place: Place) -> Iterator[tuple[Key, A
 def table_line(key: Key, configuration: Any) -> str:
     """An entry as it stands in ``tuning.TABLE``."""
     where = ", ".join(json.dumps(part) for part in key)
-    return f"TABLE[{where}] = Configuration{astuple(configuration)}"
+    return f"TABLE[{where}] = {type(configuration).__name__}{astuple(configuration)}"
