@@ -1,4 +1,4 @@
-"""Small batches beside the plain formulas: ``python -m benchmarks.small [--threads N] [--only NAME ...]``.
+"""Small batches beside the plain formulas: ``python -m benchmarks.small [--threads N] [--only NAME ...] [--write]``.
 
 The sizes of most training runs, where the number of operations counts more than what they compute. Process time
 with one thread, wall time with several; contenders take turns, and a ratio is the median of those within a round.
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import formulas
-from benchmarks.machine import RESULTS, setting
+from benchmarks.document import write
+from benchmarks.machine import RESULTS, ROOT, setting
 from hardneg import ContrastiveLoss, InfoNCELoss, SupConLoss, TopK, TripletLoss
 
 SIZES = ((32, 128), (128, 256), (128, 1024), (512, 512), (1024, 512))
@@ -75,12 +76,32 @@ def compare(ours: Step, plain: Step, given: tuple[Tensor, Tensor]) -> dict[str, 
     }
 
 
+def table() -> str:
+    """The last ratio of every case at every size, on one thread."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines()
+    last = {}
+    for row in map(json.loads, lines):
+        if row["threads"] == 1:
+            last[row["case"], tuple(row["shape"])] = row["ratio"]
+    heads = [f"{n:,} x {d:,}" for n, d in SIZES]
+    rows = [
+        [name, *(f"{last[name, size]:.2f}" if (name, size) in last else "-" for size in SIZES)]
+        for name in PAIRS | LABELS
+    ]
+    grid = [["forward + backward, x plain formula", *heads], ["---"] * (len(SIZES) + 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in grid)
+
+
 def main() -> None:
     """Measure every case at every size, a row at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], help="parts of names")
+    parser.add_argument("--write", action="store_true", help="README's table of the rows there are")
     options = parser.parse_args()
+    if options.write:
+        write(ROOT / "README.md", "small", table())
+        return
     torch.set_num_threads(options.threads)
     for n, d in SIZES:
         for name, (ours, plain) in (PAIRS | LABELS).items():
