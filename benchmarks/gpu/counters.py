@@ -54,7 +54,7 @@ def traced(place: Place, loss: str) -> list[dict[str, Any]]:
     """The launches of a step, as the profiler's trace has them; on a CPU its operators."""
     workload(place, loss)
     kind = ProfilerActivity.CUDA if place.device == "cuda" else ProfilerActivity.CPU
-    with profile(activities=[kind]) as found:
+    with profile(activities=[kind], acc_events=True) as found:
         workload(place, loss, 1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.json"

@@ -41,7 +41,7 @@ EQUATIONS: dict[type, Callable[[Comparison, Tensor, Any, bool], Slopes]] = {
 
 
 SEVERAL, SPARSE = 8, 1 << 18
-"""Up to how many scores the gradient of fewer selected negatives than several takes less time by whole products."""
+"""Up to how many scores a CPU takes less time for whole products than for gathering rows, of fewer than several."""
 
 
 def is_known(loss: LossRequest, comparison: Comparison) -> bool:
@@ -63,7 +63,8 @@ def is_known(loss: LossRequest, comparison: Comparison) -> bool:
         )
     if selection.order != "highest" or selection.skip >= n:
         return False
-    if selection.k < SEVERAL and n * len(comparison.candidates) > SPARSE:
+    cpu = comparison.queries.device.type == "cpu"
+    if cpu and selection.k < SEVERAL and n * len(comparison.candidates) > SPARSE:
         return False
     return isinstance(loss, PairedLoss) or has_few_pairs(comparison)
 
