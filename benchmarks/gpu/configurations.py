@@ -29,14 +29,20 @@ SIZES = (
 """Rows, columns, depth, warps, stages."""
 
 
+VARIANTS = {"dense": "light16", "weigh": "light16", "top": "short16"}
+"""Entries of their own that the measured losses take: light terms, lists of up to eight."""
+
+
 def alternatives(kernel: str, width: int, place: Place) -> Iterator[tuple[Key, Any]]:
     """Keys of the table with configurations to try, the table's own first."""
     from hardneg.ops.triton.launch import architecture
     from hardneg.ops.triton.tuning import NARROW, TABLE, Configuration, configuration
 
     at = architecture(torch.device(place.device))
-    narrow = (kernel, "narrow16", at)
-    key = narrow if width <= NARROW and narrow in TABLE else (kernel, "product16", at)
+    special = (kernel, VARIANTS.get(kernel, "product16"), at)
+    if kernel not in VARIANTS and width <= NARROW:
+        special = (kernel, "narrow16", at)
+    key = special if special in TABLE else (kernel, "product16", at)
     own = configuration(*key)
     yield key, own
     if place.small:
