@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 import types
 
@@ -14,10 +15,13 @@ import hardneg
 import hardneg.functional
 import hardneg.metrics
 
+# what is imported on demand, or where there is Triton
+APART = ["hardneg.encoders"]
+APART += [] if importlib.util.find_spec("triton") else ["hardneg.ops.triton."]
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(hardneg.__path__, "hardneg.")
-    if not module.name.startswith("hardneg.encoders")
+    if not module.name.startswith(tuple(APART))
 )
 NAMES = {
     name: getattr(module, name)
