@@ -239,9 +239,10 @@ def test_a_frozen_side_gets_no_gradient(loss, frozen):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_rounded_once(dtype):
+@pytest.mark.parametrize("n", [16, 300])
+def test_half_precision_is_rounded_once(dtype, n):
     for loss in (ContrastiveLoss(), InfoNCELoss(), ContrastiveLoss(negatives="all")):
-        q, c = batch(16, 16, dtype)
+        q, c = batch(n, n, dtype)
         loss(q, c).backward()
         single = [x.detach().float().requires_grad_() for x in (q, c)]
         loss(*single).backward()

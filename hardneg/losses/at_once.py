@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardneg.losses.call import Call
 from hardneg.ops.backends import for_whole_losses
+from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import LossRequest
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["at_once"]
 
 
-def at_once(loss: Loss, call: Call) -> Tensor | None:
+def at_once(loss: Loss, comparison: Comparison, call: Call) -> Tensor | None:
     """The finished loss; None where it is made of reductions, as always under a compiler, which joins steps itself."""
     if torch.compiler.is_compiling() or call.statistics or call.reduction == "none":
         return None
     if not says_whole(type(loss)):
         return None
-    small = for_whole_losses(loss.backend, call.scores)
+    small = for_whole_losses(loss.backend, comparison)
     request: LossRequest | None = None if small is None else loss.whole(call)  # type: ignore[operator]
     return None if small is None or request is None else small.loss(request)
 

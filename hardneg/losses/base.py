@@ -97,7 +97,7 @@ class Loss(WithScalars, ABC):
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
         scores = bind(self.backend, comparison)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)
-        found = at_once(self, call)
+        found = at_once(self, comparison, call)
         return found if found is not None else reduce_terms(call, self.terms(call), self.average)
 
     def extra_repr(self) -> str:

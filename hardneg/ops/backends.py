@@ -66,13 +66,12 @@ def bind_large(backend: str | Backend, comparison: Comparison) -> Scores:
     return BY_NAME[backend].scores(comparison)
 
 
-def for_whole_losses(backend: str | Backend, scores: Scores) -> SmallScores | None:
-    """The scores of the same comparison that may know a loss as a whole; None where it is too large for that."""
-    if isinstance(scores, SmallScores):
-        return scores
-    compared = scores.comparison
-    named = backend == "auto" and is_builtin(compared.similarity)
-    return Small().scores(compared) if named and is_small(compared, WHOLE) else None
+def for_whole_losses(backend: str | Backend, comparison: Comparison) -> SmallScores | None:
+    """The scores of a checked comparison that may know a loss as a whole; None where it is too large for that."""
+    if isinstance(backend, Small):
+        return backend.scores(comparison)
+    named = backend == "auto" and is_builtin(comparison.similarity)
+    return Small().scores(comparison) if named and is_small(comparison, WHOLE) else None
 
 
 def is_small(comparison: Comparison, limits: dict[str, int] = SMALL) -> bool:
