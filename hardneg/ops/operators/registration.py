@@ -111,10 +111,15 @@ class Operator:
             return self.run(*requests)
 
     def kernel(self, *values: Any) -> Any:
-        """What PyTorch calls. No two results share memory, as operators must have it; only empty ones ever do."""
-        found = self.without_autograd(self.restore(values))
-        found = tuple(x.clone() if x.numel() == 0 else x for x in found)
-        return found[0] if self.results == 1 else found
+        """What PyTorch calls. No two results share memory, as operators must have it.
+
+        Empty ones may, and the lengths of two sides that are one tensor.
+        """
+        found, taken = [], set[int]()
+        for x in self.without_autograd(self.restore(values)):
+            found.append(x.clone() if x.numel() == 0 or id(x) in taken else x)
+            taken.add(id(x))
+        return found[0] if self.results == 1 else tuple(found)
 
     def fake(self, *values: Any) -> Any:
         """What PyTorch calls to learn the shapes."""
