@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -12,18 +13,25 @@ import torch
 from hardneg import (
     All,
     Ceiling,
+    CircleLoss,
     ContrastiveLoss,
     Hardest,
     InfoNCELoss,
     Learned,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NTXentLoss,
+    PairwiseContrastiveLoss,
     RankWindow,
     SemiHard,
+    SigmoidLoss,
     SupConLoss,
     TopK,
     TripletLoss,
+    UnifiedPairLoss,
 )
 from hardneg.losses.base import LabelLoss, Loss
-from hardneg.ops.requests import LossRequest
+from hardneg.ops.loss_requests import LossRequest
 from hardneg.ops.small.backend import SmallScores
 
 STRATEGIES = (
@@ -84,11 +92,12 @@ def value_and_gradients(
 def compare(
     loss: Loss, definition: Loss, q: torch.Tensor, c: torch.Tensor | None, **given: Any
 ) -> None:
-    """Equal values and gradients, to the rounding of float64."""
+    """Equal values and gradients, to the rounding of float64; learned numbers are float32, rounded a few times."""
     found = value_and_gradients(loss, q, c, **given)
     expected = value_and_gradients(definition, q, c, **given)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+        rtol = 4 * 2.0**-23 if one.dtype == torch.float32 else 1e-9
+        torch.testing.assert_close(one, other, rtol=rtol, atol=1e-12)
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +187,7 @@ def labelled(kind: str, n: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("strategy", LABELLED, ids=repr)
 def test_triplets(strategy, kind, only_whole, monkeypatch):
     for n, direct in ((13, 1 << 20), (13, 0), (2, 1 << 20)):
-        monkeypatch.setattr("hardneg.ops.small.labelled.DIRECT", direct)
+        monkeypatch.setattr("hardneg.ops.small.chosen_of_pairs.DIRECT", direct)
         for reduction, penalty in itertools.product(
             ("mean", "sum", "mean_active"), ("hinge", "squared_hinge", "logistic")
         ):
@@ -212,6 +221,92 @@ def test_every_similarity_of_one_set(similarity, loss, only_whole):
             labels=torch.arange(12) // 3,
         )
     assert all(only_whole)
+
+
+OF_EVERY_PAIR = (
+    PairwiseContrastiveLoss,
+    functools.partial(PairwiseContrastiveLoss, 0.8, 0.1, similarity="cosine", penalty="logistic"),
+    functools.partial(MarginLoss, negatives="all"),
+    functools.partial(MarginLoss, beta=Learned(0.8), negatives="all", similarity="squared_euclidean"),
+    NTXentLoss,
+    functools.partial(NTXentLoss, Learned(0.3), margin=0.1),
+    functools.partial(NTXentLoss, 1e-3),
+    functools.partial(NTXentLoss, 0.2, TopK(3)),
+    MultiSimilarityLoss,
+    functools.partial(MultiSimilarityLoss, 1.0, 3.0, -0.2, similarity="dot"),
+    CircleLoss,
+    functools.partial(TripletLoss, 0.3, negatives="all"),
+    functools.partial(TripletLoss, 0.3, negatives="all", penalty="logistic"),
+    functools.partial(TripletLoss, 0.3, "hardest", "hardest"),
+    functools.partial(TripletLoss, 0.3, "hardest", "semihard", penalty="squared_hinge"),
+    functools.partial(TripletLoss, 0.3, "easiest", TopK(3), similarity="euclidean"),
+    functools.partial(TripletLoss, 0.3, "easiest", "all"),
+)
+
+
+@pytest.mark.parametrize("kind", ["labels", "one label", "positive_mask", "ignore_mask"])
+@pytest.mark.parametrize("loss", OF_EVERY_PAIR, ids=repr)
+def test_losses_on_labels(loss, kind, only_whole):
+    for n, reduction in itertools.product((13, 2), ("mean", "sum", "mean_active")):
+        whole, definition = loss(reduction=reduction), loss(reduction=reduction, backend="dense")
+        compare(whole, definition, batch(n, n)[0], None, **labelled(kind, n))
+    assert all(only_whole)
+
+
+@pytest.mark.parametrize("loss", OF_EVERY_PAIR, ids=repr)
+def test_losses_against_a_reference(loss, only_whole):
+    q, c = batch(9, 14)
+    given = {"labels": torch.arange(9) // 2, "reference_labels": torch.arange(14) // 2}
+    for same_set in (False, True):
+        compare(loss(), loss(backend="dense"), q, c, same_set=same_set, **given)
+    assert all(only_whole)
+
+
+@pytest.mark.parametrize("directions", ["both", "candidates"])
+def test_directions_of_labels(directions, only_whole):
+    q, c = batch(9, 14)
+    given = {"labels": torch.arange(9) // 2, "reference_labels": torch.arange(14) // 2}
+    for loss in OF_EVERY_PAIR:
+        one = loss(directions=directions)
+        compare(one, loss(directions=directions, backend="dense"), q, c, **given)
+
+
+OF_PAIRS = (
+    SigmoidLoss,
+    functools.partial(SigmoidLoss, Learned(0.2), Learned(-3.0)),
+    functools.partial(SigmoidLoss, 0.2, torch.tensor([1.0], dtype=torch.float64)),
+    UnifiedPairLoss,
+    functools.partial(UnifiedPairLoss, negatives="semihard"),
+)
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("shape", [(7, 7), (6, 11), (1, 1), (1, 3)], ids=str)
+@pytest.mark.parametrize("loss", OF_PAIRS, ids=repr)
+def test_losses_on_pairs(loss, shape, kind, only_whole):
+    for reduction in ("mean", "sum", "mean_active"):
+        whole, definition = loss(reduction=reduction), loss(reduction=reduction, backend="dense")
+        compare(whole, definition, *batch(*shape), **relation(kind, *shape))
+    assert all(only_whole) or shape[0] == 1
+
+
+@pytest.mark.parametrize("loss", [SigmoidLoss, InfoNCELoss])
+@pytest.mark.parametrize("directions", ["queries", "candidates", "both"])
+def test_every_positive_of_pairs(loss, directions, only_whole):
+    for kind, reduction in itertools.product(RELATIONS[1:3], ("mean", "sum", "mean_active")):
+        choices = {"positives": "all", "directions": directions, "reduction": reduction}
+        one, definition = loss(**choices), loss(backend="dense", **choices)
+        compare(one, definition, *batch(7, 11), **relation(kind, 7, 11))
+    assert all(only_whole) or (loss is SigmoidLoss and directions != "queries")
+
+
+def test_what_a_bias_of_many_numbers_gives():
+    bias = torch.linspace(-3, 3, 8, dtype=torch.float64, requires_grad=True)
+    q, c = batch(8, 8)
+    found = torch.autograd.grad(SigmoidLoss(bias=bias)(q, c), [q, bias])
+    expected = torch.autograd.grad(SigmoidLoss(bias=bias, backend="dense")(q, c), [q, bias])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_set_against_a_reference(only_whole):

@@ -11,7 +11,8 @@ from torch import Tensor
 from hardneg.losses.call import Call
 from hardneg.ops.backends import for_whole_losses
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.requests import LossRequest
+from hardneg.ops.loss_requests import LossRequest
+from hardneg.ops.small.backend import SmallScores
 
 if TYPE_CHECKING:
     from hardneg.losses.base import Loss
@@ -25,7 +26,8 @@ def at_once(loss: Loss, comparison: Comparison, call: Call) -> Tensor | None:
         return None
     if not says_whole(type(loss)):
         return None
-    small = for_whole_losses(loss.backend, comparison)
+    found = call.scores
+    small = found if isinstance(found, SmallScores) else for_whole_losses(loss.backend, comparison)
     request: LossRequest | None = None if small is None else loss.whole(call)  # type: ignore[operator]
     return None if small is None or request is None else small.loss(request)
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, Selection
-from hardneg.ops.requests import PairedLoss
+from hardneg.ops.loss_requests import LossRequest
 from hardneg.ops.scores import Scores
-from hardneg.penalties import Penalty
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
 __all__ = ["Call"]
+
+Whole = TypeVar("Whole", bound=LossRequest)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,18 +55,16 @@ class Call:
         """What the strategy asks of ``select``; None where all negatives count."""
         return self.negatives.selection(self.scores.width)
 
-    def paired_loss(
-        self,
-        margin: float,
-        *,
-        penalty: Penalty | None = None,
-        scale: float | Tensor | None = None,
-        average: bool = False,
-    ) -> PairedLoss:
-        """The whole loss of query i with candidate i, as one request; directions added, or averaged."""
-        sides = self.queries, self.candidates
-        share = 1 / sum(sides) if average else 1.0
-        return PairedLoss(margin, self.negatives, self.reduction, *sides, penalty, scale, share)
+    def whole(self, kind: type[Whole], *, average: bool = False, **terms: Any) -> Whole:
+        """The request for a whole loss of this kind; directions added, or averaged."""
+        return kind(
+            negatives=self.negatives,
+            reduction=self.reduction,
+            queries=self.queries,
+            candidates=self.candidates,
+            share=0.5 if average and self.directions == "both" else 1.0,
+            **terms,
+        )
 
     def own_positive(self) -> Int[Tensor, "n"]:
         """Candidate i for query i; -1 where that pair itself is ignored."""

@@ -11,6 +11,7 @@ from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.two_sided import TwoSided, two_sided_terms
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.energies import CircleNegative, CirclePositive
+from hardneg.ops.loss_requests import TwoSidedLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, SimilarityName
@@ -65,10 +66,18 @@ class CircleLoss(LabelLoss):
         self.margin = check_number("margin", margin, at_least=0)
         self.gamma = check_number("gamma", gamma, above=0)
 
+    def energies(self) -> tuple[CirclePositive, CircleNegative]:
+        """The exponents of positives and negatives."""
+        return CirclePositive(self.margin, self.gamma), CircleNegative(self.margin, self.gamma)
+
+    def whole(self, call: Call) -> TwoSidedLoss:
+        """Both log-sum-exps of every anchor, in one softplus."""
+        positive, negative = self.energies()
+        return call.whole(TwoSidedLoss, positive=positive, negative=negative)
+
     def terms(self, call: Call) -> Both:
         """Both log-sum-exps of every anchor, in one softplus."""
-        energies = CirclePositive(self.margin, self.gamma), CircleNegative(self.margin, self.gamma)
-        equation = TwoSided(*energies, combine)
+        equation = TwoSided(*self.energies(), combine)
         return call.in_directions(lambda side: two_sided_terms(side, equation))
 
 

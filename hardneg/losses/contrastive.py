@@ -10,7 +10,7 @@ from hardneg.losses.call import Call
 from hardneg.losses.terms.hinge import hinge_terms
 from hardneg.losses.terms.reduction import Both
 from hardneg.negatives import Negatives, NegativesName
-from hardneg.ops.requests import PairedLoss
+from hardneg.ops.loss_requests import PairedLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName, resolve_penalty
 from hardneg.similarities import Similarity, SimilarityName
@@ -69,7 +69,7 @@ class ContrastiveLoss(PairLoss):
 
     def whole(self, call: Call) -> PairedLoss:
         """The hinges of every pair."""
-        return call.paired_loss(self.margin, penalty=self.penalty)
+        return call.whole(PairedLoss, margin=self.margin, penalty=self.penalty)
 
     def terms(self, call: Call) -> Both:
         """Every pair against its negatives."""

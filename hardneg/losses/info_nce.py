@@ -12,7 +12,7 @@ from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.softmax import every_positive, one_positive
 from hardneg.negatives import Negatives, NegativesName
-from hardneg.ops.requests import PairedLoss
+from hardneg.ops.loss_requests import LabelledLoss, LossAgainstNegatives, PairedLoss
 from hardneg.ops.scores import Backend
 from hardneg.positives import AllPositives, Paired, Positives, PositivesName, resolve_positives
 from hardneg.similarities import Similarity, SimilarityName
@@ -68,12 +68,11 @@ class InfoNCELoss(PairLoss):
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
         self.margin = check_number("margin", margin)
 
-    def whole(self, call: Call) -> PairedLoss | None:
-        """The cross-entropy of every pair."""
-        if not isinstance(self.positives, Paired):
-            return None
+    def whole(self, call: Call) -> LossAgainstNegatives:
+        """The cross-entropy of every pair, or of every positive."""
+        kind = PairedLoss if isinstance(self.positives, Paired) else LabelledLoss
         scale = self.temperature.factor(call.scores)
-        return call.paired_loss(self.margin, scale=scale, average=self.average)
+        return call.whole(kind, average=self.average, margin=self.margin, scale=scale)
 
     def terms(self, call: Call) -> Both:
         """Each query's partner, or every positive, against the negatives."""

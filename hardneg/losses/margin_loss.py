@@ -11,6 +11,7 @@ from hardneg.losses.scalars import Learned
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, mean_of_kinds
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.loss_requests import EveryPairLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Hinge
 from hardneg.similarities import Euclidean, Similarity, SimilarityName, SquaredEuclidean
@@ -63,6 +64,17 @@ class MarginLoss(LabelLoss):
             )
         self.margin = check_number("margin", margin, at_least=0)
         self.hold_choice("beta", beta)
+
+    def whole(self, call: Call) -> EveryPairLoss:
+        """The hinges of every pair."""
+        return call.whole(
+            EveryPairLoss,
+            bias=self.beta,
+            positive=self.margin,
+            negative=-self.margin,
+            penalty=Hinge(),
+            apart=True,
+        )
 
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every anchor."""

@@ -11,6 +11,7 @@ from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.two_sided import TwoSided, two_sided_terms
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.energies import Linear
+from hardneg.ops.loss_requests import TwoSidedLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import softplus
 from hardneg.similarities import Similarity, SimilarityName
@@ -70,10 +71,21 @@ class MultiSimilarityLoss(LabelLoss):
         self.base = check_number("base", base)
         self.epsilon = None if epsilon is None else check_number("epsilon", epsilon)
 
+    def energies(self) -> tuple[Linear, Linear]:
+        """The exponents of positives and negatives."""
+        return Linear(-self.alpha, self.base), Linear(self.beta, self.base)
+
+    def whole(self, call: Call) -> TwoSidedLoss | None:
+        """Both softened sums of every anchor, where none is left out."""
+        if self.epsilon is not None:
+            return None
+        positive, negative = self.energies()
+        weights = 1 / self.alpha, 1 / self.beta
+        return call.whole(TwoSidedLoss, positive=positive, negative=negative, weights=weights)
+
     def terms(self, call: Call) -> Both:
         """Both softened sums of every anchor."""
-        energies = Linear(-self.alpha, self.base), Linear(self.beta, self.base)
-        equation = TwoSided(*energies, self.combine, self.epsilon)
+        equation = TwoSided(*self.energies(), self.combine, self.epsilon)
         return call.in_directions(lambda side: two_sided_terms(side, equation))
 
     def combine(self, positive: Tensor, negative: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.softmax import every_positive
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.loss_requests import LabelledLoss
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, SimilarityName
 
@@ -53,6 +54,11 @@ class NTXentLoss(LabelLoss):
         super().__init__(negatives, similarity, directions, reduction, backend)
         self.temperature = Temperature(temperature)
         self.margin = check_number("margin", margin)
+
+    def whole(self, call: Call) -> LabelledLoss:
+        """The cross-entropy of every positive."""
+        scale = self.temperature.factor(call.scores)
+        return call.whole(LabelledLoss, average=self.average, margin=self.margin, scale=scale)
 
     def terms(self, call: Call) -> Both:
         """Every positive against the negatives."""

@@ -8,6 +8,7 @@ from hardneg.losses.call import Call
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, mean_of_kinds
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.loss_requests import EveryPairLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName, resolve_penalty
 from hardneg.similarities import Similarity, SimilarityName, is_distance
@@ -61,6 +62,17 @@ class PairwiseContrastiveLoss(LabelLoss):
         self.positive_margin = check_number("positive_margin", positive_margin)
         self.negative_margin = check_number("negative_margin", negative_margin)
         self.penalty = resolve_penalty(penalty)
+
+    def whole(self, call: Call) -> EveryPairLoss:
+        """The penalties of every pair."""
+        sign = -1.0 if is_distance(self.similarity) else 1.0
+        return call.whole(
+            EveryPairLoss,
+            positive=sign * self.positive_margin,
+            negative=sign * self.negative_margin,
+            penalty=self.penalty,
+            apart=True,
+        )
 
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every anchor."""

@@ -11,6 +11,7 @@ from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, pair_terms
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.loss_requests import EveryPairLoss
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Logistic
 from hardneg.positives import AllPositives, Paired, Positives, PositivesName, resolve_positives
@@ -67,6 +68,19 @@ class SigmoidLoss(PairLoss):
         self.temperature = Temperature(temperature)
         self.hold_choice("bias", bias)
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
+
+    def whole(self, call: Call) -> EveryPairLoss:
+        """The two cross-entropies of every pair."""
+        return call.whole(
+            EveryPairLoss,
+            average=self.average,
+            scale=self.temperature.factor(call.scores),
+            bias=self.bias,
+            positive=0.0,
+            negative=0.0,
+            penalty=Logistic(),
+            apart=False,
+        )
 
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every query, and from the candidates by exchanged sides."""

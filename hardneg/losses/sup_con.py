@@ -16,7 +16,8 @@ from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.energies import Linear
-from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, SupervisedLoss
+from hardneg.ops.loss_requests import SupervisedLoss
+from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Identity
 from hardneg.similarities import Similarity, SimilarityName
@@ -73,11 +74,10 @@ class SupConLoss(LabelLoss):
         super().__init__(negatives, similarity, directions, reduction, backend)
         self.temperature = Temperature(temperature)
 
-    def whole(self, call: Call) -> SupervisedLoss | None:
-        """The loss of the embeddings as anchors."""
-        if self.directions != "queries":
-            return None
-        return SupervisedLoss(call.negatives, call.reduction, self.temperature.factor(call.scores))
+    def whole(self, call: Call) -> SupervisedLoss:
+        """The loss of every anchor."""
+        scale = self.temperature.factor(call.scores)
+        return call.whole(SupervisedLoss, average=self.average, scale=scale)
 
     def terms(self, call: Call) -> Both:
         """The terms of every anchor."""

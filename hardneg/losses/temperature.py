@@ -83,8 +83,10 @@ class Temperature(WithScalars):
 
     def factor(self, scores: Scores) -> float | Float[Tensor, ""]:
         """1 / temperature, as ``scale``; a number where the temperature is one."""
-        temperature = self()
-        return self.scale(scores) if isinstance(temperature, Tensor) else 1 / temperature
+        if self.learned:
+            factor: Tensor = Factor.apply(self.logit_scale, self.bound, scores.dtype)
+            return factor
+        return self.scale(scores) if isinstance(self.value, Tensor) else 1 / self.value
 
     def scale(self, scores: Scores) -> Float[Tensor, ""]:
         """1 / temperature in the type of the scores, without a copy from the host.
@@ -150,4 +152,32 @@ class Bounded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Descending along a gradient below 0 would raise x."""
         (beyond,) = ctx.saved_tensors
-        return torch.where(beyond & (gradient < 0), 0.0, gradient), None
+        return leading_back(gradient, beyond), None
+
+
+class Factor(torch.autograd.Function):
+    """1 / temperature in the type of the scores, from its log, with the gradient of ``Bounded``, in one step."""
+
+    @staticmethod
+    def forward(ctx: Any, log_scale: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
+        """The factor, rounded as by ``Temperature.scale``."""
+        x = upcast(log_scale).reshape(())
+        temperature = x.clamp(max=bound).neg_().exp_()
+        factor = temperature.to(dtype).reciprocal()
+        ctx.save_for_backward(log_scale, factor)
+        ctx.bound = bound
+        return factor
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The derivative of an exponential is itself."""
+        log_scale, factor = ctx.saved_tensors
+        found = (gradient * factor).to(log_scale.dtype).reshape(log_scale.shape)
+        if log_scale.device.type != "cpu" or float(log_scale) > ctx.bound:
+            found = leading_back(found, log_scale > ctx.bound)
+        return found, None, None
+
+
+def leading_back(gradient: Tensor, beyond: Tensor) -> Tensor:
+    """The gradient, 0 where x is beyond the bound and would rise."""
+    return torch.where(beyond & (gradient < 0), 0.0, gradient)

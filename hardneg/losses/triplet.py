@@ -11,7 +11,8 @@ from hardneg.losses.call import Call
 from hardneg.losses.terms.hinge import all_positives, hinge_terms
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName, Selection
-from hardneg.ops.requests import LabelledLoss, Search
+from hardneg.ops.loss_requests import LabelledLoss
+from hardneg.ops.requests import Search
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName, resolve_penalty
 from hardneg.positives import (
@@ -85,11 +86,10 @@ class TripletLoss(LabelLoss):
         self.positives = resolve_positives(positives, type(self).__name__, accepted)
         self.penalty = resolve_penalty(penalty)
 
-    def whole(self, call: Call) -> LabelledLoss | None:
-        """Every pair of one label against selected negatives, where anchors are the embeddings."""
-        if self.directions != "queries" or not isinstance(self.positives, AllPositives):
-            return None
-        return LabelledLoss(self.margin, call.negatives, call.reduction, self.penalty)
+    def whole(self, call: Call) -> LabelledLoss:
+        """The hinges of every pair of one label, or of one positive an anchor."""
+        order = self.ORDERS.get(type(self.positives))
+        return call.whole(LabelledLoss, margin=self.margin, penalty=self.penalty, order=order)
 
     def terms(self, call: Call) -> Both:
         """Every anchor's triplets."""

@@ -11,6 +11,7 @@ from hardneg.losses.scalars import fill
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import one_positive
 from hardneg.negatives import Negatives, NegativesName
+from hardneg.ops.loss_requests import PairedLoss
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, SimilarityName
 
@@ -49,6 +50,11 @@ class UnifiedPairLoss(PairLoss):
         super().__init__(negatives, similarity, directions, reduction, backend)
         self.margin = check_number("margin", margin, at_least=0)
         self.gamma = check_number("gamma", gamma, above=0)
+
+    def whole(self, call: Call) -> PairedLoss:
+        """InfoNCE of every pair over gamma."""
+        request = call.whole(PairedLoss, margin=self.margin, scale=self.gamma)
+        return replace(request, share=request.share / self.gamma)
 
     def terms(self, call: Call) -> Both:
         """InfoNCE's terms over gamma."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from hardneg.negatives import Ceiling, Negatives, Selection
+from hardneg.negatives import Ceiling, Selection
 from hardneg.ops.comparison import OPEN, Among, Window
 from hardneg.ops.energies import Energy
 from hardneg.penalties import Penalty
@@ -20,14 +20,10 @@ __all__ = [
     "UNWEIGHTED",
     "BatchAllTerms",
     "ExponentialTerms",
-    "LabelledLoss",
-    "LossRequest",
     "PairSearch",
-    "PairedLoss",
     "PenaltyTerms",
     "Search",
     "SelectedTerms",
-    "SupervisedLoss",
     "Wanted",
     "Weights",
 ]
@@ -161,62 +157,6 @@ class ExponentialTerms:
     window: Window = OPEN
     rows: bool = True
     columns: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class PairedLoss:
-    """The loss of query i with candidate i against negatives, finished: ``phi(margin - positive + negative)``.
-
-    Attributes:
-        margin: added to each difference.
-        negatives: the strategy.
-        reduction: ``"mean"``, ``"sum"`` or ``"mean_active"`` of the terms of a direction.
-        queries, candidates: which sides are anchors.
-        penalty: phi; None with a scale.
-        scale: 1 / temperature, of the cross-entropy ``log(1 + sum of exp(scale * (margin - positive + negative)))``.
-        share: a factor of the loss, one half for a mean of two directions.
-    """
-
-    margin: float
-    negatives: Negatives
-    reduction: str
-    queries: bool
-    candidates: bool
-    penalty: Penalty | None = None
-    scale: float | Tensor | None = None
-    share: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledLoss:
-    """The loss of every (query, positive candidate) pair against the negatives of the query, finished.
-
-    Attributes: as those of ``PairedLoss``.
-    """
-
-    margin: float
-    negatives: Negatives
-    reduction: str
-    penalty: Penalty | None = None
-    scale: float | Tensor | None = None
-    share: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class SupervisedLoss:
-    """The supervised contrastive loss of the queries, finished: log-sum-exp of all others less the mean positive.
-
-    Attributes: as those of ``PairedLoss``.
-    """
-
-    negatives: Negatives
-    reduction: str
-    scale: float | Tensor
-    share: float = 1.0
-
-
-LossRequest = PairedLoss | LabelledLoss | SupervisedLoss
-"""A whole loss."""
 
 
 class Weights(NamedTuple):

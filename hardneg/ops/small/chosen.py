@@ -27,15 +27,19 @@ class Chosen(NamedTuple):
         scores: of the negatives.
         places: which they are.
         there: 1 where there is one, else 0; None where every place holds one.
+        some: 1 for an anchor with a negative; None where the first place tells.
     """
 
     scores: Float[Tensor, "s n k"]
     places: Int[Tensor, "s n k"]
     there: Float[Tensor, "s n k"] | None
+    some: Float[Tensor, "s n"] | None = None
 
     @property
     def valid(self) -> Float[Tensor, "s n"] | None:
         """1 for an anchor with a negative, None where all have one."""
+        if self.some is not None:
+            return self.some
         return None if self.there is None else self.there[..., 0]
 
 
@@ -123,11 +127,10 @@ def in_first_place(
     Args:
         keys: of the fallback: its score, or with ``easiest`` the negated score.
     """
-    found, places, there = chosen
-    first, some = there[:, :1], keys > -FAR / 2
-    other = keys.neg() if easiest else keys
-    return (
-        torch.cat([torch.where(first, found[:, :1], other), found[:, 1:]], 1),
-        torch.cat([torch.where(first, places[:, :1], index), places[:, 1:]], 1),
-        torch.cat([first | some, there[:, 1:]], 1),
-    )
+    other, some = keys.neg() if easiest else keys, keys > -FAR / 2
+    found, places, there = (x[:, :1] for x in chosen)
+    first = torch.where(there, found, other), torch.where(there, places, index), there | some
+    if chosen[0].shape[1] == 1:
+        return first
+    one, two, three = (torch.cat([x, y[:, 1:]], 1) for x, y in zip(first, chosen, strict=True))
+    return one, two, three

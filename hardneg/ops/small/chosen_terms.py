@@ -6,15 +6,34 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from hardneg.ops.requests import LabelledLoss, PairedLoss
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.loss_requests import LossAgainstNegatives
 from hardneg.ops.small.chosen import Chosen
 from hardneg.ops.small.pairs import FAR
-from hardneg.penalties import softplus
+from hardneg.penalties import is_builtin, softplus
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["Terms", "terms_of"]
+__all__ = ["Terms", "knows_terms", "terms_of"]
+
+SEVERAL, SPARSE = 8, 1 << 18
+"""Up to how many scores a CPU takes less time for whole products than for gathering rows, of fewer than several."""
+
+
+def knows_terms(loss: LossAgainstNegatives, comparison: Comparison) -> bool:
+    """Penalties of this package, and negatives in the order of their scores, or all of them."""
+    n, width = comparison.queries.shape
+    if n == 1 or loss.negatives.mean_if_closer is not None:
+        return False
+    if loss.penalty is not None and not is_builtin(loss.penalty):
+        return False
+    selection = loss.negatives.selection(width)
+    if selection is None:
+        return loss.negatives.ceiling is None
+    cpu, size = comparison.queries.device.type == "cpu", n * len(comparison.candidates)
+    sparse = cpu and selection.k < SEVERAL and size > SPARSE
+    return selection.order == "highest" and selection.skip < n and not sparse
 
 
 class Terms(NamedTuple):
@@ -32,16 +51,12 @@ class Terms(NamedTuple):
     by_scale: Float[Tensor, "s n 1"] | None = None
 
 
-def terms_of(
-    chosen: Chosen, positives: Float[Tensor, "n"], loss: PairedLoss | LabelledLoss
-) -> Terms:
+def terms_of(chosen: Chosen, positives: Float[Tensor, "n"], loss: LossAgainstNegatives) -> Terms:
     """The terms of pairs with these positives."""
     return (penalties if loss.scale is None else softmax)(chosen, positives, loss)
 
 
-def penalties(
-    chosen: Chosen, positives: Float[Tensor, "n"], loss: PairedLoss | LabelledLoss
-) -> Terms:
+def penalties(chosen: Chosen, positives: Float[Tensor, "n"], loss: LossAgainstNegatives) -> Terms:
     """``phi(margin - positive + negative)``."""
     assert loss.penalty is not None
     x = chosen.scores - (positives - loss.margin)[:, None]
@@ -51,9 +66,7 @@ def penalties(
     return Terms(values * chosen.there, slopes * chosen.there)
 
 
-def softmax(
-    chosen: Chosen, positives: Float[Tensor, "n"], loss: PairedLoss | LabelledLoss
-) -> Terms:
+def softmax(chosen: Chosen, positives: Float[Tensor, "n"], loss: LossAgainstNegatives) -> Terms:
     """``log(1 + sum of exp(scale * (margin - positive + negative)))``."""
     scale, there = loss.scale, chosen.there
     assert scale is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.ops.requests import PairedLoss
+from hardneg.ops.loss_requests import PairedLoss
 from hardneg.ops.small.pairs import FAR, Pairs
 from hardneg.ops.small.slopes import Slopes
 from hardneg.ops.small.weights import sides, term_weights
@@ -27,11 +27,11 @@ class Exponentials(NamedTuple):
 
     Attributes:
         each: one matrix for every direction; the same one where they share it.
-        shift: one number for all, or one an anchor.
+        shift: one number for all, or one an anchor; None for 0.
     """
 
     each: list[Float[Tensor, "n m"]]
-    shift: float | Float[Tensor, "..."]
+    shift: Float[Tensor, "..."] | None
 
 
 def of_exponentials(
@@ -51,7 +51,7 @@ def of_exponentials(
     if pairs.excluded is not None:
         valid = torch.stack([x for x in map(pairs.valid, directions) if x is not None])
         sums.clamp_(min=torch.finfo(sums.dtype).tiny)
-    x = sums.log().add_(found.shift)
+    x = sums.log() if found.shift is None else sums.log().add_(found.shift)
     x = x.sub_(beyond * scale) if isinstance(scale, Tensor) else x.sub_(beyond, alpha=scale)
     values, pull = softplus(x), x.sigmoid()
     if valid is not None:
@@ -74,10 +74,13 @@ def of_exponentials(
 
 
 def exponentials(pairs: Pairs, loss: PairedLoss, largest: float | None) -> Exponentials:
-    """Those of both directions less one shift, where none gets lost; else less that of every anchor."""
+    """Those of both directions less no shift or one, where none gets lost; else less that of every anchor."""
     assert loss.scale is not None
     directions, z = sides(loss), pairs.scores * loss.scale
-    shift = common_shift(z, loss.scale, largest)
+    known = not isinstance(loss.scale, Tensor) or loss.scale.device.type == "cpu"
+    if largest is not None and known and largest * float(loss.scale) <= RANGE / 2:
+        return Exponentials([pairs.emptied(z.exp_())] * len(directions), None)
+    shift = common_shift(z)
     if shift is not None:
         return Exponentials([pairs.emptied(z.sub_(shift).exp_())] * len(directions), shift)
     lowered = pairs.lowered(z)
@@ -89,15 +92,11 @@ def exponentials(pairs: Pairs, loss: PairedLoss, largest: float | None) -> Expon
     return Exponentials(each, torch.stack(shifts))
 
 
-def common_shift(
-    z: Float[Tensor, "n m"], scale: float | Tensor, largest: float | None
-) -> float | Float[Tensor, ""] | None:
+def common_shift(z: Float[Tensor, "n m"]) -> Float[Tensor, ""] | None:
     """What can be taken off all exponents alike; None where that is not known.
 
-    Where no bound of the scores is known, they are read on a CPU only: elsewhere that would have to be waited for.
+    They are read on a CPU only: elsewhere that would have to be waited for.
     """
-    if largest is not None and isinstance(scale, float) and 2 * largest * scale <= RANGE:
-        return largest * scale
     if z.device.type != "cpu":
         return None
     low, high = torch.aminmax(z)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.requests import LabelledLoss, LossRequest, PairedLoss, SupervisedLoss, Wanted
+from hardneg.ops.loss_requests import (
+    EveryPairLoss,
+    LabelledLoss,
+    LossRequest,
+    PairedLoss,
+    SupervisedLoss,
+    TwoSidedLoss,
+)
+from hardneg.ops.requests import Wanted
 from hardneg.ops.scores import NO_SECOND_DERIVATIVE
-from hardneg.ops.small.labelled import has_few_pairs, labelled_loss
+from hardneg.ops.small.every_pair import every_pair_loss, knows_every_pair
+from hardneg.ops.small.labelled import knows_labelled, labelled_loss
 from hardneg.ops.small.matrix import Matrix
-from hardneg.ops.small.paired import paired_loss
+from hardneg.ops.small.paired import knows_paired, paired_loss
 from hardneg.ops.small.slopes import Slopes
-from hardneg.ops.small.supervised import supervised_loss
-from hardneg.penalties import is_builtin
+from hardneg.ops.small.supervised import knows_supervised, supervised_loss
+from hardneg.ops.small.two_sided import knows_two_sided, two_sided_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -25,48 +34,34 @@ if TYPE_CHECKING:
 __all__ = ["is_known", "whole_loss"]
 
 
-def whole_loss(comparison: Comparison, loss: LossRequest) -> Float[Tensor, ""]:
-    """A loss in float32 or float64: the scores once, and what follows from them by hand."""
-    value: Tensor = WholeLoss.apply(
-        comparison, loss, comparison.queries, comparison.candidates, loss.scale
-    )
-    return value
+class Equation(NamedTuple):
+    """How a kind of loss is computed: which of them are ``known``, and their value and derivatives."""
+
+    known: Callable[[Any, Comparison], bool]
+    slopes: Callable[[Comparison, Tensor, Any, bool], Slopes]
 
 
-EQUATIONS: dict[type, Callable[[Comparison, Tensor, Any, bool], Slopes]] = {
-    PairedLoss: paired_loss,
-    LabelledLoss: labelled_loss,
-    SupervisedLoss: supervised_loss,
+EQUATIONS: dict[type[LossRequest], Equation] = {
+    PairedLoss: Equation(knows_paired, paired_loss),
+    LabelledLoss: Equation(knows_labelled, labelled_loss),
+    SupervisedLoss: Equation(knows_supervised, supervised_loss),
+    EveryPairLoss: Equation(knows_every_pair, every_pair_loss),
+    TwoSidedLoss: Equation(knows_two_sided, two_sided_loss),
 }
-
-
-SEVERAL, SPARSE = 8, 1 << 18
-"""Up to how many scores a CPU takes less time for whole products than for gathering rows, of fewer than several."""
 
 
 def is_known(loss: LossRequest, comparison: Comparison) -> bool:
     """Whether a loss is known as a whole."""
-    strategy = loss.negatives
-    if isinstance(loss, SupervisedLoss):
-        return strategy.complete and strategy.ceiling is None
-    n, width = comparison.queries.shape
-    selection = strategy.selection(width)
-    if n == 1 or strategy.mean_if_closer is not None:
-        return False
-    if loss.penalty is not None and not is_builtin(loss.penalty):
-        return False
-    if selection is None:
-        return (
-            isinstance(loss, PairedLoss)
-            and strategy.ceiling is None
-            and (loss.reduction != "mean_active" or loss.penalty is None)
-        )
-    if selection.order != "highest" or selection.skip >= n:
-        return False
-    cpu = comparison.queries.device.type == "cpu"
-    if cpu and selection.k < SEVERAL and n * len(comparison.candidates) > SPARSE:
-        return False
-    return isinstance(loss, PairedLoss) or has_few_pairs(comparison)
+    return EQUATIONS[type(loss)].known(loss, comparison)
+
+
+def whole_loss(comparison: Comparison, loss: LossRequest) -> Float[Tensor, ""]:
+    """A loss in float32 or float64: the scores once, and what follows from them by hand."""
+    numbers = loss.scale, loss.bias
+    value: Tensor = WholeLoss.apply(
+        comparison, loss, comparison.queries, comparison.candidates, *numbers
+    )
+    return value
 
 
 class WholeLoss(torch.autograd.Function):
@@ -80,28 +75,33 @@ class WholeLoss(torch.autograd.Function):
         queries: Float[Tensor, "n d"],
         candidates: Float[Tensor, "m d"],
         scale: float | Tensor | None,
+        bias: float | Tensor | None,
     ) -> Float[Tensor, ""]:
         """The loss."""
-        wanted = Wanted(*ctx.needs_input_grad[2:])
+        of_queries, of_candidates, *of_numbers = ctx.needs_input_grad[2:]
+        wanted = Wanted(of_queries, of_candidates, any(of_numbers))
         with without_autocast(queries):
             matrix = Matrix.of(comparison.similarity, queries, candidates)
-            found = EQUATIONS[type(loss)](comparison, matrix.scores, loss, any(wanted))
+            found = EQUATIONS[type(loss)].slopes(comparison, matrix.scores, loss, any(wanted))
             dq = dc = None
             if found.by_scores is not None and wanted.embeddings:
                 dq, dc = matrix.gradients(found.by_scores, wanted)
-        ctx.save_for_backward(dq, dc, found.by_scale, matrix.finite)
+            by_bias = found.by_bias
+            if isinstance(bias, Tensor) and by_bias is not None:
+                by_bias = by_bias.to(bias.dtype).reshape(bias.shape)
+        ctx.save_for_backward(dq, dc, found.by_scale, by_bias, matrix.finite)
         ctx.dtype = queries.dtype
         return found.value if matrix.finite is None else found.value + matrix.finite
 
     @staticmethod
     def backward(ctx: Any, upstream: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
-        """The gradients of queries, candidates and scale."""
+        """The gradients of queries, candidates, scale and bias."""
         if torch.is_grad_enabled():
             raise RuntimeError(NO_SECOND_DERIVATIVE)
         *gradients, finite = ctx.saved_tensors
         upstream = upstream if finite is None else upstream + finite
-        dq, dc, by_scale = (None if g is None else g * upstream for g in gradients)
-        return None, None, rounded(dq, ctx.dtype), rounded(dc, ctx.dtype), by_scale
+        dq, dc, *by_numbers = (None if g is None else g * upstream for g in gradients)
+        return None, None, rounded(dq, ctx.dtype), rounded(dc, ctx.dtype), *by_numbers
 
 
 def rounded(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:

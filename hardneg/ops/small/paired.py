@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hardneg.negatives import Selection
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.requests import PairedLoss
+from hardneg.ops.loss_requests import PairedLoss
 from hardneg.ops.small.chosen import Choices
-from hardneg.ops.small.chosen_terms import terms_of
+from hardneg.ops.small.chosen_terms import knows_terms, terms_of
 from hardneg.ops.small.exponentials import of_exponentials
 from hardneg.ops.small.pairs import FAR, Pairs
 from hardneg.ops.small.slopes import Slopes
@@ -21,7 +21,15 @@ from hardneg.similarities import Cosine
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["paired_loss"]
+__all__ = ["knows_paired", "paired_loss"]
+
+
+def knows_paired(loss: PairedLoss, comparison: Comparison) -> bool:
+    """All but means over active terms of all negatives."""
+    if not knows_terms(loss, comparison):
+        return False
+    complete = loss.negatives.selection(comparison.queries.shape[1]) is None
+    return not complete or loss.penalty is None or loss.reduction != "mean_active"
 
 
 def paired_loss(
@@ -63,10 +71,7 @@ def of_all(pairs: Pairs, loss: PairedLoss, gradient: bool) -> Slopes:
     found = [of_side(pairs, loss, columns, gradient) for columns in sides(loss)]
     if len(found) == 1:
         return found[0]
-    (of_queries, slopes, _), (of_candidates, others, _) = found
-    if slopes is not None and others is not None:
-        slopes.add_(others)
-    return Slopes(of_queries + of_candidates, slopes)
+    return found[0].plus(found[1])
 
 
 def of_side(pairs: Pairs, loss: PairedLoss, columns: bool, gradient: bool) -> Slopes:

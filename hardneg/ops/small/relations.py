@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Relation, admitted_mask
+from hardneg.ops.loss_requests import LossRequest
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["Related", "related"]
+__all__ = ["Related", "related", "shares_of_anchors"]
 
 
 class Related(NamedTuple):
@@ -35,3 +37,12 @@ def related(relation: Relation, scores: Float[Tensor, "n m"]) -> Related:
         for among in ("positives", "negatives")
     )
     return Related(positive, 1 - negative)
+
+
+def shares_of_anchors(pairs: Related, loss: LossRequest) -> Float[Tensor, "n"]:
+    """The weights of the rows' terms; 0 for a row that lacks a positive or a negative."""
+    negatives = pairs.excluded.shape[1] - pairs.excluded.sum(1)
+    valid = torch.minimum(pairs.positive.sum(1), negatives).clamp_(max=1)
+    if loss.reduction == "sum":
+        return valid * loss.share
+    return valid * (loss.share / valid.sum().clamp_(min=1))

@@ -8,35 +8,35 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.requests import SupervisedLoss
+from hardneg.ops.loss_requests import SupervisedLoss
 from hardneg.ops.small.pairs import FAR
-from hardneg.ops.small.relations import related
+from hardneg.ops.small.relations import related, shares_of_anchors
 from hardneg.ops.small.slopes import Slopes
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["supervised_loss"]
+__all__ = ["knows_supervised", "supervised_loss"]
+
+
+def knows_supervised(loss: SupervisedLoss, comparison: Comparison) -> bool:
+    """All others of the queries."""
+    return loss.negatives.complete and loss.negatives.ceiling is None and not loss.candidates
 
 
 def supervised_loss(
     comparison: Comparison, scores: Float[Tensor, "n m"], loss: SupervisedLoss, gradient: bool
 ) -> Slopes:
     """``logsumexp(scale * others) - scale * mean(positives)`` of every query that has both kinds."""
+    assert loss.scale is not None
     pairs = related(comparison.relation, scores)
-    counts = pairs.positive.sum(1)
-    negatives = scores.shape[1] - pairs.excluded.sum(1)
-    valid = torch.minimum(counts, negatives).clamp_(max=1)
-    counts.clamp_(min=1)
+    counts, weights = pairs.positive.sum(1).clamp_(min=1), shares_of_anchors(pairs, loss)
     z = (scores * loss.scale).sub_(pairs.excluded - pairs.positive, alpha=FAR)
     largest = z.amax(1, keepdim=True)
     e = z.sub_(largest).exp_()
     sums = e.sum(1)
     mean = (pairs.positive * scores).sum(1) / counts
     terms = sums.log().add_(largest[:, 0]).sub_(mean * loss.scale)
-    weights = valid * loss.share
-    if loss.reduction != "sum":
-        weights = weights / valid.sum().clamp(min=1)
     value = torch.dot(terms, weights)
     if not gradient:
         return Slopes(value)

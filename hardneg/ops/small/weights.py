@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from hardneg.ops.requests import LabelledLoss, PairedLoss
+from hardneg.ops.loss_requests import LossAgainstNegatives
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["sides", "term_weights"]
 
 
-def sides(loss: PairedLoss) -> tuple[bool, ...]:
+def sides(loss: LossAgainstNegatives) -> tuple[bool, ...]:
     """Whether candidates are the anchors, for each direction."""
     return (False,) * loss.queries + (True,) * loss.candidates
 
 
 def term_weights(
-    loss: PairedLoss | LabelledLoss,
+    loss: LossAgainstNegatives,
     valid: Float[Tensor, "... n"] | None,
     values: Float[Tensor, "... n k"],
 ) -> float | Float[Tensor, "... 1 1"]:
