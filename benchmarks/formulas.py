@@ -137,6 +137,34 @@ def sup_con(embeddings: Tensor, labels: Tensor) -> Tensor:
     return -(torch.where(same, shares, 0.0).sum(1) / same.sum(1)).mean()
 
 
+def nt_xent(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Every positive pair's cross-entropy against the anchor's negatives alone (SimCLR)."""
+    logits = cosine(embeddings, embeddings) / TEMPERATURE
+    same = labels[:, None] == labels
+    against = logits.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)
+    pairs = same & ~own(labels.shape[0], labels.device)
+    return torch.where(pairs, F.softplus(against - logits), 0.0).sum() / pairs.sum()
+
+
+def multi_similarity(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Softened sums over positives and negatives, without the paper's mining."""
+    scores = cosine(embeddings, embeddings)
+    same = labels[:, None] == labels
+    others = ~same | own(labels.shape[0], labels.device)
+    pull = (-2 * (scores - 0.5)).masked_fill(others, -torch.inf).logsumexp(1)
+    push = (50 * (scores - 0.5)).masked_fill(same, -torch.inf).logsumexp(1)
+    return (F.softplus(pull) / 2 + F.softplus(push) / 50).mean()
+
+
+def batch_hard(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Each anchor's lowest positive against its highest negative."""
+    scores = cosine(embeddings, embeddings)
+    same = labels[:, None] == labels
+    positive = same & ~own(labels.shape[0], labels.device)
+    lowest = scores.masked_fill(~positive, torch.inf).amin(1)
+    return (MARGIN - lowest + scores.masked_fill(same, -torch.inf).amax(1)).clamp(min=0).mean()
+
+
 def info_nce_of_queries(queries: Tensor, candidates: Tensor) -> Tensor:
     """Cross-entropy of the queries over their own candidate and all others (MoCo's queue)."""
     logits = cosine(queries, candidates) / TEMPERATURE

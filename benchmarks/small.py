@@ -18,7 +18,16 @@ from torch import Tensor
 from benchmarks import formulas
 from benchmarks.document import write
 from benchmarks.machine import RESULTS, ROOT, setting
-from hardneg import ContrastiveLoss, InfoNCELoss, SupConLoss, TopK, TripletLoss
+from hardneg import (
+    ContrastiveLoss,
+    InfoNCELoss,
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SigmoidLoss,
+    SupConLoss,
+    TopK,
+    TripletLoss,
+)
 
 SIZES = ((32, 128), (128, 256), (128, 1024), (512, 512), (1024, 512))
 ROUNDS, SAMPLE_SECONDS = 15, 0.03
@@ -31,10 +40,17 @@ PAIRS: dict[str, tuple[Step, Step]] = {
     "semi-hard": (ContrastiveLoss(formulas.MARGIN, "semihard"), formulas.semi_hard),
     "8 hardest": (ContrastiveLoss(formulas.MARGIN, TopK(formulas.NEIGHBOURS)), formulas.nearest),
     "InfoNCE": (InfoNCELoss(formulas.TEMPERATURE), formulas.info_nce),
+    "SigLIP": (SigmoidLoss(formulas.SIGMOID_TEMPERATURE, formulas.SIGMOID_BIAS), formulas.sigmoid),
 }
 LABELS: dict[str, tuple[Step, Step]] = {
     "semi-hard triplets": (TripletLoss(formulas.MARGIN), formulas.semi_hard_labelled),
     "SupCon": (SupConLoss(formulas.TEMPERATURE), formulas.sup_con),
+    "NT-Xent": (NTXentLoss(formulas.TEMPERATURE), formulas.nt_xent),
+    "multi-similarity": (MultiSimilarityLoss(), formulas.multi_similarity),
+    "batch-hard triplets": (
+        TripletLoss(formulas.MARGIN, "hardest", "hardest"),
+        formulas.batch_hard,
+    ),
 }
 
 

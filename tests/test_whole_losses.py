@@ -227,7 +227,9 @@ OF_EVERY_PAIR = (
     PairwiseContrastiveLoss,
     functools.partial(PairwiseContrastiveLoss, 0.8, 0.1, similarity="cosine", penalty="logistic"),
     functools.partial(MarginLoss, negatives="all"),
-    functools.partial(MarginLoss, beta=Learned(0.8), negatives="all", similarity="squared_euclidean"),
+    functools.partial(
+        MarginLoss, beta=Learned(0.8), negatives="all", similarity="squared_euclidean"
+    ),
     NTXentLoss,
     functools.partial(NTXentLoss, Learned(0.3), margin=0.1),
     functools.partial(NTXentLoss, 1e-3),
@@ -364,6 +366,29 @@ def test_a_subclass_with_terms_of_its_own_is_no_whole(only_whole):
 
     q, c = batch(8, 8)
     torch.testing.assert_close(Doubled()(q, c), 2 * ContrastiveLoss()(q, c))
+    assert only_whole == [True]
+
+
+def test_a_subclass_with_a_part_of_its_own_is_no_whole(only_whole):
+    class Halved(MultiSimilarityLoss):
+        def combine(self, positive, negative):
+            return super().combine(positive, negative) / 2
+
+    class Longer(Halved):
+        """One whose base class has another equation."""
+
+    q, labels = batch(8, 8)[0], torch.arange(8) // 2
+    for kind in (Halved, Longer):
+        torch.testing.assert_close(2 * kind()(q, labels), MultiSimilarityLoss()(q, labels))
+    assert only_whole == [True, True]
+
+
+def test_a_subclass_with_other_choices_is_whole(only_whole):
+    class Sharper(InfoNCELoss):
+        def __init__(self):
+            super().__init__(temperature=0.01)
+
+    Sharper()(*batch(8, 8))
     assert only_whole == [True]
 
 

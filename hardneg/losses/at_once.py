@@ -36,9 +36,12 @@ def at_once(loss: Loss, comparison: Comparison, call: Call) -> Tensor | None:
 def says_whole(kind: type) -> bool:
     """Whether a class of losses has a method ``whole``, which makes one request of its equation.
 
-    A subclass with ``terms`` of its own has another equation.
+    A subclass that overrides a method of its equation has another one.
     """
-    owners = [
-        next((x for x in kind.__mro__ if name in vars(x)), None) for name in ("whole", "terms")
-    ]
-    return owners[0] is not None and owners[0] is owners[1]
+    owner = next((x for x in kind.__mro__ if "whole" in vars(x)), None)
+    if owner is None:
+        return False
+    later = kind.__mro__[: kind.__mro__.index(owner)]
+    methods = (name for name, value in vars(owner).items() if callable(value))
+    equation = {name for name in methods if not name.startswith("__")}
+    return not any(equation & vars(subclass).keys() for subclass in later)

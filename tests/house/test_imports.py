@@ -20,7 +20,7 @@ ALONE = {
 }
 OPS = [
     {"comparison", "energies", "geometry", "grid", "precision", "transforms", "callable_checks"},
-    {"half_precision", "requests", "rounding"},
+    {"half_precision", "requests", "loss_requests", "rounding"},
     {"scores"},
     {"selected_terms"},
     {"reference_rows", "reference_pairs"},

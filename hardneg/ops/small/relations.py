@@ -39,10 +39,15 @@ def related(relation: Relation, scores: Float[Tensor, "n m"]) -> Related:
     return Related(positive, 1 - negative)
 
 
-def shares_of_anchors(pairs: Related, loss: LossRequest) -> Float[Tensor, "n"]:
-    """The weights of the rows' terms; 0 for a row that lacks a positive or a negative."""
+def shares_of_anchors(
+    pairs: Related, loss: LossRequest, positives: Float[Tensor, "n"]
+) -> Float[Tensor, "n"]:
+    """The weights of the rows' terms; 0 for a row that lacks a positive or a negative.
+
+    Args:
+        positives: how many each row has.
+    """
     negatives = pairs.excluded.shape[1] - pairs.excluded.sum(1)
-    valid = torch.minimum(pairs.positive.sum(1), negatives).clamp_(max=1)
-    if loss.reduction == "sum":
-        return valid * loss.share
-    return valid * (loss.share / valid.sum().clamp_(min=1))
+    valid = torch.minimum(positives, negatives).clamp_(max=1)
+    weights = valid if loss.share == 1 else valid * loss.share
+    return weights if loss.reduction == "sum" else weights / valid.sum().clamp_(min=1)

@@ -30,7 +30,9 @@ def supervised_loss(
     """``logsumexp(scale * others) - scale * mean(positives)`` of every query that has both kinds."""
     assert loss.scale is not None
     pairs = related(comparison.relation, scores)
-    counts, weights = pairs.positive.sum(1).clamp_(min=1), shares_of_anchors(pairs, loss)
+    counts = pairs.positive.sum(1)
+    weights = shares_of_anchors(pairs, loss, counts)
+    counts.clamp_(min=1)
     z = (scores * loss.scale).sub_(pairs.excluded - pairs.positive, alpha=FAR)
     largest = z.amax(1, keepdim=True)
     e = z.sub_(largest).exp_()

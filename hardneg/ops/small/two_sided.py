@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.energies import Energy
+from hardneg.ops.energies import Energy, Linear
 from hardneg.ops.loss_requests import TwoSidedLoss
 from hardneg.ops.small.pairs import FAR
 from hardneg.ops.small.relations import related, shares_of_anchors
@@ -26,11 +26,19 @@ def knows_two_sided(loss: TwoSidedLoss, comparison: Comparison) -> bool:
 
 
 class SoftSum(NamedTuple):
-    """A log-sum-exp of every query, and its derivative by the scores but for ``1 / sums``."""
+    """A log-sum-exp of every query.
+
+    Attributes:
+        value: the log-sum-exp.
+        sums: of the exponentials, less a shift.
+        slopes: derivatives of the sums by the scores, but for ``factor``.
+        factor: of all derivatives.
+    """
 
     value: Float[Tensor, "n"]
     sums: Float[Tensor, "n"]
     slopes: Float[Tensor, "n m"]
+    factor: float = 1.0
 
 
 def soft_sum(energy: Energy, scores: Float[Tensor, "n m"], out: Float[Tensor, "n m"]) -> SoftSum:
@@ -38,7 +46,10 @@ def soft_sum(energy: Energy, scores: Float[Tensor, "n m"], out: Float[Tensor, "n
     e = energy.value(scores).sub_(out, alpha=FAR)
     largest = e.amax(1, keepdim=True)
     sums = e.sub_(largest).exp_().sum(1)
-    return SoftSum(sums.log().add_(largest[:, 0]), sums, e.mul_(energy.slope(scores)))
+    value = sums.log().add_(largest[:, 0])
+    if isinstance(energy, Linear):
+        return SoftSum(value, sums, e, energy.factor)
+    return SoftSum(value, sums, e.mul_(energy.slope(scores)))
 
 
 def two_sided_loss(
@@ -46,21 +57,24 @@ def two_sided_loss(
 ) -> Slopes:
     """The terms of every query that has both kinds, of the two sums apart or of their product."""
     pairs = related(comparison.relation, scores)
-    weights = shares_of_anchors(pairs, loss)
+    weights = shares_of_anchors(pairs, loss, pairs.positive.sum(1))
     positive = soft_sum(loss.positive, scores, 1 - pairs.positive)
     negative = soft_sum(loss.negative, scores, pairs.excluded)
+    a, b = (1.0, 1.0) if loss.weights is None else loss.weights
     if loss.weights is None:
         x = positive.value + negative.value
-        terms = softplus(x)
-        of_positive = of_negative = x.sigmoid_().mul_(weights)
+        terms, of_positive = softplus(x), x.sigmoid_().mul_(weights)
+        of_negative = of_positive
     else:
-        a, b = loss.weights
         terms = softplus(positive.value).mul_(a).add_(softplus(negative.value), alpha=b)
-        of_positive = positive.value.sigmoid().mul_(weights).mul_(a)
-        of_negative = negative.value.sigmoid().mul_(weights).mul_(b)
+        of_positive = positive.value.sigmoid().mul_(weights)
+        of_negative = negative.value.sigmoid().mul_(weights)
     value = terms.mul_(weights).sum()
     if not gradient:
         return Slopes(value)
-    by_positive = positive.slopes.mul_((of_positive / positive.sums)[:, None])
-    by_negative = negative.slopes.mul_((of_negative / negative.sums)[:, None])
-    return Slopes(value, by_positive.add_(by_negative))
+    of_positive = (of_positive / positive.sums).mul_(a * positive.factor)
+    of_negative = (of_negative / negative.sums)[:, None]
+    by_scores = positive.slopes.mul_(of_positive[:, None])
+    return Slopes(
+        value, by_scores.addcmul_(negative.slopes, of_negative, value=b * negative.factor)
+    )
