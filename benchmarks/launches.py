@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
+from hardneg import ContrastiveLoss, InfoNCELoss, Learned
+from hardneg.losses.base import Loss
 from hardneg.negatives.selection import Selection
 from hardneg.ops.comparison import OPEN, Comparison, Relation, Window
 from hardneg.ops.energies import CircleNegative, CirclePositive, Linear
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.scores import Backend
+from hardneg.ops.small.backend import Small
 from hardneg.penalties import BY_NAME
-from hardneg.similarities import BY_CODE
+from hardneg.similarities import BY_CODE, Cosine, Dot
 
 SHAPE = (512, 384, 256)
 """Multiples of 16, as embeddings usually are: Triton compiles for that."""
@@ -112,6 +116,20 @@ def pairs(by: Backend, x: Comparison) -> None:
     by.scores(x).pairs(rows, rows % len(x.candidates)).sum().backward()
 
 
+def whole(make: Callable[..., Loss]) -> Callable[[Backend, Comparison], None]:
+    """A whole loss of a small batch, where it has kernels."""
+
+    def call(by: Backend, x: Comparison) -> None:
+        if type(x.similarity) not in (Cosine, Dot):
+            return
+        n, told = min(len(x.queries), len(x.candidates)), x.relation
+        ids = {"query_ids": told.row_ids[:n], "candidate_ids": told.column_ids}
+        loss = make(similarity=x.similarity, backend=Small(kernels=True, others=False))
+        loss(x.queries[:n], x.candidates, **ids).backward()
+
+    return call
+
+
 DISTANCES = (256.0, 0.5, 1.4)
 OPERATORS: dict[str, Callable[[Backend, Comparison], None]] = {
     "select, hardest": select(Selection("highest", 1)),
@@ -129,6 +147,14 @@ OPERATORS: dict[str, Callable[[Backend, Comparison], None]] = {
     "logsumexp, linear": exponentials(Linear(2.0, 0.1)),
     "logsumexp, circle negatives": exponentials(CircleNegative()),
     "logsumexp, circle positives": exponentials(CirclePositive()),
+    "whole, hardest": whole(ContrastiveLoss),
+    "whole, semi-hard": whole(partial(ContrastiveLoss, negatives="semihard")),
+    "whole, hinge": whole(partial(ContrastiveLoss, negatives="all")),
+    "whole, squared hinge": whole(
+        partial(ContrastiveLoss, negatives="all", penalty="squared_hinge", reduction="mean_active")
+    ),
+    "whole, logistic": whole(partial(ContrastiveLoss, negatives="all", penalty="logistic")),
+    "whole, InfoNCE": whole(partial(InfoNCELoss, Learned(0.1))),
 }
 BRIEF = (
     "select, hardest",
@@ -138,6 +164,9 @@ BRIEF = (
     "penalty_total, hinge",
     "penalty_sum, logistic",
     "logsumexp, linear",
+    "whole, hardest",
+    "whole, hinge",
+    "whole, InfoNCE",
 )
 """What ``make test`` compiles: every kernel in every format, not every penalty."""
 

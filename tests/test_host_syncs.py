@@ -33,6 +33,7 @@ from hardneg import (
     TopK,
     TripletLoss,
 )
+from hardneg.ops.small import by_kernels
 
 if not torch.backends.cuda.is_built():
     pytest.skip("torch built for CPUs alone crashes on fake GPU tensors", allow_module_level=True)
@@ -50,6 +51,12 @@ ASYNCHRONOUS = [w for w in EVERY if w not in LISTS_POSITIVES]
 
 
 ON_GPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake tensors have no memory that a kernel could read; see ``test_operation_counts`` for those."""
+    monkeypatch.setattr(by_kernels, "runs_kernels", lambda device: False)
 
 
 class HostCopy(Exception):

@@ -24,13 +24,16 @@ from torch import Tensor
 
 from benchmarks.gpu import behaviour, selections, steadiness, sums, tune
 from benchmarks.gpu.arithmetic import ARITHMETICS, Arithmetic
-from benchmarks.gpu.cases import headline, peer, wide
+from benchmarks.gpu.cases import headline, peer, small_size, wide
 from benchmarks.gpu.cases.device_case import DeviceCase
 from benchmarks.gpu.jobs import suited
 from benchmarks.gpu.losses import LOSSES, drawn, step
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import PANELS, Problem, problems
 from benchmarks.gpu.shipped import compiled, packed, relocated, stripped
+from benchmarks.gpu.whole import LOSSES as WHOLE
+from benchmarks.gpu.whole import inputs as checked
+from benchmarks.gpu.whole import outcome
 
 CAPABILITY = 90
 MOST_ROWS = 1024
@@ -82,6 +85,18 @@ def of_loss(name: str, n: int, width: int, arithmetic: Arithmetic) -> None:
         quietly(partial(step, PLACE.loss(LOSSES[name]), inputs))
 
 
+def of_whole(name: str, width: int, arithmetic: Arithmetic) -> None:
+    """A step of a small batch."""
+    with arithmetic.chosen():
+        inputs = drawn(name, (MOST_ROWS, width), arithmetic.dtype, "cpu")
+        quietly(partial(step, LOSSES[name](PLACE.whole()), inputs))
+
+
+def of_whole_check(name: str, arithmetic: Arithmetic) -> None:
+    """A checked step of a small batch."""
+    quietly(lambda: outcome(WHOLE[name](backend=PLACE.whole()), *checked(PLACE, arithmetic.dtype)))
+
+
 def of_case(case: DeviceCase) -> None:
     """A step of ours."""
     of_loss(case.loss, case.shape[0], case.shape[2], Arithmetic(case.dtype, case.products))
@@ -117,6 +132,10 @@ def of_measurements() -> Iterator[tuple[str, Launches]]:
     for make in (headline.cases, peer.cases):
         for case in make(PLACE):
             yield f"case: {case.name}", partial(of_case, case)
+    for name in small_size.NAMES:
+        for dtype in small_size.DTYPES:
+            work = partial(of_whole, name, small_size.WIDTH, Arithmetic(dtype))
+            yield f"small: {name}, {dtype}", work
     for width in tune.WIDTHS:
         for kernel in tune.LOSS_OF:
             yield f"tune: {kernel}, {width}", partial(of_tuning, kernel, width)
@@ -127,6 +146,10 @@ def of_measurements() -> Iterator[tuple[str, Launches]]:
 def of_checks() -> Iterator[tuple[str, Launches]]:
     """Losses, then every kernel on every problem."""
     bfloat16, single = Arithmetic(torch.bfloat16), Arithmetic(torch.float32)
+    for arithmetic in (bfloat16, Arithmetic(torch.float16), single):
+        for name in WHOLE:
+            work = partial(of_whole_check, name, arithmetic)
+            yield f"whole: {name}, {arithmetic}", work
     for name in steadiness.REPEATED:
         for width in steadiness.WIDTHS:
             work = partial(of_loss, name, steadiness.ROWS, width, bfloat16)

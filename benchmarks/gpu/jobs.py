@@ -12,6 +12,8 @@ from benchmarks.gpu.arithmetic import ARITHMETICS, BFLOAT16, Verdict
 from benchmarks.gpu.losses import LOSSES
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.problems import Problem, problems
+from benchmarks.gpu.whole import suited as suited_whole
+from benchmarks.gpu.whole import verdicts as whole_verdicts
 
 Row = dict[str, Any]
 
@@ -79,7 +81,15 @@ def correctness(place: Place) -> list[Job]:
         Job(f"correct: ties, {a}", partial(tied, place, a))
         for a in (BFLOAT16, *(a for a in ARITHMETICS if a != BFLOAT16))
     ]
-    return found[:4] + ties[:1] + found[4:] + ties[1:]
+    whole = [
+        Job(
+            f"correct: whole {name}, {a}",
+            partial(found_by, partial(whole_verdicts, place, name, a)),
+        )
+        for a in ARITHMETICS
+        for name in suited_whole(a)
+    ]
+    return found[:4] + ties[:1] + whole + found[4:] + ties[1:]
 
 
 def tied(place: Place, arithmetic: Any) -> Iterator[Row]:

@@ -44,6 +44,14 @@ class Place:
         backend = AnyDevice() if self.backend == "compile" else self.backend
         return make(backend).to(self.device)
 
+    def whole(self) -> Any:
+        """What computes whole losses of small batches: ``"auto"`` on a GPU, elsewhere told to take the kernels."""
+        from hardneg.ops.small.backend import Small
+
+        if self.device == "cuda":
+            return "auto"
+        return Small(kernels=self.backend in ("triton", "compile"), others=self.backend == "tiled")
+
     @property
     def compiler(self) -> str:
         """What ``torch.compile`` uses; a CPU only traces, since making code takes it too long."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.call import Call
+from hardneg.negatives import Negatives
 from hardneg.ops.backends import for_whole_losses
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import LossRequest
-from hardneg.ops.small.backend import SmallScores
 
 if TYPE_CHECKING:
     from hardneg.losses.base import Loss
@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["at_once"]
 
 
-def at_once(loss: Loss, comparison: Comparison, call: Call) -> Tensor | None:
+def at_once(
+    loss: Loss, comparison: Comparison, negatives: Negatives, statistics: bool
+) -> Tensor | None:
     """The finished loss; None where it is made of reductions, as always under a compiler, which joins steps itself."""
-    if torch.compiler.is_compiling() or call.statistics or call.reduction == "none":
+    if torch.compiler.is_compiling() or statistics or loss.reduction == "none":
         return None
     if not says_whole(type(loss)):
         return None
-    found = call.scores
-    small = found if isinstance(found, SmallScores) else for_whole_losses(loss.backend, comparison)
-    request: LossRequest | None = None if small is None else loss.whole(call)  # type: ignore[operator]
-    return None if small is None or request is None else small.loss(request)
+    small = for_whole_losses(loss.backend, comparison)
+    if small is None:
+        return None
+    call = Call(small, negatives, loss.reduction, loss.directions, statistics)
+    request: LossRequest | None = loss.whole(call)  # type: ignore[operator]
+    return None if request is None else small.loss(request)
 
 
 @cache

@@ -95,16 +95,16 @@ class Loss(WithScalars, ABC):
     ) -> Output:
         """The loss of a comparison."""
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
+        if (found := at_once(self, comparison, strategy, return_stats)) is not None:
+            return found
         scores = bind(self.backend, comparison)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)
-        found = at_once(self, comparison, call)
-        return found if found is not None else reduce_terms(call, self.terms(call), self.average)
+        return reduce_terms(call, self.terms(call), self.average)
 
     def extra_repr(self) -> str:
         """The choices by the constructor's names; those that are modules follow by themselves."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "backend"]
-        chosen = [(name, getattr(self, name)) for name in names]
-        chosen = [(name, x) for name, x in chosen if not isinstance(x, nn.Module)]
+        chosen = [(n, x) for n in names if not isinstance(x := getattr(self, n), nn.Module)]
         numbers = (*self.fixed, *(name for name, x in chosen if isinstance(x, Tensor)))
         return ", ".join(f"{n}={shown(x) if n in numbers else repr(x)}" for n, x in chosen)
 

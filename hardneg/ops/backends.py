@@ -13,6 +13,7 @@ from hardneg.ops.fused_backend import Fused
 from hardneg.ops.reference import Dense
 from hardneg.ops.scores import Backend, Scores
 from hardneg.ops.small.backend import Small, SmallScores
+from hardneg.ops.small.by_kernels import takes_kernels
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.ops.transforms import check_untransformed
 from hardneg.ops.triton.support import why_never_fused, why_not_fused
@@ -26,6 +27,8 @@ SMALL = {"cpu": 1 << 16, "cuda": 1 << 20}
 """Up to how many scores ``"auto"`` computes them all at once, and keeps them for the backward pass."""
 WHOLE = {"cpu": 1 << 20, "cuda": 1 << 20}
 """The same where a loss is known as a whole, so that none is kept: half of a CPU's tile."""
+BY_KERNELS = 1 << 24
+"""The same where kernels know it, on a GPU: 64 MiB of scores, and half as much or none of their derivatives."""
 
 
 def bind(backend: str | Backend, comparison: Comparison) -> Scores:
@@ -67,11 +70,21 @@ def bind_large(backend: str | Backend, comparison: Comparison) -> Scores:
 
 
 def for_whole_losses(backend: str | Backend, comparison: Comparison) -> SmallScores | None:
-    """The scores of a checked comparison that may know a loss as a whole; None where it is too large for that."""
+    """The scores of a comparison that may know a loss as a whole; None where it is too large for that.
+
+    Raises:
+        RuntimeError: as ``check_untransformed``.
+    """
     if isinstance(backend, Small):
+        check_untransformed()
         return backend.scores(comparison)
-    named = backend == "auto" and is_builtin(comparison.similarity)
-    return Small().scores(comparison) if named and is_small(comparison, WHOLE) else None
+    if backend != "auto" or not is_builtin(comparison.similarity):
+        return None
+    kernels, others = takes_kernels(comparison), is_small(comparison, WHOLE)
+    if not others and not (kernels and is_small(comparison, {"cuda": BY_KERNELS})):
+        return None
+    check_untransformed()
+    return Small(kernels, others).scores(comparison)
 
 
 def is_small(comparison: Comparison, limits: dict[str, int] = SMALL) -> bool:

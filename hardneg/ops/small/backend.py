@@ -15,6 +15,7 @@ from hardneg.ops.operators import Engine
 from hardneg.ops.reference import DenseScores
 from hardneg.ops.requests import BatchAllTerms
 from hardneg.ops.scores import BatchAll
+from hardneg.ops.small.by_kernels import has_kernels, kernel_loss
 from hardneg.ops.small.loss import is_known, whole_loss
 from hardneg.ops.tiled_backend import TiledScores
 
@@ -27,11 +28,21 @@ __all__ = ["Small", "SmallScores"]
 
 @dataclass(frozen=True)
 class Small:
-    """What ``"auto"`` takes where all scores fit one small tile."""
+    """What ``"auto"`` takes where all scores fit one small tile.
+
+    Attributes:
+        kernels: whether losses that have kernels are computed by them.
+        others: whether other losses are known as a whole too.
+    """
+
+    kernels: bool = False
+    others: bool = True
 
     def scores(self, comparison: Comparison) -> SmallScores:
         """The whole matrix, when it is first read."""
-        return SmallScores(comparison)
+        found = SmallScores(comparison)
+        found.knows = self
+        return found
 
 
 class SmallScores(DenseScores):
@@ -42,6 +53,7 @@ class SmallScores(DenseScores):
     """
 
     prepared: Comparison | None = None
+    knows = Small()
 
     @property
     def for_operators(self) -> Comparison:
@@ -66,5 +78,7 @@ class SmallScores(DenseScores):
 
     def loss(self, request: LossRequest) -> Float[Tensor, ""] | None:
         """The loss; None for one that is not known as a whole."""
-        known = is_known(request, self.comparison)
+        if self.knows.kernels and has_kernels(request, self.comparison):
+            return kernel_loss(self.comparison, request)
+        known = self.knows.others and is_known(request, self.comparison)
         return whole_loss(self.comparison, request) if known else None

@@ -81,6 +81,10 @@ SIZES = {
     ("weigh", "product32"): ((64, 64, 32, 8, 3), (128, 64, 32, 8, 3)),
     ("weigh", "order"): ((32, 64, 1, 4, 2), (32, 64, 1, 4, 2)),
     ("weigh", "given"): ((32, 64, 1, 4, 1), (64, 64, 1, 8, 1)),
+    # whole losses of small batches
+    ("terms", "given"): ((16, 128, 1, 8, 1, 128), (16, 128, 1, 8, 1, 128)),
+    ("weights", "given"): ((16, 128, 1, 4, 1), (16, 128, 1, 4, 1)),
+    ("gather", "rows"): ((8, 1024, 512, 4, 1), (8, 1024, 512, 4, 1)),
     ("fold", "rows"): ((16, 128, 1, 4, 1), (16, 128, 1, 4, 1)),
     ("violations", "rows"): ((32, 1, 128, 4, 1), (32, 1, 128, 4, 1)),
     ("rows", "rows"): ((4, 1, 512, 4, 1), (4, 1, 512, 4, 1)),
@@ -98,6 +102,7 @@ for name, origin in SIZES:
     if name in ("dense", "weigh"):
         depth = 1 if origin in ("order", "given") else 16
         TABLE[name, origin, "interpreter"] = Configuration(32, 64, depth, 1, 1)
+TABLE["gather", "rows", "interpreter"] = Configuration(4, 64, 64, 1, 1)
 TABLE["violations", "rows", "interpreter"] = Configuration(64, 1, 32, 1, 1)
 
 OVERRIDES: ContextVar[Mapping[Key, Configuration]] = ContextVar(

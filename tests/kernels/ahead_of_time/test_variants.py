@@ -41,6 +41,9 @@ def digests(run: Callable[[], None]) -> set[str]:
         ("penalty_total, hinge", "cosine"),
         ("logsumexp, linear", "cosine"),
         ("penalty_total, hinge", "order"),
+        ("whole, hardest", "cosine"),
+        ("whole, hinge", "dot"),
+        ("whole, InfoNCE", "cosine"),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

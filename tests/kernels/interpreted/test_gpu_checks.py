@@ -28,6 +28,10 @@ CHOSEN = (
     "bits: hardest, d = 64",
     "waits: SupCon",
     "correct: select, bfloat16, cosine, two panels",
+    "correct: whole hardest, float32 highest",
+    "correct: whole semi-hard, bfloat16",
+    "correct: whole all (squared hinge), float16",
+    "correct: whole InfoNCE, bfloat16",
 )
 
 
