@@ -76,16 +76,15 @@ def select(selection: Selection, windowed: bool = False) -> Callable[[Backend, C
     return call
 
 
-def sums(penalty: str) -> Callable[[Backend, Comparison], None]:
-    """Sums of both sides and their backward."""
+def sums(penalty: str, maxima: bool = False) -> Callable[[Backend, Comparison], None]:
+    """Sums of both sides, and the largest arguments where they are asked for; and their backward."""
 
     def call(by: Backend, x: Comparison) -> None:
         row, column = torch.zeros(len(x.queries)), torch.zeros(len(x.candidates))
         row.requires_grad_()
         scale = torch.tensor(2.0, requires_grad=True)
-        found = by.scores(x).penalty_sum(
-            PenaltyTerms(BY_NAME[penalty], row, column, scale=scale, window=bounds(x))
-        )
+        told = {"scale": scale, "window": bounds(x), "maxima": maxima}
+        found = by.scores(x).penalty_sum(PenaltyTerms(BY_NAME[penalty], row, column, **told))
         (found.rows.sum() + found.columns.sum()).backward()
 
     return call
@@ -95,7 +94,7 @@ def total(by: Backend, x: Comparison) -> None:
     """The weighted total with its gradients."""
     row, column = torch.ones(len(x.queries)), torch.ones(len(x.candidates))
     by.scores(x).penalty_total(
-        PenaltyTerms(BY_NAME["hinge"], row, column), row, column
+        PenaltyTerms(BY_NAME["hinge"], row, column, maxima=False), row, column
     ).value.backward()
 
 
@@ -141,7 +140,7 @@ OPERATORS: dict[str, Callable[[Backend, Comparison], None]] = {
     "pair_scores": pairs,
     "penalty_sum, hinge": sums("hinge"),
     "penalty_sum, squared hinge": sums("squared_hinge"),
-    "penalty_sum, logistic": sums("logistic"),
+    "penalty_sum, logistic": sums("logistic", maxima=True),
     "penalty_sum, identity": sums("identity"),
     "penalty_total, hinge": total,
     "logsumexp, linear": exponentials(Linear(2.0, 0.1)),

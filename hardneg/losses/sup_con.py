@@ -91,7 +91,8 @@ def sup_con_terms(call: Call, scale: Float[Tensor, ""]) -> Terms:
     positives, _ = scores.counts("positives")
     denominator, hardest, some = log_denominator(call, scale)
     valid = some & (positives > 0)
-    terms = PenaltyTerms(Identity(), scores.zeros(), among="positives", scale=scale)
+    zeros = scores.zeros()
+    terms = PenaltyTerms(Identity(), zeros, among="positives", scale=scale, maxima=False)
     sums = scores.penalty_sum(terms)
     values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
     mean = mean_positive(call, positives) if call.statistics else hardest

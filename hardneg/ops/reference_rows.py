@@ -72,7 +72,8 @@ def penalty_of_rows(
     inside = within(taken, s.detach(), *bounds)
     x = terms.sign * ((s if terms.scale is None else s * terms.scale) - thresholds[:, None])
     value = torch.where(inside, terms.penalty.value(torch.where(inside, x, 0.0)), 0.0)
-    largest = torch.where(inside, x.detach(), -math.inf).amax(1)
+    wanted = inside if terms.maxima else torch.zeros_like(inside)
+    largest = torch.where(wanted, x.detach(), -math.inf).amax(1)
     return value.sum(1), (value.detach() > 0).sum(1), largest
 
 

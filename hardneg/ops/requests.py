@@ -80,6 +80,7 @@ class PenaltyTerms:
         sign: 1, or -1.
         scale: a factor of the scores; None for 1.
         window: bounds on the score, which is not scaled.
+        maxima: whether the largest argument of each anchor is wanted; else -inf stands for it.
     """
 
     penalty: Penalty
@@ -89,6 +90,7 @@ class PenaltyTerms:
     sign: float = 1.0
     scale: Float[Tensor, ""] | None = None
     window: Window = OPEN
+    maxima: bool = True
 
 
 @dataclass(frozen=True, eq=False)

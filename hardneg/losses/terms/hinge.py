@@ -95,8 +95,11 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
     rows, columns = scores.counts("negatives")
     considered = rows, columns[:n] if call.candidates else rows
     valid = tuple(has & (counts > 0) for counts in considered)
-    terms = PenaltyTerms(penalty, thresholds if call.queries else None, of_columns)
     ceiling = call.negatives.ceiling
+    # under a ceiling they tell which anchors have any negative left
+    maxima = call.statistics or ceiling is not None
+    of_rows = thresholds if call.queries else None
+    terms = PenaltyTerms(penalty, of_rows, of_columns, maxima=maxima)
     found: Sums | Total
     if call.reduction in ("sum", "mean") and ceiling is None:
         weights = [anchor_weights(some, call.reduction, p) for some in valid]
@@ -114,9 +117,9 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
         found = scores.penalty_sum(replace(terms, window=window))
         values = found.rows, found.columns[:n]
 
-    def terms_of(side: int, active: Tensor, maxima: Tensor) -> Terms:
-        largest, summed = maxima[:n], isinstance(found, Total)
-        reached = valid[side] & (largest > -torch.inf)
+    def terms_of(side: int, active: Tensor, largest: Tensor) -> Terms:
+        largest, summed = largest[:n], isinstance(found, Total)
+        reached = valid[side] & (largest > -torch.inf) if maxima else valid[side]
         hardest = torch.where(reached, largest + thresholds.detach(), 0.0)
         return Terms(values[side], reached, active[:n], considered[side], p, hardest, summed)
 

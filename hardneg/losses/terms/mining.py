@@ -160,7 +160,9 @@ def count_negatives(scores: Scores, window: Window) -> Int[Tensor, "n"]:
     if window.open:
         return scores.counts("negatives")[0]
     everything = torch.full_like(scores.zeros(), -NEVER)
-    return scores.penalty_sum(PenaltyTerms(Hinge(), everything, window=window)).row_counts
+    return scores.penalty_sum(
+        PenaltyTerms(Hinge(), everything, window=window, maxima=False)
+    ).row_counts
 
 
 def under_ceilings(call: Call, bound: Float[Tensor, "n"]) -> Window:

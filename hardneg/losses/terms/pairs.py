@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,6 +82,7 @@ def pair_terms(call: Call, thresholds: PairThresholds) -> tuple[PairTerms, PairT
 
 def penalty_sums(call: Call, terms: PenaltyTerms) -> tuple[Tensor, Tensor, Tensor]:
     """Sums (or the total unless terms are wanted one by one), counts and largest arguments of the queries."""
+    terms = replace(terms, maxima=call.statistics)
     if call.reduction != "none":
         assert terms.row_thresholds is not None
         ones = torch.ones_like(terms.row_thresholds).detach()

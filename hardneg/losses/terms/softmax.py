@@ -114,7 +114,9 @@ def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms
     positives, _ = scores.counts("positives")
     valid = (negatives > 0) & (positives > 0)
     against = torch.where(valid, found.rows, EMPTY) + scale * margin
-    terms = PenaltyTerms(Logistic(), against, among="positives", sign=-1.0, scale=scale)
+    terms = PenaltyTerms(
+        Logistic(), against, among="positives", sign=-1.0, scale=scale, maxima=False
+    )
     total = torch.where(valid, scores.penalty_sum(terms).rows, 0.0).sum()
     pairs = torch.where(valid, positives, 0).sum().clamp(min=1)
     hardest = torch.where(valid, found.row_maxima, 0.0) / scale.detach()
@@ -126,7 +128,7 @@ def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms
 @torch.no_grad()
 def mean_positive(call: Call, counts: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Mean score of each query's positives: a pass of its own, made for statistics only."""
-    terms = PenaltyTerms(Identity(), call.scores.zeros(), among="positives")
+    terms = PenaltyTerms(Identity(), call.scores.zeros(), among="positives", maxima=False)
     return call.scores.penalty_sum(terms).rows / counts.clamp(min=1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -55,6 +57,7 @@ def run_backward(
     comparison: Comparison, terms: PenaltyTerms, engine: Engine, weights: Weights, wanted: Wanted
 ) -> tuple[Tensor, ...]:
     """Gradients from the tiles once more, now that the weight of every anchor is known."""
+    terms = replace(terms, maxima=False)
     found = one_pass(comparison, terms, engine, weights, wanted)[1]
     assert found is not None
     return found

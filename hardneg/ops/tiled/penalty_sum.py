@@ -57,9 +57,10 @@ class Side:
         ceiling: Tensor | None,
         weights: Tensor | None,
         of_rows: bool,
+        with_maxima: bool,
     ) -> None:
         self.thresholds, self.floor, self.ceiling = thresholds, floor, ceiling
-        self.weights, self.of_rows = weights, of_rows
+        self.weights, self.of_rows, self.with_maxima = weights, of_rows, with_maxima
         self.sums = torch.zeros_like(thresholds)
         self.slopes = torch.zeros_like(thresholds)
         self.counts = torch.zeros_like(thresholds, dtype=torch.long)
@@ -92,7 +93,8 @@ class Side:
         """Add a tile's terms to the sums; returns the slope, where there are weights."""
         mine = tile.rows if self.of_rows else tile.columns
         dim = 1 if self.of_rows else 0
-        self.maxima[mine] = torch.maximum(self.maxima[mine], x.amax(dim))
+        if self.with_maxima:
+            self.maxima[mine] = torch.maximum(self.maxima[mine], x.amax(dim))
         sums, counts, slope = apply_penalty(penalty, x, dim, self.weights is not None)
         self.sums[mine] += sums
         self.counts[mine] += counts.to(torch.long)
@@ -114,10 +116,10 @@ def penalty_pass(
     sides = []
     if terms.row_thresholds is not None:
         bounds = window.row_floor, window.row_ceiling
-        sides.append(Side(terms.row_thresholds, *bounds, weights[0], True))
+        sides.append(Side(terms.row_thresholds, *bounds, weights[0], True, terms.maxima))
     if terms.column_thresholds is not None:
         bounds = window.column_floor, window.column_ceiling
-        sides.append(Side(terms.column_thresholds, *bounds, weights[1], False))
+        sides.append(Side(terms.column_thresholds, *bounds, weights[1], False, terms.maxima))
     slope_of_scale = run(comparison, tiles, sides, terms, wanted)
     by_side = {side.of_rows: side for side in sides}
     none = tiles.buffers.get("scores", Tile(slice(0, 0), slice(0, 0))).new_zeros(0)

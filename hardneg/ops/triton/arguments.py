@@ -186,20 +186,26 @@ class Terms(NamedTuple):
 
     Attributes:
         part: ``penalty_part`` or ``exponential_part``.
+        report: what reports a whole tile: ``report_penalties`` or ``report_scale``.
         form: value and slope, functions of ``forms``.
         numbers: the sign, or those of the energy.
         rows, columns: sides that have terms.
         scale: of the scores or exponents.
-        shares: room for the gradient of the scale, one number a part.
+        shares: room for the gradient of the scale, one number a tile.
+        MAXIMA: whether the largest arguments of a penalty are wanted.
+        TOGETHER: whether parts of a tile are reduced together.
     """
 
     part: Callable[..., Any]
+    report: Callable[..., Any]
     form: Any
     numbers: tuple[float, float]
     rows: Anchors
     columns: Anchors
     scale: Tensor | None
     shares: Tensor | None = None
+    MAXIMA: Any = constant(False)
+    TOGETHER: Any = constant(False)
 
 
 class Weights(NamedTuple):

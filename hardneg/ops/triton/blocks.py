@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["block_of", "quarters"]
+__all__ = ["block_of", "quarters", "whole"]
 
 GROUP = tl.constexpr(8)
 
@@ -32,3 +32,17 @@ def quarters(product, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     first, second = halves(left, ROWS, COLUMNS // 2)
     third, fourth = halves(right, ROWS, COLUMNS // 2)
     return first, second, third, fourth
+
+
+@triton.jit
+def side_by_side(left, right):
+    """Two halves of a tile's columns as one; nothing moves between threads."""
+    ROWS: tl.constexpr = left.shape[0]
+    COLUMNS: tl.constexpr = left.shape[1]
+    return tl.reshape(tl.permute(tl.join(left, right), (0, 2, 1)), (ROWS, 2 * COLUMNS))
+
+
+@triton.jit
+def whole(left, right):
+    """A tile of its four quarters, two on either side."""
+    return side_by_side(side_by_side(left[0], left[1]), side_by_side(right[0], right[1]))

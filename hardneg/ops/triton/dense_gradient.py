@@ -14,11 +14,12 @@ from hardneg.ops.comparison import Comparison
 from hardneg.ops.geometry import NearRows
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.arguments import Extent, Panel, Side, Weights
+from hardneg.ops.triton.dense_kernel import PARTS
 from hardneg.ops.triton.finish import finish
 from hardneg.ops.triton.operands import with_rows
 from hardneg.ops.triton.order_gradient import add_violations
 from hardneg.ops.triton.sweep import Sweep
-from hardneg.similarities import Order, is_distance
+from hardneg.similarities import Order
 
 __all__ = ["Gradients"]
 
@@ -71,14 +72,10 @@ class Gradients:
         self.panel = None if given else torch.empty(sweep.room, dtype=kind, device=q.device)
         self.pulls: tuple[Tensor, Tensor] | None = None
         self.near = NearPulls(self.ready.near, wanted) if self.ready.near is not None else None
-        if (
-            self.near is None
-            and is_distance(self.ready.similarity)
-            and type(self.ready.similarity) is not Order
-        ):
+        if self.ready.pulled:
             n, m, _ = self.ready.shape
             self.pulls = self.dc.new_zeros(n), self.dc.new_zeros(m)
-            self.row_pulls, self.column_pulls = sweep.partials(1, 0), sweep.partials(1, 1)
+            self.row_pulls, self.column_pulls = sweep.partials(1, 0, PARTS), sweep.partials(1, 1)
 
     def weights(self, panel: Panel, extent: Extent) -> Tensor:
         """Where a panel's weights go: in place of its scores where torch computed them."""

@@ -55,6 +55,7 @@ def dense_kernel(
         tl.debug_barrier()
     pieces = quarters(scores, tile.ROWS, tile.COLUMNS)
     row_side = Block(rows, extent.row_start, extent.row_stop, row_block, row_blocks)
+    found = ()
     for piece in tl.static_range(QUARTERS):
         part_block = column_block * QUARTERS + piece
         columns = tl.arange(0, tile.COLUMNS // QUARTERS) + part_block * (tile.COLUMNS // QUARTERS)
@@ -62,10 +63,14 @@ def dense_kernel(
         start, stop, parts = extent.column_start, extent.column_stop, column_blocks * QUARTERS
         column_side = Block(columns, start, stop, part_block, parts)
         taken = admitted(extent, relation, rows, columns)
-        part = tl.program_id(0) * QUARTERS + piece
-        w = terms.part(
-            terms, pieces[piece], taken, row_side, column_side, part, weights.x is not None
+        w, found = terms.part(
+            terms, pieces[piece], taken, row_side, column_side, found, weights.x is not None
         )
         if weights.x is not None:
             store_weights(weights, panel, w, pieces[piece], row_side, column_side)
         tl.debug_barrier()  # keeps the compiler from taking up all parts at once
+    columns = extent.column_start + column_block * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
+    column_side = Block(
+        columns, extent.column_start, extent.column_stop, column_block, column_blocks
+    )
+    terms.report(terms, found, row_side, column_side)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hardneg.ops.triton.lists import added
 from hardneg.ops.triton.ranking import within
 
-__all__ = ["exponential_part"]
+__all__ = ["exponential_part", "report_scale"]
 
 MINUS_INFINITY = tl.constexpr(float("-inf"))
 
@@ -38,7 +39,7 @@ def softmax_weights(side, scores, logits, taken, own, AXIS: tl.constexpr):
 
 
 @triton.jit
-def exponential_part(terms, scores, taken, rows, columns, part, WEIGHTED: tl.constexpr):
+def exponential_part(terms, scores, taken, rows, columns, found, WEIGHTED: tl.constexpr):
     """``exp(scale * energy(score))`` of both sides; returns d(total)/d(score), 0 where that is not asked for."""
     first, second = terms.numbers
     energies = terms.form.value(scores, first, second)
@@ -55,7 +56,14 @@ def exponential_part(terms, scores, taken, rows, columns, part, WEIGHTED: tl.con
         if terms.columns.thresholds is not None:
             w += softmax_weights(terms.columns, scores, logits, taken, columns, 0)
         if terms.scale is not None:
-            tl.store(terms.shares + part, tl.sum(w * energies))
+            found = added(found, (tl.sum(w * energies),))
             w *= tl.load(terms.scale)
         w *= terms.form.slope(scores, first, second)
-    return w
+    return w, found
+
+
+@triton.jit
+def report_scale(terms, found, rows, columns):
+    """Report the scale's share; of exponentials every part has reported its own."""
+    if len(found) > 0:
+        tl.store(terms.shares + tl.program_id(0), found[0])

@@ -23,15 +23,26 @@ def plane(reported, number, at, there, blocks, MISSING: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["blocks", "length"])
-def fold_penalties(reported, blocks, length, results, weights, sign, EARLIER: tl.constexpr, tile):
-    """Planes: sums of phi, counts of phi > 0, largest arguments and, where anchors have weights, slopes.
+def fold_penalties(
+    reported,
+    blocks,
+    length,
+    results,
+    weights,
+    sign,
+    COUNTS: tl.constexpr,
+    EARLIER: tl.constexpr,
+    tile,
+):
+    """Planes: sums of phi, counts of phi > 0, slopes where anchors have weights, and largest arguments where wanted.
 
-    Results are the same; the slopes become the gradient of the thresholds. With ``EARLIER`` panels have left their
-    share in the results.
+    Slopes that are ``COUNTS`` have no plane. Results are the same; the slopes become the gradient of the thresholds.
+    With ``EARLIER`` panels have left their share in the results.
     """
     anchor = tl.program_id(0).to(tl.int64) * tile.COLUMNS + tl.arange(0, tile.COLUMNS)
     ok = anchor < length
     sums, counts, maxima, slopes = results
+    OWN_SLOPES: tl.constexpr = weights is not None and not COUNTS
     total = tl.zeros((tile.COLUMNS,), tl.float32)
     slope = tl.zeros((tile.COLUMNS,), tl.float32)
     count = tl.zeros((tile.COLUMNS,), tl.int64)
@@ -43,22 +54,28 @@ def fold_penalties(reported, blocks, length, results, weights, sign, EARLIER: tl
         at = block.to(tl.int64)[:, None] * reported.width + anchor[None]
         total += tl.sum(plane(reported, 0, at, there, blocks, 0.0), 0)
         count += tl.sum(plane(reported, 1, at, there, blocks, 0.0), 0).to(tl.int64)
-        highest = plane(reported, 2, at, there, blocks, MINUS_INFINITY)
-        largest = tl.maximum(largest, tl.max(highest, 0))
-        if weights is not None:
-            slope += tl.sum(plane(reported, 3, at, there, blocks, 0.0), 0)
+        if OWN_SLOPES:
+            slope += tl.sum(plane(reported, 2, at, there, blocks, 0.0), 0)
+        if maxima is not None:
+            last: tl.constexpr = 3 if OWN_SLOPES else 2
+            highest = plane(reported, last, at, there, blocks, MINUS_INFINITY)
+            largest = tl.maximum(largest, tl.max(highest, 0))
         first += tile.ROWS
     if weights is not None:
+        if COUNTS:
+            slope = count.to(tl.float32)
         slope = -sign * slope * tl.load(weights + anchor, mask=ok, other=0.0)
     if EARLIER:
         total += tl.load(sums + anchor, mask=ok, other=0.0)
         count += tl.load(counts + anchor, mask=ok, other=0)
-        largest = tl.maximum(largest, tl.load(maxima + anchor, mask=ok, other=MINUS_INFINITY))
+        if maxima is not None:
+            largest = tl.maximum(largest, tl.load(maxima + anchor, mask=ok, other=MINUS_INFINITY))
         if weights is not None:
             slope += tl.load(slopes + anchor, mask=ok, other=0.0)
     tl.store(sums + anchor, total, mask=ok)
     tl.store(counts + anchor, count, mask=ok)
-    tl.store(maxima + anchor, largest, mask=ok)
+    if maxima is not None:
+        tl.store(maxima + anchor, largest, mask=ok)
     if weights is not None:
         tl.store(slopes + anchor, slope, mask=ok)
 

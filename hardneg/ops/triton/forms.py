@@ -29,10 +29,14 @@ __all__ = [
 
 
 class Form(NamedTuple):
-    """Value and slope of a penalty or an energy."""
+    """Value and slope of a penalty or an energy.
+
+    ``COUNTS``: the slope is 1 where the value is above 0, and else 0, so that its sum is a count.
+    """
 
     value: Any
     slope: Any
+    COUNTS: Any = constant(False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def linear_bound(energy: Linear, score: Tensor) -> Tensor:
 e, s = elementwise_functions, similarity_functions
 
 PENALTIES: Mapping[type, Bounded] = {
-    Hinge: Bounded(Form(e.hinge, e.hinge_slope)),
+    Hinge: Bounded(Form(e.hinge, e.hinge_slope, constant(True))),
     SquaredHinge: Bounded(Form(e.squared_hinge, e.squared_hinge_slope), lambda x: 2 * x),
     Logistic: Bounded(Form(e.softplus, e.sigmoid)),
     Identity: Bounded(Form(e.identity, e.identity_slope)),

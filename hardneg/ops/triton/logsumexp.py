@@ -14,7 +14,8 @@ from hardneg.ops.scores import LogSumExp
 from hardneg.ops.triton.admission import relation_argument
 from hardneg.ops.triton.arguments import NO_ANCHORS, Anchors, Terms
 from hardneg.ops.triton.dense_gradient import Gradients
-from hardneg.ops.triton.exponential_part import exponential_part
+from hardneg.ops.triton.dense_kernel import PARTS
+from hardneg.ops.triton.exponential_part import exponential_part, report_scale
 from hardneg.ops.triton.fold import fold_exponentials
 from hardneg.ops.triton.forms import ENERGIES
 from hardneg.ops.triton.gain import energy_gain
@@ -69,7 +70,7 @@ def running(sweep: Sweep, axis: int, on: bool) -> Running:
     """A side with room for what its tiles report and for its results; empty results where it is not asked for."""
     length = sweep.ready.shape[axis] if on else 0
     results = torch.empty(length, dtype=torch.float32, device=sweep.device)
-    partials = sweep.partials(2 if on else 0, axis)
+    partials = sweep.partials(2 if on else 0, axis, PARTS)
     return Running(results, torch.empty_like(results), partials, sweep.ready.shape[1 - axis])
 
 
@@ -99,4 +100,5 @@ def terms_argument(terms: ExponentialTerms, rows: Anchors, columns: Anchors) -> 
     """What ``exponential_part`` takes."""
     form = ENERGIES[type(terms.energy)].form
     first, second = energies.parameters(terms.energy)
-    return Terms(exponential_part, form, (first, second), rows, columns, terms.scale)
+    numbers = first, second
+    return Terms(exponential_part, report_scale, form, numbers, rows, columns, terms.scale)

@@ -65,6 +65,11 @@ class Operands:
         """How many coordinates kernels multiply: those of the shape, and zeros that align rows."""
         return self.shape[2] if self.source == "order" else self.queries.shape[1]
 
+    @property
+    def pulled(self) -> bool:
+        """Whether gradients take the sums of the weights too: of distances whose products a kernel forms."""
+        return self.source.startswith("product") and is_distance(self.similarity)
+
     def panels(
         self, size: tuple[int, int] | None = None, room: tuple[int, int] | None = None
     ) -> Iterator[tuple[Panel, Extent]]:

@@ -1,51 +1,133 @@
-"""What a tile's scores mean for ``penalty_sum``: terms reduced along both axes, and the weights of the scores."""
+"""What a tile's scores mean for ``penalty_sum``: terms added up along both axes, and the weights of the scores.
+
+A tile is taken in parts of its columns, and every part is reduced and reported for itself. Where so few registers are
+needed that two programs share a multiprocessor (``TOGETHER``), values of the rows are added to those of the parts
+before, and rows and columns are reduced once a tile: that leaves a sixth of the barriers.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+from hardneg.ops.triton.blocks import whole
+from hardneg.ops.triton.lists import added, appended
 from hardneg.ops.triton.ranking import within
 
-__all__ = ["penalty_part"]
+__all__ = ["penalty_part", "report_penalties"]
 
 MINUS_INFINITY = tl.constexpr(float("-inf"))
 
 
 @triton.jit
-def take_side(side, form, sign, scores, logits, taken, own, other, AXIS: tl.constexpr):
-    """Report terms to the anchors of one side; returns the weights of the scores, 0 where anchors have none."""
+def planes_of(side, terms, scores, logits, taken, own, AXIS: tl.constexpr):
+    """What is reduced for the anchors of one side, and the slopes.
+
+    Values, counts of those above 0, slopes where these are not the counts, arguments where the largest is wanted.
+    """
     inside = own.anchors < own.stop
     taken = within(scores, taken, side.bounds, own.anchors, inside, AXIS)
     threshold = tl.load(side.thresholds + own.anchors, mask=inside, other=0.0)
+    sign, _ = terms.numbers
     x = tl.where(taken, sign * (logits - tl.expand_dims(threshold, AXIS)), MINUS_INFINITY)
-    value = form.value(x)
-    place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
-    plane = other.blocks.to(tl.int64) * side.width
-    tl.store(place, tl.sum(value, AXIS))
-    tl.store(place + plane, tl.sum(tl.where(value > 0.0, 1.0, 0.0), AXIS))
-    tl.store(place + 2 * plane, tl.max(x, AXIS))
-    result = tl.zeros_like(scores)
+    value = terms.form.value(x)
+    above = tl.where(value > 0.0, 1.0, 0.0)
+    slope = above
+    planes = (value, above)
+    if side.weights is not None and not terms.form.COUNTS:
+        slope = terms.form.slope(x)
+        planes = appended(planes, slope)
+    if terms.MAXIMA:
+        planes = appended(planes, x)
+    return planes, slope
+
+
+@triton.jit
+def weighted(side, slope, own, AXIS: tl.constexpr):
+    """The weights of the scores: slopes times the weight of their anchor; 0 where anchors have none."""
+    w = tl.zeros_like(slope)
     if side.weights is not None:
-        slope = form.slope(x)
-        tl.store(place + 3 * plane, tl.sum(slope, AXIS))
-        weight = tl.load(side.weights + own.anchors, mask=inside, other=0.0)
-        result = slope * tl.expand_dims(weight, AXIS)
+        weight = tl.load(side.weights + own.anchors, mask=own.anchors < own.stop, other=0.0)
+        w = slope * tl.expand_dims(weight, AXIS)
+    return w
+
+
+@triton.jit
+def half_of_rows(x):
+    """Sums of rows that are 8 apart, which one thread holds."""
+    ROWS: tl.constexpr = x.shape[0]
+    COLUMNS: tl.constexpr = x.shape[1]
+    pairs = tl.reshape(x, (ROWS // 16, 2, 8, COLUMNS))
+    return tl.reshape(tl.sum(pairs, 1), (ROWS // 2, COLUMNS))
+
+
+@triton.jit
+def halved(planes):
+    """Half as many rows of every plane."""
+    result = ()
+    for i in tl.static_range(len(planes)):
+        result = appended(result, half_of_rows(planes[i]))
     return result
 
 
 @triton.jit
-def penalty_part(terms, scores, taken, rows, columns, part, WEIGHTED: tl.constexpr):
-    """``phi(sign * (scale * score - threshold))`` of both sides; returns d(total)/d(score)."""
+def penalty_part(terms, scores, taken, rows, columns, found, WEIGHTED: tl.constexpr):
+    """``phi(sign * (scale * score - threshold))`` of both sides; returns d(total)/d(score) and what is to report.
+
+    That is planes of the rows, planes of the columns of every part, and the scale's share.
+    """
     sign, _ = terms.numbers
     logits = scores if terms.scale is None else scores * tl.load(terms.scale)
+    of_rows, of_columns, shares = (), (), ()
+    if len(found) > 0:
+        of_rows, of_columns, shares = found
     w = tl.zeros_like(scores)
     if terms.rows.thresholds is not None:
-        w += take_side(terms.rows, terms.form, sign, scores, logits, taken, rows, columns, 1)
+        planes, slope = planes_of(terms.rows, terms, scores, logits, taken, rows, 1)
+        if terms.TOGETHER:
+            of_rows = added(of_rows, planes)
+        else:
+            report(terms, terms.rows, planes, rows, columns, 1)
+        w += weighted(terms.rows, slope, rows, 1)
     if terms.columns.thresholds is not None:
-        w += take_side(terms.columns, terms.form, sign, scores, logits, taken, columns, rows, 0)
+        planes, slope = planes_of(terms.columns, terms, scores, logits, taken, columns, 0)
+        if terms.TOGETHER:
+            of_columns = of_columns + halved(planes)
+        else:
+            report(terms, terms.columns, planes, columns, rows, 0)
+        w += weighted(terms.columns, slope, columns, 0)
     w *= sign
     if WEIGHTED and terms.scale is not None:
-        tl.store(terms.shares + part, tl.sum(w * scores))
+        shares = added(shares, (w * scores,))
         w *= tl.load(terms.scale)
-    return w
+    return w, (of_rows, of_columns, shares)
+
+
+@triton.jit
+def report(terms, side, planes, own, other, AXIS: tl.constexpr):
+    """Reduce the planes of one side, and report them to its anchors."""
+    place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
+    for i in tl.static_range(len(planes)):
+        if terms.MAXIMA and i == len(planes) - 1:
+            result = tl.max(planes[i], AXIS)
+        else:
+            result = tl.sum(planes[i], AXIS)
+        tl.store(place + i * other.blocks.to(tl.int64) * side.width, result)
+
+
+@triton.jit
+def report_penalties(terms, found, rows, columns):
+    """Report what the parts of a tile have left to report."""
+    of_rows, of_columns, shares = found
+    if len(of_rows) > 0:
+        report(terms, terms.rows, of_rows, rows, columns, 1)
+    if len(of_columns) > 0:
+        planes = ()
+        COUNT: tl.constexpr = len(of_columns) // 4
+        for i in tl.static_range(COUNT):
+            left = of_columns[i], of_columns[COUNT + i]
+            right = of_columns[2 * COUNT + i], of_columns[3 * COUNT + i]
+            planes = appended(planes, whole(left, right))
+        report(terms, terms.columns, planes, columns, rows, 0)
+    if len(shares) > 0:
+        tl.store(terms.shares + tl.program_id(0), tl.sum(shares[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +12,14 @@ from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
 from hardneg.ops.scores import PenaltyGradients, Sums
 from hardneg.ops.triton.admission import relation_argument
-from hardneg.ops.triton.arguments import NO_ANCHORS, Anchors, Bounds, Terms
+from hardneg.ops.triton.arguments import NO_ANCHORS, Anchors, Bounds, Terms, constant
 from hardneg.ops.triton.dense_gradient import Gradients
+from hardneg.ops.triton.dense_kernel import PARTS
 from hardneg.ops.triton.fold import fold_penalties
 from hardneg.ops.triton.forms import PENALTIES
 from hardneg.ops.triton.gain import penalty_gain
 from hardneg.ops.triton.operands import bounds_of, vector
-from hardneg.ops.triton.penalty_part import penalty_part
+from hardneg.ops.triton.penalty_part import penalty_part, report_penalties
 from hardneg.ops.triton.sweep import Sweep
 from hardneg.penalties import Hinge
 
@@ -34,11 +36,16 @@ class Side:
     sign: float
     sweep: Sweep
     axis: int
+    slopes_are_counts: bool
+    with_maxima: bool
+    together: bool
 
     def __post_init__(self) -> None:
-        self.partials = self.sweep.partials(3 if self.weights is None else 4, self.axis)
+        own_slopes = self.weights is not None and not self.slopes_are_counts
+        planes, parts = 2 + own_slopes + self.with_maxima, 1 if self.together else PARTS
+        self.partials = self.sweep.partials(planes, self.axis, parts)
         self.sums = torch.empty_like(self.thresholds)
-        self.maxima = torch.empty_like(self.thresholds)
+        self.maxima = torch.full_like(self.thresholds, -math.inf)
         self.counts = torch.empty_like(self.thresholds, dtype=torch.int64)
         self.slopes = None if self.weights is None else torch.empty_like(self.thresholds)
 
@@ -49,10 +56,11 @@ class Side:
 
     def fold(self, own: slice, others: slice) -> None:
         """Add what the tiles of a panel have reported."""
-        found = self.sums, self.counts, self.maxima, self.slopes
+        found = self.sums, self.counts, self.maxima if self.with_maxima else None, self.slopes
         results = tuple(None if x is None else x[own] for x in found)
         weights = None if self.weights is None else self.weights[own]
-        self.partials.fold(fold_penalties, own, others, results, weights, self.sign)
+        given = results, weights, self.sign
+        self.partials.fold(fold_penalties, own, others, *given, COUNTS=self.slopes_are_counts)
 
 
 def penalty_pass(
@@ -63,13 +71,18 @@ def penalty_pass(
 ) -> tuple[Sums, PenaltyGradients | None]:
     """See ``tiled.penalty_sum.penalty_pass``."""
     weighted = any(weight is not None for weight in weights)
-    sweep = Sweep.over(comparison, weighted, is_light(comparison, terms) and weighted)
+    simple = weighted and is_simple(terms)
+    # float16 needs a gain beside
+    sweep = Sweep.over(comparison, weighted, simple and comparison.queries.dtype != torch.float16)
+    together = simple and not terms.maxima and not sweep.ready.pulled
     thresholds = vector(terms.row_thresholds), vector(terms.column_thresholds)
     bounds = bounds_of(terms.window)
+    form = PENALTIES[type(terms.penalty)].form
+    kinds = form.COUNTS.value, terms.maxima, together
     sides = [
         None
         if of_side is None
-        else Side(of_side, bounds[axis], vector(weights[axis]), terms.sign, sweep, axis)
+        else Side(of_side, bounds[axis], vector(weights[axis]), terms.sign, sweep, axis, *kinds)
         for axis, of_side in enumerate(thresholds)
     ]
     gradients = None
@@ -77,9 +90,10 @@ def penalty_pass(
         gain = penalty_gain(sweep.ready, terms, [(s.thresholds, s.weights) for s in sides if s])
         gradients = Gradients(comparison, sweep, gain, wanted)
     relation = relation_argument(comparison.relation, terms.among)
-    form = PENALTIES[type(terms.penalty)].form
     rows, columns = (NO_ANCHORS if side is None else side.argument() for side in sides)
-    argument = Terms(penalty_part, form, (terms.sign, 0.0), rows, columns, terms.scale)
+    given = penalty_part, report_penalties, form, (terms.sign, 0.0), rows, columns, terms.scale
+    told = {"MAXIMA": constant(terms.maxima), "TOGETHER": constant(together)}
+    argument = Terms(*given, **told)
     slope_of_scale = sweep.run(relation, argument, sides, gradients)
     sums = summed(sides, comparison.queries.device)
     if gradients is None:
@@ -88,10 +102,9 @@ def penalty_pass(
     return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
 
 
-def is_light(comparison: Comparison, terms: PenaltyTerms) -> bool:
-    """Whether terms are hinges without bounds; weights of float16 need a gain beside."""
-    half = comparison.queries.dtype == torch.float16
-    return type(terms.penalty) is Hinge and terms.window.open and terms.scale is None and not half
+def is_simple(terms: PenaltyTerms) -> bool:
+    """Whether terms are hinges without bounds."""
+    return type(terms.penalty) is Hinge and terms.window.open and terms.scale is None
 
 
 def summed(sides: list[Side | None], device: torch.device) -> Sums:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.triton.arguments import NO_WEIGHTS, Extent, Relation, Reported, Terms
-from hardneg.ops.triton.dense_kernel import PARTS, dense_kernel
+from hardneg.ops.triton.dense_kernel import dense_kernel
 from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
 from hardneg.ops.triton.operands import Operands, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
@@ -94,9 +94,10 @@ class Sweep:
         """Where everything is."""
         return self.ready.queries.device
 
-    def partials(self, planes: int, axis: int) -> Partials:
-        """Room for what tiles report to the rows (axis 0) or columns (1)."""
-        tile, parts = ((self.tiles.columns, PARTS), (self.tiles.rows, 1))[axis]
+    def partials(self, planes: int, axis: int, parts: int = 1) -> Partials:
+        """Room for what tiles report to the rows (axis 0), ``parts`` times each, or columns (1)."""
+        tile = (self.tiles.columns, self.tiles.rows)[axis]
+        parts = parts if axis == 0 else 1
         blocks = triton.cdiv(self.size[1 - axis], tile) * parts
         shape = planes, blocks, self.room[axis]
         buffer = torch.empty(shape, dtype=torch.float32, device=self.device)
@@ -109,8 +110,8 @@ class Sweep:
         return -(-self.size[0] // rows) * rows, -(-self.size[1] // columns) * columns
 
     def shares(self, extent: Extent) -> Tensor:
-        """Room for one number of every part of every tile."""
-        return torch.empty(self.programs(extent) * PARTS, dtype=torch.float32, device=self.device)
+        """Room for one number of every tile."""
+        return torch.empty(self.programs(extent), dtype=torch.float32, device=self.device)
 
     def programs(self, extent: Extent) -> int:
         """How many tiles a panel has."""

@@ -112,6 +112,27 @@ def test_total(similarity: object, dtype: torch.dtype, penalty: Penalty) -> None
     check_total(one, penalty)
 
 
+@pytest.mark.parametrize("maxima", [True, False])
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order()], ids=str)
+def test_total_with_and_without_maxima(similarity: object, penalty: Penalty, maxima: bool) -> None:
+    """Several panels of several tiles, in both ways in which kernels reduce a tile."""
+    one = case(19, similarity=similarity, shape=(41, 73, 21), relation=Relation())
+    check_total(one, penalty, maxima=maxima)
+
+
+def test_maxima_that_nobody_asked_for() -> None:
+    """They are -inf; nothing else changes, by a bit or at all."""
+    one = case(23, similarity=Cosine(), dtype=torch.bfloat16, shape=(39, 70, 16))
+    scores = Fused().scores(one.comparison)
+    terms = PenaltyTerms(SquaredHinge(), one.draw(39), one.draw(70))
+    asked, not_asked = (scores.penalty_sum(replace(terms, maxima=x)) for x in (True, False))
+    for x, y in zip(asked[:4], not_asked[:4], strict=True):
+        assert torch.equal(x, y)
+    assert all(x.isfinite().any() for x in asked[4:])
+    assert all(x.eq(-torch.inf).all() for x in not_asked[4:])
+
+
 def test_sums_of_one_pair_and_of_none() -> None:
     """The only candidate is the anchor's own: nothing is admitted."""
     q = torch.randn(1, 1)
