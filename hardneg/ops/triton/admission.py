@@ -9,7 +9,7 @@ from torch import Tensor
 from hardneg.ops import comparison
 from hardneg.ops.triton.arguments import Matrix, Relation, constant
 
-__all__ = ["admitted", "relation_argument"]
+__all__ = ["admitted", "has_relation", "relation_argument"]
 
 
 def relation_argument(relation: comparison.Relation, among: comparison.Among) -> Relation:
@@ -24,6 +24,12 @@ def relation_argument(relation: comparison.Relation, among: comparison.Among) ->
         constant(relation.paired),
         constant(relation.same_set),
     )
+
+
+def has_relation(relation: comparison.Relation) -> bool:
+    """Whether kernels read ids or masks."""
+    given = relation.row_ids, relation.positives, relation.ignore
+    return any(x is not None for x in given)
 
 
 def contiguous(ids: Tensor | None) -> Tensor | None:

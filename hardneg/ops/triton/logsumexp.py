@@ -11,7 +11,7 @@ from hardneg.ops import energies
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
 from hardneg.ops.scores import LogSumExp
-from hardneg.ops.triton.admission import relation_argument
+from hardneg.ops.triton.admission import has_relation, relation_argument
 from hardneg.ops.triton.arguments import NO_ANCHORS, Anchors, Terms
 from hardneg.ops.triton.dense_gradient import Gradients
 from hardneg.ops.triton.dense_kernel import PARTS
@@ -60,10 +60,8 @@ def logsumexp(comparison: Comparison, terms: ExponentialTerms) -> LogSumExp:
 
 def is_light(comparison: Comparison, terms: ExponentialTerms) -> bool:
     """Whether exponentials are of the score itself, of products, without ids and bounds."""
-    told = comparison.relation
-    related = told.row_ids is not None or told.positives is not None or told.ignore is not None
     simple = type(terms.energy) is energies.Linear and not is_distance(comparison.similarity)
-    return simple and terms.window.open and not related
+    return simple and terms.window.open and not has_relation(comparison.relation)
 
 
 def running(sweep: Sweep, axis: int, on: bool) -> Running:

@@ -1,8 +1,8 @@
 """What a tile's scores mean for ``penalty_sum``: terms added up along both axes, and the weights of the scores.
 
-A tile is taken in parts of its columns, and every part is reduced and reported for itself. Where so few registers are
-needed that two programs share a multiprocessor (``TOGETHER``), values of the rows are added to those of the parts
-before, and rows and columns are reduced once a tile: that leaves a sixth of the barriers.
+A tile is taken in parts of its columns, and every part is reduced and reported for itself. Where registers suffice
+(``TOGETHER``), values of the rows are added to those of the parts before, and rows and columns are reduced once a tile:
+that leaves a sixth of the barriers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def planes_of(side, terms, scores, logits, taken, own, AXIS: tl.constexpr):
     above = tl.where(value > 0.0, 1.0, 0.0)
     slope = above
     planes = (value, above)
+    if terms.MAXIMA or not terms.form.COUNTS:
+        slope = terms.form.slope(x)  # maxima keep x as it is: one register a score, not two
     if side.weights is not None and not terms.form.COUNTS:
-        slope = terms.form.slope(x)
         planes = appended(planes, slope)
     if terms.MAXIMA:
         planes = appended(planes, x)
@@ -105,14 +106,19 @@ def penalty_part(terms, scores, taken, rows, columns, found, WEIGHTED: tl.conste
 
 @triton.jit
 def report(terms, side, planes, own, other, AXIS: tl.constexpr):
-    """Reduce the planes of one side, and report them to its anchors."""
+    """Reduce the planes of one side, and report them; two planes at once where that saves registers."""
     place = side.partials + other.block.to(tl.int64) * side.width + (own.anchors - own.start)
-    for i in tl.static_range(len(planes)):
-        if terms.MAXIMA and i == len(planes) - 1:
-            result = tl.max(planes[i], AXIS)
-        else:
-            result = tl.sum(planes[i], AXIS)
-        tl.store(place + i * other.blocks.to(tl.int64) * side.width, result)
+    if len(planes) == 2 and (AXIS == 1 or terms.TOGETHER):
+        both = tl.split(tl.sum(tl.join(planes[0], planes[1]), AXIS))
+        tl.store(place, both[0])
+        tl.store(place + other.blocks.to(tl.int64) * side.width, both[1])
+    else:
+        for i in tl.static_range(len(planes)):
+            if terms.MAXIMA and i == len(planes) - 1:
+                result = tl.max(planes[i], AXIS)
+            else:
+                result = tl.sum(planes[i], AXIS)
+            tl.store(place + i * other.blocks.to(tl.int64) * side.width, result)
 
 
 @triton.jit

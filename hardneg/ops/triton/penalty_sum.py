@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
 from hardneg.ops.scores import PenaltyGradients, Sums
-from hardneg.ops.triton.admission import relation_argument
+from hardneg.ops.triton.admission import has_relation, relation_argument
 from hardneg.ops.triton.arguments import NO_ANCHORS, Anchors, Bounds, Terms, constant
 from hardneg.ops.triton.dense_gradient import Gradients
 from hardneg.ops.triton.dense_kernel import PARTS
@@ -21,6 +21,7 @@ from hardneg.ops.triton.gain import penalty_gain
 from hardneg.ops.triton.operands import bounds_of, vector
 from hardneg.ops.triton.penalty_part import penalty_part, report_penalties
 from hardneg.ops.triton.sweep import Sweep
+from hardneg.ops.triton.tuning import Limited
 from hardneg.penalties import Hinge
 
 __all__ = ["penalty_pass"]
@@ -74,7 +75,7 @@ def penalty_pass(
     simple = weighted and is_simple(terms)
     # float16 needs a gain beside
     sweep = Sweep.over(comparison, weighted, simple and comparison.queries.dtype != torch.float16)
-    together = simple and not terms.maxima and not sweep.ready.pulled
+    together = simple and fits_together(comparison, terms, sweep)
     thresholds = vector(terms.row_thresholds), vector(terms.column_thresholds)
     bounds = bounds_of(terms.window)
     form = PENALTIES[type(terms.penalty)].form
@@ -100,6 +101,12 @@ def penalty_pass(
         return sums, None
     slopes = [sums.rows.new_empty(0) if s is None or s.slopes is None else s.slopes for s in sides]
     return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
+
+
+def fits_together(comparison: Comparison, terms: PenaltyTerms, sweep: Sweep) -> bool:
+    """Whether what the parts of a tile find fits into registers beside what else hinges take."""
+    crowded = isinstance(sweep.tiles, Limited) and has_relation(comparison.relation)
+    return not (terms.maxima or sweep.ready.pulled or crowded)
 
 
 def is_simple(terms: PenaltyTerms) -> bool:
