@@ -1,7 +1,7 @@
 """Walking over the score matrix in panels: one launch each, in a fixed order.
 
 A panel bounds what is kept at a time: partial results of its tiles (``SUMS``), and where gradients are wanted its
-weights too (``WEIGHTS``: 64 MiB of 16-bit numbers, 128 MiB of float32).
+weights too (``WEIGHTS``: 64 MiB of 16-bit numbers, 128 MiB of float32; of many embeddings ``WIDEST`` in ``ROOM``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ __all__ = ["Partials", "Sweep"]
 # in the interpreter small, so that small inputs have several panels
 SUMS = (48, 80) if INTERPRETED else (8192, 16384)
 WEIGHTS = (40, 72) if INTERPRETED else (8192, 4096)
+WIDEST = 72 if INTERPRETED else 16384
+ROOM = 256 << 20
+"""Bytes of the weights of a panel and of what its tiles report, which is at most one for each weight."""
 ALIGNED = 8 if INTERPRETED else 128
 
 
@@ -83,7 +86,10 @@ class Sweep:
         """
         ready = operands(comparison)
         n, m, _ = ready.shape
-        limits = WEIGHTS if weighted or ready.source == "given" else SUMS
+        limits = SUMS
+        if weighted or ready.source == "given":
+            half = ready.source == "product16"
+            limits = weight_panel((n, m), embedding_bytes(comparison), 2 if half else 4)
         variant = "light16" if light and ready.source == "product16" else None
         kernel, device = "weigh" if weighted else "dense", ready.queries.device
         tiles = configuration(kernel, ready.source, architecture(device), variant)
@@ -147,6 +153,22 @@ class Sweep:
             if gradients is not None:
                 gradients.add(panel, extent)
         return slope_of_scale.float()
+
+
+def embedding_bytes(comparison: Comparison) -> int:
+    """Of both sides and of their gradients in float32."""
+    sides = comparison.queries, comparison.candidates
+    return sum(x.numel() * (x.element_size() + 4) for x in sides)
+
+
+def weight_panel(shape: tuple[int, int], embeddings: int, size: int) -> tuple[int, int]:
+    """The largest panel of weights of ``size`` bytes: as wide as its room, which embeddings (in bytes) bound too.
+
+    A wide panel is few launches, and few times that products are added to the gradients in memory.
+    """
+    rows, columns = WEIGHTS
+    fits = min(ROOM, embeddings) // (min(rows, shape[0]) * (size + 1)) // ALIGNED * ALIGNED
+    return rows, max(columns, min(WIDEST, fits))
 
 
 def even(total: int, limit: int) -> int:
