@@ -158,10 +158,13 @@ def test_few_launches(case: str, n: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kernels", [True], indirect=True)
-@pytest.mark.parametrize(("n", "whole"), [(4096, True), (4097, False)])
-def test_how_large_a_batch_of_kernels_is(n: int, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("n", "width", "whole"),
+    [(4096, 4, True), (4097, 4, False), (4096, 3072, True), (4096, 3073, False)],
+)
+def test_how_large_a_batch_of_kernels_is(n: int, width: int, whole: bool) -> None:
     with FakeTensorMode():
-        x, y = (torch.empty(n, 4, device="cuda") for _ in range(2))
+        x, y = (torch.empty(n, width, device="cuda") for _ in range(2))
         scores = for_whole_losses("auto", Comparison(x, y, Cosine(), Relation(paired=True)))
         assert (scores is not None) == whole
         if scores is not None:

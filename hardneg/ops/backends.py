@@ -29,6 +29,8 @@ WHOLE = {"cpu": 1 << 20, "cuda": 1 << 20}
 """The same where a loss is known as a whole, so that none is kept: half of a CPU's tile."""
 BY_KERNELS = 1 << 24
 """The same where kernels know it, on a GPU: 64 MiB of scores, and half as much or none of their derivatives."""
+COPIED = 3 << 23
+"""Up to how many coordinates they copy, and add up pulls in float32: with the scores less than 256 MiB."""
 
 
 def bind(backend: str | Backend, comparison: Comparison) -> Scores:
@@ -80,11 +82,17 @@ def for_whole_losses(backend: str | Backend, comparison: Comparison) -> SmallSco
         return backend.scores(comparison)
     if backend != "auto" or not is_builtin(comparison.similarity):
         return None
-    kernels, others = takes_kernels(comparison), is_small(comparison, WHOLE)
-    if not others and not (kernels and is_small(comparison, {"cuda": BY_KERNELS})):
+    kernels, others = is_small_for_kernels(comparison), is_small(comparison, WHOLE)
+    if not kernels and not others:
         return None
     check_untransformed()
     return Small(kernels, others).scores(comparison)
+
+
+def is_small_for_kernels(comparison: Comparison) -> bool:
+    """Whether the kernels of small batches take a comparison."""
+    (n, width), m = comparison.queries.shape, len(comparison.candidates)
+    return n * m <= BY_KERNELS and (n + m) * width <= COPIED and takes_kernels(comparison)
 
 
 def is_small(comparison: Comparison, limits: dict[str, int] = SMALL) -> bool:

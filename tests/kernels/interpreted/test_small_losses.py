@@ -183,6 +183,17 @@ def test_the_smallest_of_equals_is_chosen() -> None:
     torch.testing.assert_close(dc, expected[2])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_row_that_everybody_chooses(similarity: str, dtype: torch.dtype) -> None:
+    """Of collapsed embeddings all choose the first; its pulls are added up from many blocks."""
+    q, c = embeddings(100, 100, 6, dtype)
+    c[:] = c[0]
+    told = {"similarity": similarity, "penalty": "logistic"}
+    assert_like_dense(contrastive(), q, c, told)
+    assert_like_dense(contrastive(), c, q, told)
+
+
 def test_a_duplicate_of_the_positive_is_not_below_it() -> None:
     q, c = embeddings(12, 12, 64, torch.float32)
     c[5:8] = c[4]

@@ -97,7 +97,7 @@ def forward(comparison: Comparison, loss: PairedLoss, wanted: Wanted) -> tuple[T
     planes, value = planes_of(loss, equation, queries), queries.new_empty((), dtype=torch.float32)
     terms(products, extent, relation, equation, planes)
     shrinks, mean = (q.shrinks, c.shrinks), loss.reduction != "sum"
-    total(planes, equation, shrinks, (n, m), loss.share, value, mean)
+    total(planes, equation, shrinks, (n, m), float(loss.share), value, mean)
     found: tuple[Tensor | None, Tensor | None] = (None, None)
     if wanted.embeddings:
         found = rooms(rows, wanted, one_set)
@@ -198,12 +198,12 @@ def equation_of(comparison: Comparison, loss: PairedLoss, wanted: Wanted) -> Equ
     else:
         functions = penalty_term, penalty_slopes
     form = PENALTIES[Logistic if softmax else type(loss.penalty)]
-    fixed = 1.0 if loss.scale is None or isinstance(loss.scale, Tensor) else loss.scale
+    fixed = 1.0 if loss.scale is None or isinstance(loss.scale, Tensor) else float(loss.scale)
     ceiling = loss.negatives.ceiling
     return Equation(
         *functions,
         form.form,
-        loss.margin,
+        float(loss.margin),
         fixed,
         loss.scale if isinstance(loss.scale, Tensor) else None,
         bound_of(comparison, loss),
