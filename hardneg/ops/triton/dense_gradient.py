@@ -151,5 +151,9 @@ class Gradients:
         inverse = None if ready.inverse is None else ready.inverse[side]
         pulls = None if self.pulls is None else self.pulls[side]
         x = ready.candidates if side else ready.queries
+        if (
+            inverse is not None
+        ):  # what was multiplied may be unit rows, rounded to what tensor cores take
+            x = with_rows(self.comparison.candidates if side else self.comparison.queries)
         own = Side(x, x.stride(0), inverse)
         finish(ready, gradient, own, pulls, self.gain, gradient)

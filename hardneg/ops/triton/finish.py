@@ -21,9 +21,8 @@ def finish_kernel(
 ):
     """A block of rows: project out what changes only their length, or pull by the sum of the weights.
 
-    ``own.terms`` are 1 / length. ``NORMALISED``: its x are unit rows, so the products still lack that factor; else
-    the weights carried it, and x are the embeddings. ``gradient`` may be ``products`` itself: a program has read
-    its rows before.
+    ``own.terms`` are 1 / length. ``NORMALISED``: products are those of unit rows, so they still lack that factor; else
+    the weights carried it. ``gradient`` may be ``products`` itself: a program has read its rows before.
     """
     rows = tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
     here = rows < count
@@ -33,14 +32,16 @@ def finish_kernel(
     place = own.x + rows.to(tl.int64)[:, None] * own.stride
     factor = tl.zeros((tile.ROWS,), tl.float32) + 1.0
     along = tl.zeros((tile.ROWS,), tl.float32)
+    length = tl.zeros((tile.ROWS,), tl.float32) + 1.0
     if own.terms is not None:
+        length = tl.load(own.terms + rows, mask=here, other=0.0)
         total = tl.zeros((tile.ROWS, tile.DEPTH), tl.float32)
         for start in range(0, WIDTH, tile.DEPTH):
             inside = here[:, None] & (depth[None] < WIDTH - start)
             block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
+            block = block * length[:, None] if NORMALISED else block
             total += block * tl.load(source + start + depth[None], mask=inside, other=0.0)
         along = tl.sum(total, 1)
-        length = tl.load(own.terms + rows, mask=here, other=0.0)
         if NORMALISED:
             factor = length
         else:
@@ -54,6 +55,7 @@ def finish_kernel(
         value = tl.load(source + start + depth[None], mask=inside, other=0.0)
         if own.terms is not None or pulls is not None:
             block = tl.load(place + start + depth[None], mask=inside, other=0.0).to(tl.float32)
+            block = block * length[:, None] if NORMALISED else block
             value -= along[:, None] * block
         value = rounded(value * factor[:, None], gradient.dtype.element_ty)
         tl.store(target + start + depth[None], value, mask=inside)

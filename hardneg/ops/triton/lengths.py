@@ -9,14 +9,17 @@ from torch import Tensor
 
 from hardneg.ops.triton.arguments import BEYOND
 from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.rounding import tf32
 from hardneg.ops.triton.tuning import configuration
 
 __all__ = ["inverse_lengths", "squared_lengths", "unit_rows"]
 
 
 @triton.jit(do_not_specialize=["count"])
-def lengths_kernel(x, stride, squares, inverses, units, count, WIDTH: tl.constexpr, tile):
-    """Squared lengths, or inverse lengths and the unit rows, of a block of rows."""
+def lengths_kernel(
+    x, stride, squares, inverses, units, count, WIDTH: tl.constexpr, TF32: tl.constexpr, tile
+):
+    """Squared lengths, or inverse lengths and the unit rows (rounded to ``TF32``), of a block of rows."""
     rows = tl.program_id(0) * tile.ROWS + tl.arange(0, tile.ROWS)
     here = rows < count
     depth = tl.arange(0, tile.DEPTH)
@@ -49,17 +52,22 @@ def lengths_kernel(x, stride, squares, inverses, units, count, WIDTH: tl.constex
                 inside = here[:, None] & (depth[None] < WIDTH - start)
                 block = tl.load(place + start + depth[None], mask=inside, other=0.0)
                 block = block.to(tl.float32) / divisor[:, None] / length[:, None]
+                block = tf32(block) if TF32 else block
                 tl.store(out + start + depth[None], block, mask=inside)
 
 
 def measure(
-    x: Tensor, squares: Tensor | None, inverses: Tensor | None, units: Tensor | None
+    x: Tensor,
+    squares: Tensor | None,
+    inverses: Tensor | None,
+    units: Tensor | None,
+    nearest: bool = False,
 ) -> None:
     """Run the kernel over all rows and ``BEYOND`` more; the last dimension of ``x`` must be contiguous."""
     chosen = configuration("rows", "rows", architecture(x.device))
     grid = ((x.shape[0] + BEYOND) // chosen.rows,)
     given = x, x.stride(0), squares, inverses, units, x.shape[0]
-    launch(lengths_kernel, grid, chosen, *given, WIDTH=x.shape[1])
+    launch(lengths_kernel, grid, chosen, *given, WIDTH=x.shape[1], TF32=nearest)
 
 
 def one_a_row(x: Tensor) -> Tensor:
@@ -81,9 +89,9 @@ def inverse_lengths(x: Tensor) -> Tensor:
     return inverses[: len(x)]
 
 
-def unit_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Every row divided by its L2 norm, float32, and 1 / norm; both are 0 for a zero row."""
+def unit_rows(x: Tensor, nearest: bool = False) -> tuple[Tensor, Tensor]:
+    """Every row divided by its L2 norm, float32 or its ``nearest`` tf32, and 1 / norm; both are 0 for a zero row."""
     inverses = one_a_row(x)
     units = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    measure(x, None, inverses, units)
+    measure(x, None, inverses, units, nearest)
     return units, inverses[: len(x)]

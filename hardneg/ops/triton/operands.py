@@ -16,6 +16,7 @@ from hardneg.ops.triton.arguments import BEYOND, Bounds, Extent, Panel, Side, co
 from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
+from hardneg.ops.triton.rounding import as_tf32
 from hardneg.similarities import Cosine, Dot, Order, is_distance
 
 __all__ = ["Operands", "bounds_of", "operands", "padded", "vector", "with_rows"]
@@ -140,7 +141,7 @@ def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
     """Both sides as kernels read them. 16-bit embeddings are multiplied as they are, aligned ones without a copy.
 
     float32 follows torch's own setting: exact products are left to torch, panel by panel; tf32 is
-    multiplied in the kernel.
+    multiplied in the kernel, in one pass from rows that are rounded to it: tensor cores would cut them.
     """
     shape = (q.shape[0], c.shape[0], q.shape[1])
     if type(similarity) is Order:
@@ -152,8 +153,10 @@ def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
     if q.dtype == torch.float32:
         precision = float32_products()
         source = "given" if precision == "ieee" else "product32"
+        nearest = precision == "tf32"
         if cosine:
-            similarity, (q, of_q), (c, of_c) = Dot(), unit_rows(q), unit_rows(c)
+            similarity = Dot()
+            (q, of_q), (c, of_c) = unit_rows(q, nearest), unit_rows(c, nearest)
             inverse = of_q, of_c
         elif distance and source == "given":
             return from_near_origins(q, c, similarity, shape)
@@ -165,6 +168,8 @@ def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
         terms = inverse = inverse_lengths(q), inverse_lengths(c)
     if distance:
         terms = squared_lengths(q), squared_lengths(c)
+    if precision == "tf32" and not cosine:
+        q, c = as_tf32(q), as_tf32(c)
     if source != "given":
         q, c = aligned(q), aligned(c)
     return Operands(q, c, *terms, inverse, similarity, source, precision, shape)

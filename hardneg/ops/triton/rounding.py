@@ -1,13 +1,15 @@
-"""Rounding to the type of a result, alike on a GPU and in the interpreter."""
+"""Rounding to the type of a result, alike on a GPU and in the interpreter; and float32 numbers to tf32."""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from hardneg.ops.triton.launch import INTERPRETED
 
-__all__ = ["rounded"]
+__all__ = ["as_tf32", "rounded", "tf32"]
 
 BY_HAND = tl.constexpr(INTERPRETED)
 """A GPU rounds to the nearest bfloat16, the interpreter of Triton 3.6 to 3.9 cuts the digits off."""
@@ -22,3 +24,19 @@ def rounded(x, TYPE: tl.constexpr):
         bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
         x = bits.to(tl.float32, bitcast=True)
     return x.to(TYPE)
+
+
+@triton.jit
+def tf32(x):
+    """The nearest number of ten digits after the first, halves away from 0: tensor cores cut off what is below.
+
+    NaN may become 0: losses of what is not finite are NaN by themselves.
+    """
+    bits = (x.to(tl.uint32, bitcast=True) + 0x1000) & 0xFFFFE000
+    return bits.to(tl.float32, bitcast=True)
+
+
+def as_tf32(x: Tensor) -> Tensor:
+    """A copy of these numbers; NaN stays NaN."""
+    bits = x.contiguous().view(torch.int32) + 0x1000
+    return torch.where(x.isnan(), x, bits.bitwise_and_(-0x2000).view(torch.float32))

@@ -61,17 +61,6 @@ def test_every_similarity_in_every_type(similarity: object, dtype: torch.dtype) 
     check_sums(one, Logistic())
 
 
-@pytest.mark.parametrize("precision", ["high", "medium"])
-def test_tensor_core_float32(precision: str) -> None:
-    """The interpreter multiplies in full precision, so this holds the path, not its rounding."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        check_sums(case(11, similarity=Cosine(), dtype=torch.float32), Hinge())
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.parametrize("similarity", [Cosine(), Euclidean(), Order()], ids=str)
 def test_tiles_without_a_positive(similarity: object) -> None:
     """Only tiles on the diagonal have any; the others are not even scored."""
