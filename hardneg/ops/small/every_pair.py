@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
@@ -11,7 +12,7 @@ from hardneg.ops.loss_requests import EveryPairLoss
 from hardneg.ops.small.pairs import Pairs
 from hardneg.ops.small.relations import related
 from hardneg.ops.small.slopes import Slopes
-from hardneg.penalties import is_builtin
+from hardneg.penalties import Penalty, is_builtin
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,16 +48,30 @@ class Kind(NamedTuple):
         return (self.values > 0).sum().to(self.values.dtype)
 
 
+class Limits(NamedTuple):
+    """The thresholds of positive and negative pairs, for scaled scores without the bias."""
+
+    positive: float | Float[Tensor, ""]
+    negative: float | Float[Tensor, ""]
+
+    @classmethod
+    def of(cls, loss: EveryPairLoss, dtype: torch.dtype) -> Limits:
+        """Less the bias, so that scores stay exact: a hinge at exactly 0 has no gradient."""
+        if loss.bias is None:
+            return cls(loss.positive, loss.negative)
+        bias = loss.bias.to(dtype) if isinstance(loss.bias, Tensor) else loss.bias
+        return cls(loss.positive - bias, loss.negative - bias)
+
+
 def every_pair_loss(
     comparison: Comparison, scores: Float[Tensor, "n m"], loss: EveryPairLoss, gradient: bool
 ) -> Slopes:
     """``phi(positive - z)`` of positive pairs and ``phi(z - negative)`` of negative ones, z = scale * score + bias."""
-    z = scores if loss.scale is None else scores * loss.scale
-    if loss.bias is not None:
-        bias = loss.bias
-        z = z + (bias.to(z.dtype) if isinstance(bias, Tensor) else bias)
-    paired = comparison.relation.paired
-    positive, negative = (of_paired if paired else of_labelled)(comparison, scores, z, loss)
+    scaled = scores if loss.scale is None else scores * loss.scale
+    paired, limits = comparison.relation.paired, Limits.of(loss, scores.dtype)
+    positive, negative = (of_paired if paired else of_labelled)(
+        comparison, scaled, limits, loss.penalty
+    )
     of_positive, of_negative = weights(positive, negative, loss, len(scores))
     value = positive.values.sum() * of_positive + negative.values.sum() * of_negative
     if not gradient:
@@ -69,29 +84,29 @@ def every_pair_loss(
 
 
 def of_paired(
-    comparison: Comparison, scores: Tensor, z: Tensor, loss: EveryPairLoss
+    comparison: Comparison, scaled: Float[Tensor, "n m"], limits: Limits, penalty: Penalty
 ) -> tuple[Kind, Kind]:
     """The positive terms, those of the diagonal alone, and the negative ones."""
-    pairs, m = Pairs.of(comparison, scores), scores.shape[1]
-    x, y = loss.positive - z.diagonal(), z - loss.negative if loss.negative else z
-    values, slopes = loss.penalty.value(x), loss.penalty.slope(x)
+    pairs, m = Pairs.of(comparison, scaled), scaled.shape[1]
+    x, y = limits.positive - scaled.diagonal(), scaled - limits.negative
+    values, slopes = penalty.value(x), penalty.slope(x)
     positive = Kind(values, slopes, 1)
     if pairs.has is not None:
         positive = Kind(values * pairs.has, slopes * pairs.has, pairs.has)
     others = m - 1 if pairs.excluded is None else m - pairs.excluded.sum(1)
-    of_others = pairs.emptied(loss.penalty.value(y)), pairs.emptied(loss.penalty.slope(y))
+    of_others = pairs.emptied(penalty.value(y)), pairs.emptied(penalty.slope(y))
     return positive, Kind(*of_others, others)
 
 
 def of_labelled(
-    comparison: Comparison, scores: Tensor, z: Tensor, loss: EveryPairLoss
+    comparison: Comparison, scaled: Float[Tensor, "n m"], limits: Limits, penalty: Penalty
 ) -> tuple[Kind, Kind]:
     """The positive and the negative terms of related rows."""
-    pairs = related(comparison.relation, scores)
+    pairs = related(comparison.relation, scaled)
     masks = pairs.positive, 1 - pairs.excluded
     found = [
-        Kind(loss.penalty.value(x) * mask, loss.penalty.slope(x) * mask, mask.sum(1))
-        for x, mask in zip((loss.positive - z, z - loss.negative), masks, strict=True)
+        Kind(penalty.value(x) * mask, penalty.slope(x) * mask, mask.sum(1))
+        for x, mask in zip((limits.positive - scaled, scaled - limits.negative), masks, strict=True)
     ]
     return found[0], found[1]
 

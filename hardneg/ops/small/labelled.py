@@ -24,6 +24,8 @@ __all__ = ["knows_labelled", "labelled_loss"]
 
 LISTED = 1 << 15
 """Pairs that are listed at once; the reductions take more of them in blocks."""
+POSITIVES = 8
+"""Up to how many positives an anchor, on the average, every pair is put beside all negatives of its anchor."""
 
 
 def knows_labelled(loss: LabelledLoss, comparison: Comparison) -> bool:
@@ -37,7 +39,8 @@ def knows_labelled(loss: LabelledLoss, comparison: Comparison) -> bool:
         return False
     if loss.order is not None:
         return bool(comparison.queries.device.type == "cpu")
-    return has_few_pairs(comparison, DIRECT // len(comparison.candidates) if complete else LISTED)
+    n, m = len(comparison.queries), len(comparison.candidates)
+    return has_few_pairs(comparison, min(POSITIVES * n, DIRECT // m) if complete else LISTED)
 
 
 def has_few_pairs(comparison: Comparison, most: int) -> bool:
