@@ -31,7 +31,8 @@ def chosen_term(products, extent, relation, equation, anchors, others, AXIS: tl.
     spare, spare_at = best, at
     positives = anchors.positives
     bound = positives - equation.bound.steep * tl.abs(positives) + equation.bound.offset
-    for start in range(0, others, tile.COLUMNS):
+    start = tl.zeros((), tl.int32)
+    while start < others:
         other = start + tl.arange(0, tile.COLUMNS)
         scores, taken = taken_scores(products, extent, relation, anchors, other, AXIS)
         number = tl.expand_dims(other, 1 - AXIS)
@@ -47,6 +48,7 @@ def chosen_term(products, extent, relation, equation, anchors, others, AXIS: tl.
         better = taken & (scores > best)
         best = tl.where(better, scores, best)
         at = tl.where(better, number, at)
+        start += tile.COLUMNS
     top, index = first_of(best, at, AXIS)
     if equation.FALLBACK != "none":
         key, key_index = first_of(spare, spare_at, AXIS)

@@ -24,7 +24,8 @@ def exponential_term(
     largest = blank(LOWEST, AXIS, tile)
     total = blank(0.0, AXIS, tile)
     weighted = total
-    for start in range(0, others, tile.COLUMNS):
+    start = tl.zeros((), tl.int32)
+    while start < others:
         other = start + tl.arange(0, tile.COLUMNS)
         scores, taken = taken_scores(products, extent, relation, anchors, other, AXIS)
         z = tl.where(taken, logits_of(equation, scores), LOWEST)
@@ -35,6 +36,7 @@ def exponential_term(
         if equation.LEARNED:
             weighted = weighted * earlier + each * scores
         largest = new
+        start += tile.COLUMNS
     top = tl.max(largest, AXIS)
     parts = tl.exp(largest - tl.expand_dims(top, AXIS))
     whole = tl.sum(total * parts, AXIS)

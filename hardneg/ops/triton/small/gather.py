@@ -63,7 +63,8 @@ def of_own(total, other, planes, first, weight, row, pairs, depth, width):
 @triton.jit
 def of_others(total, other, planes, first, weight, row, pairs, depth, width, tile):
     """The anchors of the other side that chose a row, a few neighbours at a time."""
-    for start in range(0, pairs, tile.COLUMNS):
+    start = tl.zeros((), tl.int32)
+    while start < pairs:
         anchors = start + tl.arange(0, tile.COLUMNS)
         inside = anchors < pairs
         pull = tl.load(place_of(planes, first + PULL, anchors), mask=inside, other=0.0)
@@ -85,6 +86,7 @@ def of_others(total, other, planes, first, weight, row, pairs, depth, width, til
             total += tl.sum(weights[:, None] * rows, 0)
             rest = chose & (anchors >= next_one + tile.ROWS)
             next_one = tl.min(tl.where(rest, anchors, BEHIND), 0)
+        start += tile.COLUMNS
     return total
 
 

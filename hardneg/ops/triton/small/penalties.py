@@ -17,7 +17,8 @@ def penalty_term(products, extent, relation, equation, anchors, others, AXIS: tl
     """The sum of ``phi(margin - positive + negative)`` of a block of anchors."""
     values = blank(0.0, AXIS, tile)
     slopes, counts, largest = values, values, values
-    for start in range(0, others, tile.COLUMNS):
+    start = tl.zeros((), tl.int32)
+    while start < others:
         other = start + tl.arange(0, tile.COLUMNS)
         scores, taken = taken_scores(products, extent, relation, anchors, other, AXIS)
         x = tl.where(taken, scores - tl.expand_dims(anchors.beyond, AXIS), MINUS_INFINITY)
@@ -30,6 +31,7 @@ def penalty_term(products, extent, relation, equation, anchors, others, AXIS: tl
             counts = tl.where(taken, 1.0, counts)
         if equation.STEEP:
             largest = tl.maximum(largest, slope)
+        start += tile.COLUMNS
     value = tl.where(anchors.has, tl.sum(values, AXIS), 0.0)
     pull = tl.where(anchors.has, tl.sum(slopes, AXIS), 0.0)
     if equation.ACTIVE:

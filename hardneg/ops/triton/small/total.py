@@ -34,9 +34,11 @@ BLOCK = Configuration(32 if INTERPRETED else 1024, 1, 1, 4, 1)
 def of_plane(planes, number, count, tile):
     """One plane as a vector: its anchors dealt out among the threads and added up in a fixed order."""
     total = tl.zeros((tile.ROWS,), tl.float32)
-    for start in range(0, count, tile.ROWS):
+    start = tl.zeros((), tl.int32)
+    while start < count:
         anchors = start + tl.arange(0, tile.ROWS)
         total += tl.load(place_of(planes, number, anchors), mask=anchors < count, other=0.0)
+        start += tile.ROWS
     return tl.sum(total, 0)
 
 
@@ -44,10 +46,12 @@ def of_plane(planes, number, count, tile):
 def largest_of(planes, number, count, tile):
     """The largest number of one plane."""
     largest = tl.zeros((tile.ROWS,), tl.float32)
-    for start in range(0, count, tile.ROWS):
+    start = tl.zeros((), tl.int32)
+    while start < count:
         anchors = start + tl.arange(0, tile.ROWS)
         place = place_of(planes, number, anchors)
         largest = tl.maximum(largest, tl.load(place, mask=anchors < count, other=0.0))
+        start += tile.ROWS
     return tl.max(largest, 0)
 
 
@@ -55,10 +59,12 @@ def largest_of(planes, number, count, tile):
 def oddness(shrinks, count, tile):
     """0, or NaN where one of the numbers is."""
     total = tl.zeros((tile.ROWS,), tl.float32)
-    for start in range(0, count, tile.ROWS):
+    start = tl.zeros((), tl.int32)
+    while start < count:
         rows = start + tl.arange(0, tile.ROWS)
         shrink = tl.load(shrinks + rows, mask=rows < count, other=0.0)
         total += shrink - shrink
+        start += tile.ROWS
     return tl.sum(total, 0)
 
 
