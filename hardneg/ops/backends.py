@@ -91,7 +91,7 @@ def for_whole_losses(backend: str | Backend, comparison: Comparison) -> SmallSco
 
 def is_small_for_kernels(comparison: Comparison) -> bool:
     """Whether the kernels of small batches take a comparison."""
-    (n, width), m = comparison.queries.shape, len(comparison.candidates)
+    (n, width), m = comparison.queries.shape, comparison.candidates.shape[0]
     return n * m <= BY_KERNELS and (n + m) * width <= COPIED and takes_kernels(comparison)
 
 

@@ -8,13 +8,19 @@ may be absent is one whose first field is None (``NO_KEYS`` ...), and kernels as
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import triton.language as tl
 from torch import Tensor
 
-constant = tl.constexpr
+
+@functools.lru_cache(maxsize=None, typed=True)
+def constant(value: bool | int | str) -> tl.constexpr:
+    """Text, a flag or a size as what a kernel is compiled for; made once."""
+    return tl.constexpr(value)
+
 
 BEYOND = 256
 """How far buffers go on behind the last anchor: a tile reads and writes there without asking where its sides end."""

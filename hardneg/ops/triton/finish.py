@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hardneg.ops.triton.arguments import Side
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.operands import Operands
 from hardneg.ops.triton.rounding import rounded
 from hardneg.ops.triton.tuning import configuration
@@ -75,6 +75,6 @@ def finish(
         return
     chosen = configuration("rows", "rows", architecture(products.device))
     given = products, own, pulls, gain, gradient, len(products)
-    grid = (triton.cdiv(len(products), chosen.rows),)
+    grid = (blocks_of(chosen.rows, len(products)),)
     normalised = ready.source in ("given", "product32")
     launch(finish_kernel, grid, chosen, *given, NORMALISED=normalised, WIDTH=ready.shape[2])

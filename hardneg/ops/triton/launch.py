@@ -10,12 +10,14 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.nn import Parameter
+from triton.language import constexpr
 
 from hardneg.ops.triton.ahead_of_time import active_recorder
 from hardneg.ops.triton.arguments import Tile, constant
 from hardneg.ops.triton.tuning import Configuration, Limited
 
-__all__ = ["INTERPRETED", "architecture", "launch", "programs"]
+__all__ = ["INTERPRETED", "architecture", "blocks_of", "launch", "programs"]
 
 INTERPRETED: bool = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter; settled when they were decorated, so for the whole process."""
@@ -44,6 +46,11 @@ def architecture(device: torch.device) -> str:
 def programs(device: torch.device) -> int:
     """How many programs to divide work among; few in the interpreter, where they run in turn."""
     return 4 if architecture(device) == "interpreter" else BUSY
+
+
+def blocks_of(size: int, count: int) -> int:
+    """How many blocks of a size cover so many; ``triton.cdiv`` takes ten times as long."""
+    return -(-count // size)
 
 
 def launch(
@@ -110,16 +117,22 @@ def add_specialization(key: list[Hashable], values: tuple[Any, ...]) -> None:
     for value in values:
         kind = type(value)
         if kind is int:
-            key.append(1 if value == 1 else (value & 15 == 0, value > LARGEST_INT32))
-        elif kind is constant:
+            key.append(int if value == 1 else (value & 15 == 0) + 2 * (value > LARGEST_INT32))
+        elif kind is Tensor or kind is Parameter:
+            key.append(value.dtype)
+            key.append(value.data_ptr() & 15 == 0)
+        elif kind is constexpr:
             key.append(value.value)
-        elif isinstance(value, Tensor):
-            key.append((value.dtype, value.data_ptr() & 15 == 0))
-        elif isinstance(value, tuple):
-            add_specialization(key, value)
+        elif value is None:
+            key.append(None)
         elif kind is float:
             key.append(float)
-        else:  # None, flags, text, and functions, which what was compiled keeps alive
+        elif isinstance(value, tuple):
+            add_specialization(key, value)
+        elif isinstance(value, Tensor):
+            key.append(value.dtype)
+            key.append(value.data_ptr() & 15 == 0)
+        else:  # functions, which what was compiled keeps alive; flags and text
             key.append(value if kind in (bool, str) else id(value))
 
 

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hardneg.ops.triton.arguments import Matrix, Side
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.tuning import configuration
 
 __all__ = ["add_violations"]
@@ -69,6 +69,6 @@ def add_violations(
     """
     chosen = configuration("violations", "rows", architecture(gradient.device))
     (own_count, width), other_count = own.x.shape, others.x.shape[0]
-    grid = (triton.cdiv(own_count, chosen.rows), triton.cdiv(width, chosen.depth))
+    grid = (blocks_of(chosen.rows, own_count), blocks_of(chosen.depth, width))
     given = Matrix.of(weights), own, others, gradient, own_count, other_count, width, sign
     launch(violations_kernel, grid, chosen, *given, EARLIER=earlier, AT_ONCE=4)

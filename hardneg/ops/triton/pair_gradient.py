@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hardneg.ops.triton.arguments import Side
 from hardneg.ops.triton.forms import SIMILARITIES
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.tuning import configuration
 
 __all__ = ["Listed", "gathered_gradient"]
@@ -103,7 +103,7 @@ def gathered_gradient(
     rows, width = own.x.shape
     out = torch.empty(rows, width, dtype=torch.float32, device=own.x.device)
     chosen = configuration("segments", "rows", architecture(own.x.device))
-    grid = (rows, triton.cdiv(width, chosen.depth))
+    grid = (rows, blocks_of(chosen.depth, width))
     given = own, other, *listed, len(listed.rows), gradient, scores, out, SIMILARITIES[similarity]
     launch(segments_kernel, grid, chosen, *given, WIDTH=width)
     return out

@@ -12,7 +12,7 @@ from torch import Tensor
 from hardneg.ops.requests import EVERYTHING, Wanted
 from hardneg.ops.triton.arguments import Side
 from hardneg.ops.triton.forms import SIMILARITIES
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.lengths import inverse_lengths
 from hardneg.ops.triton.operands import with_rows
 from hardneg.ops.triton.pair_gradient import Listed, gathered_gradient
@@ -87,7 +87,7 @@ def pair_scores(
         (rows.contiguous(), columns.contiguous()),
     )
     given = *sides, *listed, scores, count, SIMILARITIES[similarity]
-    launch(pairs_kernel, (triton.cdiv(count, chosen.rows),), chosen, *given, WIDTH=width)
+    launch(pairs_kernel, (blocks_of(chosen.rows, count),), chosen, *given, WIDTH=width)
     return scores
 
 

@@ -28,7 +28,7 @@ from hardneg.ops.triton.arguments import (
 from hardneg.ops.triton.best import best_kernel
 from hardneg.ops.triton.forms import RANKINGS, SIMILARITIES
 from hardneg.ops.triton.keys import no_keys
-from hardneg.ops.triton.launch import architecture, launch, programs
+from hardneg.ops.triton.launch import architecture, blocks_of, launch, programs
 from hardneg.ops.triton.operands import Operands, bounds_of, operands, padded
 from hardneg.ops.triton.settle import settled
 from hardneg.ops.triton.top import top_kernel
@@ -163,7 +163,7 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     chosen = configuration(kind, ready.source, architecture(device), variant)
     for panel, extent in ready.panels():
         height, width = extent.shape
-        grid = (triton.cdiv(height, chosen.rows) * triton.cdiv(width, chosen.columns),)
+        grid = (blocks_of(chosen.rows, height) * blocks_of(chosen.columns, width),)
         launch(best_kernel, grid, chosen, panel, *extent, *given, PLAIN=plain)
     return (of_rows if rows else None), (of_columns if columns else None)
 
@@ -193,11 +193,11 @@ def lists_of(
     """The lists of every row of a panel, one a share of its columns: shares x rows x places."""
     height, width = extent.shape
     device = prepared.ready.queries.device
-    row_blocks = triton.cdiv(height, chosen.rows)
-    column_blocks = triton.cdiv(width, chosen.columns)
+    row_blocks = blocks_of(chosen.rows, height)
+    column_blocks = blocks_of(chosen.columns, width)
     wanted = min(column_blocks, max(1, programs(device) // row_blocks))
-    share = triton.cdiv(column_blocks, wanted) * chosen.columns
-    shares = triton.cdiv(width, share)
+    share = blocks_of(wanted, column_blocks) * chosen.columns
+    shares = blocks_of(share, width)
     places = triton.next_power_of_2(prepared.search.selection.k)
     keys = torch.empty(shares, height, places, dtype=torch.int64, device=device)
     side = prepared.keys(keys, 0)

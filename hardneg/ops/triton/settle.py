@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hardneg.ops.triton.keys import index_of
-from hardneg.ops.triton.launch import launch
+from hardneg.ops.triton.launch import blocks_of, launch
 from hardneg.ops.triton.tuning import Configuration
 
 __all__ = ["settled"]
@@ -37,7 +37,7 @@ def settled(keys: Tensor, rescue: Tensor | None = None, skip: int = 0) -> Tensor
     """Indices (n x (k - skip)) of keys sorted highest first (n x k); ``rescue``: one further key an anchor."""
     count, k = keys.shape
     indices = torch.empty(count, k - skip, dtype=torch.int64, device=keys.device)
-    grid = (triton.cdiv(count, BLOCK.rows),)
+    grid = (blocks_of(BLOCK.rows, count),)
     given = keys, keys.stride(0), rescue, indices, count
     launch(settle_kernel, grid, BLOCK, *given, SKIP=skip, PLACES=k - skip)
     return indices

@@ -17,7 +17,7 @@ from torch import Tensor
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.triton.arguments import NO_WEIGHTS, Extent, Relation, Reported, Terms
 from hardneg.ops.triton.dense_kernel import dense_kernel
-from hardneg.ops.triton.launch import INTERPRETED, architecture, launch
+from hardneg.ops.triton.launch import INTERPRETED, architecture, blocks_of, launch
 from hardneg.ops.triton.operands import Operands, operands
 from hardneg.ops.triton.tuning import Configuration, configuration
 
@@ -50,7 +50,7 @@ class Partials:
 
     def blocks(self, others: int) -> int:
         """How many blocks a panel with this many of the other side has."""
-        return int(triton.cdiv(others, self.tile)) * self.parts
+        return blocks_of(self.tile, others) * self.parts
 
     def fold(
         self, kernel: Any, own: slice, others: slice, *arguments: Any, **constants: Any
@@ -59,7 +59,7 @@ class Partials:
         length, blocks = own.stop - own.start, self.blocks(others.stop - others.start)
         reported = Reported(self.buffer, self.anchors), blocks, length
         chosen = configuration("fold", "rows", architecture(self.buffer.device))
-        grid = (triton.cdiv(length, chosen.columns),)
+        grid = (blocks_of(chosen.columns, length),)
         earlier = others.start > 0
         launch(kernel, grid, chosen, *reported, *arguments, EARLIER=earlier, **constants)
 
@@ -104,7 +104,7 @@ class Sweep:
         """Room for what tiles report to the rows (axis 0), ``parts`` times each, or columns (1)."""
         tile = (self.tiles.columns, self.tiles.rows)[axis]
         parts = parts if axis == 0 else 1
-        blocks = triton.cdiv(self.size[1 - axis], tile) * parts
+        blocks = blocks_of(tile, self.size[1 - axis]) * parts
         shape = planes, blocks, self.room[axis]
         buffer = torch.empty(shape, dtype=torch.float32, device=self.device)
         return Partials(buffer, shape[2], tile, parts)
@@ -122,7 +122,7 @@ class Sweep:
     def programs(self, extent: Extent) -> int:
         """How many tiles a panel has."""
         height, width = extent.shape
-        return int(triton.cdiv(height, self.tiles.rows) * triton.cdiv(width, self.tiles.columns))
+        return blocks_of(self.tiles.rows, height) * blocks_of(self.tiles.columns, width)
 
     def run(
         self,
@@ -173,5 +173,5 @@ def weight_panel(shape: tuple[int, int], embeddings: int, size: int) -> tuple[in
 
 def even(total: int, limit: int) -> int:
     """The size of the fewest equal pieces of at most ``limit``, a multiple of ``ALIGNED``."""
-    pieces = triton.cdiv(total, limit)
-    return int(triton.cdiv(triton.cdiv(total, pieces), ALIGNED) * ALIGNED)
+    pieces = blocks_of(limit, total)
+    return blocks_of(ALIGNED, blocks_of(pieces, total)) * ALIGNED

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.rounding import rounded
 from hardneg.ops.triton.small.arguments import (
     FACTOR,
@@ -132,9 +132,9 @@ def finish_kernel(
 
 def finish(sides: tuple[Finished, Finished], planes: Planes, upstream: Tensor) -> None:
     """Write the gradients of the sides that want one."""
-    n, m = len(sides[0].x), len(sides[1].x)
+    n, m = sides[0].x.shape[0], sides[1].x.shape[0]
     chosen = configuration("rows", "rows", architecture(upstream.device))
     blocks, more = (
-        0 if side.gradient is None else triton.cdiv(len(side.x), chosen.rows) for side in sides
+        0 if side.gradient is None else blocks_of(chosen.rows, side.x.shape[0]) for side in sides
     )
     launch(finish_kernel, (blocks + more,), chosen, *sides, planes, upstream, blocks, n, m)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.small.arguments import (
     FIRST_OF_CANDIDATES,
     KEPT,
@@ -137,9 +137,9 @@ def gather_kernel(
 
 def gather(sides: tuple[Gathered, Gathered], planes: Planes, one_set: bool) -> None:
     """Write the pulls of the sides that want one; of one set all with the queries."""
-    n, m = (0 if side.pulls is None else len(side.x) for side in sides)
+    n, m = (0 if side.pulls is None else side.x.shape[0] for side in sides)
     width = sides[0].x.shape[1]
     chosen = configuration("gather", "rows", architecture(planes.x.device))
-    grid = (n + m, triton.cdiv(width, chosen.depth))
-    given: tuple[Any, ...] = *sides, planes, len(sides[0].x), n
+    grid = (n + m, blocks_of(chosen.depth, width))
+    given: tuple[Any, ...] = *sides, planes, sides[0].x.shape[0], n
     launch(gather_kernel, grid, chosen, *given, ONE_SET=one_set, WIDTH=width)

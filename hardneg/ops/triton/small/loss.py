@@ -87,7 +87,7 @@ class Step(NamedTuple):
 def forward(comparison: Comparison, loss: PairedLoss, wanted: Wanted) -> tuple[Tensor, Step, About]:
     """The loss, and what its gradients need."""
     queries, candidates = comparison.queries, comparison.candidates
-    (n, m), told = (len(queries), len(candidates)), comparison.relation
+    (n, m), told = (queries.shape[0], candidates.shape[0]), comparison.relation
     normalised, one_set = type(comparison.similarity) is Cosine, queries is candidates
     q, c = rows = rows_of_both(queries, candidates, normalised)
     matrix = multiplied(q, c)
@@ -116,7 +116,7 @@ def forward(comparison: Comparison, loss: PairedLoss, wanted: Wanted) -> tuple[T
 
 def multiplied(q: Rows, c: Rows) -> Tensor:
     """Products of all rows in float32, a multiple of 16 apart, whatever m: kernels are compiled for that."""
-    n, m = len(q.copy), len(c.copy)
+    n, m = q.copy.shape[0], c.copy.shape[0]
     matrix = q.copy.new_empty(n, padded(m), dtype=torch.float32)[:, :m]
     add_product(matrix, q.copy, c.copy.T, False)
     return matrix
@@ -180,7 +180,7 @@ def backward(
 
 def planes_of(loss: PairedLoss, equation: Equation, x: Tensor) -> Planes:
     """Room for the numbers of the anchors and of the loss."""
-    room = padded(len(x))
+    room = padded(x.shape[0])
     numbers = x.new_empty(2 * PLANES * room + NUMBERS, dtype=torch.float32)
     half = x.dtype == torch.float16 and equation.weigh is not None
     gain = GAIN_OF_HALF if half else 1.0

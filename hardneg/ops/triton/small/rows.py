@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.operands import padded, with_rows
 from hardneg.ops.triton.rounding import rounded
 from hardneg.ops.triton.small.arguments import RowsOfSide
@@ -111,9 +111,9 @@ def rows_of_both(queries: Tensor, candidates: Tensor, normalised: bool) -> tuple
     first = prepared(queries, normalised)
     second = first if one else prepared(candidates, normalised)
     chosen = configuration("rows", "rows", architecture(queries.device))
-    blocks = triton.cdiv(len(queries), chosen.rows)
-    more = 0 if one else triton.cdiv(len(candidates), chosen.rows)
-    given = argument(first), argument(second), blocks, len(queries), len(candidates)
+    blocks = blocks_of(chosen.rows, queries.shape[0])
+    more = 0 if one else blocks_of(chosen.rows, candidates.shape[0])
+    given = argument(first), argument(second), blocks, queries.shape[0], candidates.shape[0]
     launch(rows_kernel, (blocks + more,), chosen, *given, WIDTH=queries.shape[1])
     return first, second
 
@@ -121,7 +121,7 @@ def rows_of_both(queries: Tensor, candidates: Tensor, normalised: bool) -> tuple
 def prepared(x: Tensor, normalised: bool) -> Rows:
     """A side with room for what is made of it."""
     x = with_rows(x)
-    numbers = x.new_empty(2, padded(len(x)), dtype=torch.float32)
+    numbers = x.new_empty(2, padded(x.shape[0]), dtype=torch.float32)
     if not normalised:
         return Rows(x, x, None, numbers[0])
     factors = None if x.dtype == torch.float32 else numbers[1]

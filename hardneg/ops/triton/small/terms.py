@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from hardneg.ops.triton.arguments import EXTENT, Extent, Relation
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.small.arguments import (
     COUNT,
     FIRST_OF_CANDIDATES,
@@ -82,7 +82,7 @@ def terms(
 ) -> None:
     """Fill the planes."""
     chosen = configuration("terms", "given", architecture(products.x.device))
-    blocks: int = triton.cdiv(extent.row_stop, chosen.rows)
+    blocks = blocks_of(chosen.rows, extent.row_stop)
     of_queries, of_candidates = (
         blocks if side.value else 0 for side in (planes.QUERIES, planes.CANDIDATES)
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hardneg.ops.triton.admission import admitted
 from hardneg.ops.triton.arguments import EXTENT, Extent, Relation
-from hardneg.ops.triton.launch import architecture, launch
+from hardneg.ops.triton.launch import architecture, blocks_of, launch
 from hardneg.ops.triton.rounding import rounded
 from hardneg.ops.triton.small.arguments import (
     FIRST_OF_CANDIDATES,
@@ -95,6 +95,6 @@ def weights(
     """Write the derivatives."""
     chosen = configuration("weights", "given", architecture(out.device))
     n, m = extent.row_stop, extent.column_stop
-    grid = (triton.cdiv(n, chosen.rows) * triton.cdiv(m, chosen.columns),)
+    grid = (blocks_of(chosen.rows, n) * blocks_of(chosen.columns, m),)
     given: tuple[Any, ...] = products, *extent, relation, equation, planes
     launch(weights_kernel, grid, chosen, *given, out, out.stride(0))
