@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from warning_filters import filters_of_pytest, filters_of_python
@@ -16,6 +17,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in filters_of_pytest():
         config.addinivalue_line("filterwarnings", line)
     os.environ["PYTHONWARNINGS"] = filters_of_python()
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # a shell has what it starts in the background ignore Ctrl-C, which tests of it inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
