@@ -26,6 +26,10 @@ BEYOND = 256
 """How far buffers go on behind the last anchor: a tile reads and writes there without asking where its sides end."""
 
 
+TOGETHER = 4
+"""How many coordinates of an embedding stand together in the copies for an order, then those of its neighbour."""
+
+
 class Tile(NamedTuple):
     """Sizes of what one program takes: a ``tuning.Configuration``."""
 
@@ -59,7 +63,7 @@ class Panel(NamedTuple):
     """How the scores that one launch covers are computed.
 
     Attributes:
-        queries, candidates: rows as they are multiplied; for an order transposed, one coordinate a row.
+        queries, candidates: rows as they are multiplied; for an order ``TOGETHER`` coordinates of all embeddings a row.
         scores, stride: products that torch has computed, where ``SOURCE`` is ``"given"``.
         similarity: functions of ``forms``.
         SOURCE: ``"product"``, ``"order"`` or ``"given"``.

@@ -60,6 +60,7 @@ class SimilarityForm(NamedTuple):
         direction: what pulls a query along each coordinate.
         pull: the weight of ``direction``, from the weight of the score.
         distance: of points on the sphere, from the score; None where that is not known.
+        doubled_term: of a coordinate, in a tile without products.
         NORMALISED: embeddings are divided by their lengths.
         DISTANCE: a sum is of squares of ``direction``, not of products.
     """
@@ -71,6 +72,7 @@ class SimilarityForm(NamedTuple):
     distance: Any
     NORMALISED: Any
     DISTANCE: Any
+    doubled_term: Any = None
 
 
 def circle_bound(energy: CircleNegative | CirclePositive, score: Tensor) -> Tensor:
@@ -109,9 +111,11 @@ SIMILARITIES: Mapping[Similarity, SimilarityForm] = {
     SquaredEuclidean(): SimilarityForm(
         s.squared_distance, s.negated, s.difference, s.doubled, s.root_of_negated, NO, YES
     ),
-    Order(): SimilarityForm(s.summed, s.negated_root, s.excess, s.over_distance, None, NO, YES),
+    Order(): SimilarityForm(
+        s.halved, s.negated_root, s.excess, s.over_distance, None, NO, YES, s.doubled_excess
+    ),
     Order("queries"): SimilarityForm(
-        s.summed, s.negated_root, s.lack, s.over_distance, None, NO, YES
+        s.halved, s.negated_root, s.lack, s.over_distance, None, NO, YES, s.doubled_lack
     ),
 }
 """By value, since ``Order`` has two."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from hardneg.ops.comparison import Comparison, Window
 from hardneg.ops.geometry import NearRows, central_row, near_rows
 from hardneg.ops.grid import grid
-from hardneg.ops.triton.arguments import BEYOND, Bounds, Extent, Panel, Side, constant
+from hardneg.ops.triton.arguments import BEYOND, TOGETHER, Bounds, Extent, Panel, Side, constant
 from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
@@ -36,7 +36,8 @@ class Operands:
     """Both sides ready for the kernels.
 
     Attributes:
-        queries, candidates: rows as they are multiplied; for an order transposed, one coordinate a row.
+        queries, candidates: rows as they are multiplied; for an order float32, ``TOGETHER`` coordinates of all
+            embeddings a row.
         row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances, where the
             product is not the negated squared distance already.
         inverse: 1 / length of both sides for cosine, whichever way it is multiplied.
@@ -211,9 +212,14 @@ def aligned(x: Tensor) -> Tensor:
 
 
 def transposed(x: Tensor) -> Tensor:
-    """One coordinate a row, with zeros behind for a tile that goes beyond the last embedding."""
-    out = x.new_zeros(x.shape[1], padded(x.shape[0] + BEYOND))
-    out[:, : x.shape[0]] = x.T
+    """Some coordinates of all embeddings a row, in float32, with zeros behind: tiles go beyond the last embedding."""
+    n, width = x.shape
+    blocks = -(-width // TOGETHER)
+    out = x.new_zeros(blocks, padded(n + BEYOND), TOGETHER, dtype=torch.float32)
+    whole = width // TOGETHER
+    out[:whole, :n] = x[:, : whole * TOGETHER].unflatten(1, (whole, TOGETHER)).transpose(0, 1)
+    if whole < blocks:
+        out[whole, :n, : width - whole * TOGETHER] = x[:, whole * TOGETHER :]
     return out
 
 

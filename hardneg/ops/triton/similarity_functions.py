@@ -1,7 +1,7 @@
 """Similarities inside kernels: from products to scores, and from weights of scores to what pulls an embedding.
 
 A score is ``length`` of a sum over the coordinates, ``term`` of each: a product, or the square of ``direction``. In a
-tile ``sums`` gives that sum.
+tile ``sums`` gives that sum. A tile of an order adds up ``doubled_term`` instead.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ def term(similarity, a, b):
 def summed(product, panel, rows, columns):
     """Products that are the sums already."""
     return product
+
+
+@triton.jit
+def halved(product, panel, rows, columns):
+    """Sums of terms that a tile has doubled."""
+    return 0.5 * product
 
 
 @triton.jit
@@ -91,6 +97,19 @@ def difference(a, b):
 def excess(a, b):
     """What pulls a: the way to b where b is larger."""
     return tl.maximum(b - a, 0.0)
+
+
+@triton.jit
+def doubled_excess(a, b):
+    """Twice the square of ``excess``, to the bit: a GPU adds a magnitude twice as fast as it takes a maximum."""
+    way = b - a
+    return way * (way + tl.abs(way))
+
+
+@triton.jit
+def doubled_lack(a, b):
+    """Twice the square of ``lack``."""
+    return doubled_excess(b, a)
 
 
 @triton.jit
