@@ -37,10 +37,11 @@ def bind(backend: str | Backend, comparison: Comparison) -> Scores:
     """The scores of a comparison by the backend of that name; a backend object is taken as it is.
 
     ``"auto"``: where all scores fit one small tile (256 x 256 on a CPU, 1024 x 1024 elsewhere) they are
-    computed once, which takes the least time; losses that are known as a whole are so up to 1024 x 1024
-    (``for_whole_losses``). Larger ones are never held: fused kernels where they can
-    run (Triton, an NVIDIA GPU of compute capability 8.0 or later, a similarity that is not a callable,
-    float32, float16 or bfloat16; selections of more than 32 run tiled there), else recomputed tiles.
+    computed once, which takes the least time; losses that are known as a whole are so up to 1024 x 1024,
+    by the kernels of small batches up to 4096 x 4096 (``for_whole_losses``). Larger ones are never held:
+    fused kernels where they can run (Triton, an NVIDIA GPU of compute capability 8.0 or later, a similarity
+    that is not a callable, float32, float16 or bfloat16; selections of more than 32 run tiled there), else
+    recomputed tiles.
 
     Raises:
         ValueError: as ``check_backend`` and ``check_callable``; for ``"triton"`` where the kernels cannot
