@@ -10,14 +10,19 @@ from torch import Tensor
 from hardneg.ops.comparison import Comparison, Embeddings
 from hardneg.ops.grid import Tile
 from hardneg.ops.requests import EVERYTHING, Wanted
+from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import row_lengths
 from hardneg.ops.tiled.scores import tile_scores
-from hardneg.similarities import Cosine, upcast
+from hardneg.similarities import Cosine, Order, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 __all__ = ["score_matrix", "score_matrix_backward"]
+
+SPARSE = 0.25
+"""Of so few scores with a gradient, those of an order are differentiated one by one: all of them take the time of
+more than one forward pass."""
 
 
 def whole(comparison: Comparison | Embeddings) -> Tile:
@@ -51,6 +56,11 @@ def score_matrix_backward(
     """Gradients of queries and candidates, from what ``score_matrix`` returned; empty for a frozen side."""
     if gradient.device.type == "cpu" and bool(lengths[0][0] > 0):
         return cosine_gradients(comparison, lengths, scores, gradient, wanted)
+    if type(comparison.similarity) is Order and gradient.device.type == "cpu":
+        rows, columns = gradient.nonzero(as_tuple=True)
+        if len(rows) < SPARSE * gradient.numel():
+            given = comparison.similarity, comparison.queries, comparison.candidates
+            return pair_scores_backward(*given, rows, columns, gradient[rows, columns], wanted)
     tile = whole(comparison)
     tiles = tile_scores(comparison, tile.shape, wanted)
     tiles.recall(tile, scores)
