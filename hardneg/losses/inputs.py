@@ -36,8 +36,7 @@ def compare_pairs(
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
     check_alike("queries", queries, "candidates", candidates)
-    given = {"query_ids": query_ids, "candidate_ids": candidate_ids}
-    check_both(given)
+    check_both("query_ids", query_ids, "candidate_ids", candidate_ids)
     if not one_to_one and query_ids is None and positives is None:
         raise ValueError(
             'positives="all" without ids: pass query_ids and candidate_ids, or positive_mask, to say who '
@@ -109,9 +108,8 @@ def compare_labelled(
     return Comparison(embeddings, other, resolve_similarity(similarity), relation)
 
 
-def check_both(pair: dict[str, Tensor | None]) -> None:
+def check_both(first: str, a: Tensor | None, second: str, b: Tensor | None) -> None:
     """Two arguments that go together."""
-    (first, a), (second, b) = pair.items()
     if (a is None) != (b is None):
         missing, present = (first, second) if a is None else (second, first)
         raise ValueError(f"{present} is given without {missing}: pass both, or neither")

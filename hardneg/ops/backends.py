@@ -83,7 +83,8 @@ def for_whole_losses(backend: str | Backend, comparison: Comparison) -> SmallSco
         return backend.scores(comparison)
     if backend != "auto" or not is_builtin(comparison.similarity):
         return None
-    kernels, others = is_small_for_kernels(comparison), is_small(comparison, WHOLE)
+    kernels = comparison.queries.is_cuda and is_small_for_kernels(comparison)
+    others = is_small(comparison, WHOLE)
     if not kernels and not others:
         return None
     check_untransformed()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from hardneg.ops import operators
 from hardneg.ops.comparison import Comparison
@@ -21,7 +22,6 @@ from hardneg.ops.tiled_backend import TiledScores
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
 __all__ = ["Small", "SmallScores"]
 
@@ -40,9 +40,7 @@ class Small:
 
     def scores(self, comparison: Comparison) -> SmallScores:
         """The whole matrix, when it is first read."""
-        found = SmallScores(comparison)
-        found.knows = self
-        return found
+        return SmallScores(comparison, knows=self)
 
 
 class SmallScores(DenseScores):
@@ -52,8 +50,12 @@ class SmallScores(DenseScores):
     more than what they compute. Batch-all runs tiled: by its definition it needs a matrix for every anchor.
     """
 
-    prepared: Comparison | None = None
-    knows = Small()
+    def __init__(
+        self, comparison: Comparison, matrix: Tensor | None = None, knows: Small = Small()
+    ) -> None:
+        super().__init__(comparison, matrix)
+        self.prepared: Comparison | None = None
+        self.knows = knows
 
     @property
     def for_operators(self) -> Comparison:

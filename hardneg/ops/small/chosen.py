@@ -8,39 +8,55 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.negatives import Ceiling, Selection
+from hardneg.negatives import Selection
 from hardneg.ops.comparison import Comparison
+from hardneg.ops.loss_requests import LossAgainstNegatives, PairedLoss
 from hardneg.ops.rounding import Ceilings
 from hardneg.ops.small.pairs import FAR, Pairs
 from hardneg.ops.tiled.top_k import first_k
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
-__all__ = ["Choices", "Chosen", "in_first_place"]
+__all__ = ["Choices", "Chosen", "all_found", "in_first_place"]
 
 
 class Chosen(NamedTuple):
     """The negatives of the anchors of some directions, or of one.
 
     Attributes:
-        scores: of the negatives.
+        scores: of the negatives; far below all scores where there is none.
         places: which they are.
-        there: 1 where there is one, else 0; None where every place holds one.
-        some: 1 for an anchor with a negative; None where the first place tells.
+        complete: whether every place is known to hold one.
+        ranked: whether the highest stands in the first place.
     """
 
     scores: Float[Tensor, "s n k"]
     places: Int[Tensor, "s n k"]
-    there: Float[Tensor, "s n k"] | None
-    some: Float[Tensor, "s n"] | None = None
+    complete: bool = False
+    ranked: bool = True
 
-    @property
-    def valid(self) -> Float[Tensor, "s n"] | None:
-        """1 for an anchor with a negative, None where all have one."""
-        if self.some is not None:
-            return self.some
-        return None if self.there is None else self.there[..., 0]
+    def valid(self, positives: Float[Tensor, "n"]) -> Bool[Tensor, "s n"] | None:
+        """Which anchors have a negative, and a positive that is not far above all scores; None for all."""
+        if self.complete:
+            return None
+        highest = self.scores[..., 0] if self.ranked else self.scores.amax(2)
+        return highest - positives > -FAR / 2
+
+
+def bounds_of(
+    comparison: Comparison,
+    loss: LossAgainstNegatives,
+    anchors: Int[Tensor, "t"],
+    positives: Int[Tensor, "t"],
+    scores: Float[Tensor, "t"],
+) -> Float[Tensor, "t"]:
+    """The bounds that a ceiling sets over positives with these scaled scores, for scaled scores."""
+    assert loss.negatives.ceiling is not None
+    ceilings, scale = Ceilings(loss.negatives.ceiling, comparison), loss.scale
+    if scale is None:
+        return ceilings.over(anchors, positives, scores)
+    return ceilings.over(anchors, positives, scores / scale).mul_(scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,45 +77,51 @@ class Choices:
 
     @classmethod
     def of(
-        cls, comparison: Comparison, pairs: Pairs, ceiling: Ceiling | None, selection: Selection
+        cls, comparison: Comparison, pairs: Pairs, loss: PairedLoss, selection: Selection
     ) -> Choices:
-        """The choices under a ceiling."""
+        """The choices of a loss."""
         bounds = None
-        if ceiling is not None:
+        if loss.negatives.ceiling is not None:
             own = torch.arange(len(pairs.scores), device=pairs.scores.device)
-            bounds = Ceilings(ceiling, comparison).over(own, own, pairs.positives)
+            bounds = bounds_of(comparison, loss, own, own, pairs.positives)
         return cls(pairs, selection, pairs.lowered(pairs.scores.clone()), bounds)
 
     def of_sides(self, sides: tuple[bool, ...]) -> Chosen:
         """The negatives of the directions' anchors."""
-        found = [self.of_side(columns) for columns in sides]
-        masks = [each.there for each in found if each.there is not None]
-        return Chosen(
-            torch.stack([each.scores for each in found]),
-            torch.stack([each.places for each in found]),
-            torch.stack(masks) if masks else None,
-        )
+        pairs, bounds, k = self.pairs, self.bounds, self.selection.k
+        complete = pairs.excluded is None and bounds is None and k < len(pairs.scores)
+        if (
+            k > 1
+            and bounds is None
+            and len(sides) == 2
+            and self.keys.shape[0] == self.keys.shape[1]
+        ):
+            found = self.first(torch.stack((self.keys, self.keys.t())).flatten(0, 1))
+            scores, places = (x.unflatten(0, (2, -1)) for x in found)
+        else:
+            found = [self.of_side(columns) for columns in sides]
+            scores, places = (torch.stack(x) for x in zip(*found, strict=True))
+        return Chosen(scores, places, complete)
 
-    def of_side(self, columns: bool) -> Chosen:
-        """The negatives of one direction's anchors."""
-        pairs, k, within = self.pairs, self.selection.k, self.pairs.side(self.keys, columns)
-        if self.bounds is not None:
-            beyond = pairs.side(pairs.scores, columns).clone().ge_(self.bounds[:, None])
-            within = torch.sub(within, beyond, alpha=FAR)
-        found, index = within.max(1, keepdim=True) if k == 1 else self.first(within)
-        if pairs.excluded is None and self.bounds is None and k < len(pairs.scores):
-            return Chosen(found, index, None)
-        there = found > -FAR / 2
-        if self.selection.fallback != "none":
-            found, index, there = self.with_fallback(found, index, there, columns)
-        present = there.to(found.dtype)
-        if pairs.has is not None:
-            present = present * pairs.has[:, None]
-        return Chosen(torch.where(there, found, 0.0), index, present)
+    def of_side(self, columns: bool) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """The scores and places of one direction's negatives."""
+        pairs, within = self.pairs, self.pairs.side(self.keys, columns)
+        if self.bounds is None:
+            return self.first(within)
+        chosen = self.first(within.masked_fill(within >= self.bounds[:, None], -FAR))
+        if self.selection.fallback == "none" or all_found(chosen[0]):
+            return chosen
+        easiest = self.selection.fallback == "easiest"
+        ranked = pairs.lowered(pairs.scores.neg()) if easiest else self.keys
+        return in_first_place(chosen, pairs.side(ranked, columns).max(1, keepdim=True), easiest)
 
-    def first(self, within: Float[Tensor, "n r"]) -> tuple[Tensor, Tensor]:
+    def first(
+        self, within: Float[Tensor, "n r"]
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
         """The first k of every row, as many places in both directions."""
         k, skip = self.selection.k, self.selection.skip
+        if k == 1:
+            return within.max(1, keepdim=True)
         found, index = first_k(within.contiguous(), k)
         empty = min(k, self.keys.shape[1]) - found.shape[1]
         if empty:
@@ -107,30 +129,29 @@ class Choices:
             found, index = pad(found, (0, empty), value=-FAR), pad(index, (0, empty))
         return (found[:, skip:], index[:, skip:]) if skip else (found, index)
 
-    def with_fallback(
-        self, found: Tensor, index: Tensor, there: Tensor, columns: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The fallback in the first place of the anchors that selected nothing."""
-        if found.device.type == "cpu" and bool(there[:, 0].all()):
-            return found, index, there
-        easiest = self.selection.fallback == "easiest"
-        ranked = self.pairs.lowered(self.pairs.scores.neg()) if easiest else self.keys
-        other, place = self.pairs.side(ranked, columns).max(1, keepdim=True)
-        return in_first_place((found, index, there), other, place, easiest)
+
+def all_found(scores: Float[Tensor, "n k"]) -> bool:
+    """Whether every anchor has a negative; read on a CPU only."""
+    if scores.device.type != "cpu":
+        return False
+    return len(scores) == 0 or scores[:, 0].amin().item() > -FAR / 2
 
 
 def in_first_place(
-    chosen: tuple[Tensor, Tensor, Tensor], keys: Tensor, index: Tensor, easiest: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    chosen: tuple[Tensor, Tensor], fallback: tuple[Tensor, Tensor], easiest: bool
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """What was chosen, with a fallback in the first place of the anchors that selected nothing.
 
     Args:
-        keys: of the fallback: its score, or with ``easiest`` the negated score.
+        chosen: scores and places.
+        fallback: its score, or with ``easiest`` the negated score; and its place.
     """
-    other, some = keys.neg() if easiest else keys, keys > -FAR / 2
-    found, places, there = (x[:, :1] for x in chosen)
-    first = torch.where(there, found, other), torch.where(there, places, index), there | some
+    (other, place), (found, places) = fallback, (x[:, :1] for x in chosen)
+    if easiest:
+        other = torch.where(other > -FAR / 2, other.neg(), other)
+    there = found > -FAR / 2
+    first = torch.where(there, found, other), torch.where(there, places, place)
     if chosen[0].shape[1] == 1:
         return first
-    one, two, three = (torch.cat([x, y[:, 1:]], 1) for x, y in zip(first, chosen, strict=True))
-    return one, two, three
+    one, two = (torch.cat([x, y[:, 1:]], 1) for x, y in zip(first, chosen, strict=True))
+    return one, two

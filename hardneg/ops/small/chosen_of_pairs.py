@@ -11,8 +11,7 @@ from hardneg.negatives import Selection
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import LabelledLoss
 from hardneg.ops.requests import PairSearch
-from hardneg.ops.rounding import Ceilings
-from hardneg.ops.small.chosen import Chosen, in_first_place
+from hardneg.ops.small.chosen import Chosen, all_found, bounds_of, in_first_place
 from hardneg.ops.small.pairs import FAR
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 from hardneg.ops.tiled.top_k import first_k
@@ -20,7 +19,7 @@ from hardneg.ops.tiled.top_k import first_k
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["DIRECT", "Listed", "choose", "every_negative"]
+__all__ = ["DIRECT", "Listed", "choose"]
 
 DIRECT = 1 << 19
 """Scores under bounds that are compared one by one; more are found in sorted rows."""
@@ -30,23 +29,24 @@ class Listed(NamedTuple):
     """Pairs, one by one.
 
     Attributes:
-        anchors, positives: rows and columns.
-        scores: of the pairs.
+        anchors: rows; None where there is one pair of every row, in their order.
+        places: in the flattened matrix, or with one pair of every row their columns.
+        scores: of the pairs; far above all scores where a row has none.
     """
 
-    anchors: Int[Tensor, "t"]
-    positives: Int[Tensor, "t"]
+    anchors: Int[Tensor, "t"] | None
+    places: Int[Tensor, "t"]
     scores: Float[Tensor, "t"]
 
+    def of_anchors(self, x: Tensor) -> Tensor:
+        """The rows of the pairs' anchors."""
+        return x if self.anchors is None else x.index_select(0, self.anchors)
 
-def every_negative(
-    scores: Float[Tensor, "n m"], excluded: Float[Tensor, "n m"], pairs: Listed
-) -> Chosen:
-    """All candidates of every pair's anchor; those that are its negatives are there."""
-    there = (1 - excluded).index_select(0, pairs.anchors)
-    places = torch.arange(scores.shape[1], device=scores.device).expand_as(there)
-    found = scores.index_select(0, pairs.anchors)
-    return Chosen(found[None], places[None], there[None], there.amax(1)[None])
+    def indices(self, width: int) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
+        """Rows and columns of the pairs in a matrix of that width."""
+        if self.anchors is None:
+            return torch.arange(len(self.places), device=self.places.device), self.places
+        return self.anchors, self.places % width
 
 
 def choose(
@@ -62,15 +62,23 @@ def choose(
         excluded: 1 for what is no negative, else 0.
     """
     selection = loss.negatives.selection(comparison.queries.shape[1])
+    keys = torch.sub(scores, excluded, alpha=FAR)
     if selection is None:
-        return every_negative(scores, excluded, pairs)
-    bounds = None
-    if loss.negatives.ceiling is not None:
-        bounds = Ceilings(loss.negatives.ceiling, comparison).over(*pairs)
-        if len(pairs.anchors) * scores.shape[1] > DIRECT:
-            search = PairSearch(pairs.anchors, bounds, selection)
-            return by_index(scores, pairs.anchors, select_per_pair(comparison, search))
-    return selected(scores, excluded, selection, pairs.anchors, bounds)
+        places = torch.arange(scores.shape[1], device=scores.device)
+        found = pairs.of_anchors(keys)
+        return Chosen(found[None], places.expand_as(found)[None], ranked=False)
+    if loss.negatives.ceiling is None:
+        best = keys.max(1, keepdim=True) if selection.k == 1 else first_k(keys, selection.k)
+        found, index = (pairs.of_anchors(x)[:, selection.skip :] for x in best)
+        return Chosen(found[None], index[None])
+    anchors, positives = pairs.indices(scores.shape[1])
+    bounds = bounds_of(comparison, loss, anchors, positives, pairs.scores)
+    if len(anchors) * scores.shape[1] > DIRECT:
+        if loss.scale is not None:
+            bounds = bounds / loss.scale
+        search = PairSearch(anchors, bounds, selection)
+        return by_index(scores, anchors, select_per_pair(comparison, search))
+    return under_bounds(scores, keys, pairs, bounds, selection)
 
 
 def by_index(
@@ -78,38 +86,29 @@ def by_index(
 ) -> Chosen:
     """Negatives that are known by their indices, -1 for none."""
     there, index = index >= 0, index.clamp(min=0)
-    found = torch.where(there, scores[anchors[:, None], index], 0.0)
-    return Chosen(found[None], index[None], there.to(found.dtype)[None])
+    found = torch.where(there, scores[anchors[:, None], index], -FAR)
+    return Chosen(found[None], index[None])
 
 
-def selected(
+def under_bounds(
     scores: Float[Tensor, "n m"],
-    excluded: Float[Tensor, "n m"],
+    keys: Float[Tensor, "n m"],
+    pairs: Listed,
+    bounds: Float[Tensor, "t"],
     selection: Selection,
-    anchors: Int[Tensor, "t"],
-    bounds: Float[Tensor, "t"] | None,
 ) -> Chosen:
-    """The negatives of every pair: those of its anchor, below the bound of the pair where there is one.
+    """The negatives of every pair below its bound.
 
     Args:
-        excluded: 1 for what is no negative, else 0.
-        anchors: the anchor of each pair.
+        keys: the scores, those of what is no negative far below.
     """
-    keys = torch.sub(scores, excluded, alpha=FAR)
-    if bounds is None:
-        found, index = first_k(keys, selection.k)
-        found, index = found.index_select(0, anchors), index.index_select(0, anchors)
-    else:
-        beyond = scores.index_select(0, anchors).ge_(bounds[:, None])
-        within = keys.index_select(0, anchors).sub_(beyond, alpha=FAR)
-        found, index = (
-            within.max(1, keepdim=True) if selection.k == 1 else first_k(within, selection.k)
-        )
-    found, index = found[:, selection.skip :], index[:, selection.skip :]
-    there = found > -FAR / 2
-    if selection.fallback != "none":
+    within = pairs.of_anchors(keys)
+    within = within.masked_fill(within >= bounds[:, None], -FAR)
+    best = within.max(1, keepdim=True) if selection.k == 1 else first_k(within, selection.k)
+    found, index = (x[:, selection.skip :] for x in best)
+    if selection.fallback != "none" and not all_found(found):
         easiest = selection.fallback == "easiest"
-        ranked = torch.sub(-scores, excluded, alpha=FAR) if easiest else keys
-        other, place = (x.index_select(0, anchors) for x in ranked.max(1, keepdim=True))
-        found, index, there = in_first_place((found, index, there), other, place, easiest)
-    return Chosen(torch.where(there, found, 0.0)[None], index[None], there.to(found.dtype)[None])
+        ranked = torch.where(keys > -FAR / 2, scores.neg(), keys) if easiest else keys
+        other, place = (pairs.of_anchors(x) for x in ranked.max(1, keepdim=True))
+        found, index = in_first_place((found, index), (other, place), easiest)
+    return Chosen(found[None], index[None])

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import EveryPairLoss
-from hardneg.ops.small.pairs import Pairs
-from hardneg.ops.small.relations import related
+from hardneg.ops.small.pairs import FAR, Pairs
+from hardneg.ops.small.relations import Related, related
 from hardneg.ops.small.slopes import Slopes
-from hardneg.penalties import Penalty, is_builtin
+from hardneg.penalties import VANISHING
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,28 +24,9 @@ def knows_every_pair(loss: EveryPairLoss, comparison: Comparison) -> bool:
     """All negatives of the queries, by a penalty of this package, and a bias that is one number."""
     one = not isinstance(loss.bias, Tensor) or loss.bias.numel() == 1
     complete = loss.negatives.complete and loss.negatives.ceiling is None
-    return complete and one and not loss.candidates and is_builtin(loss.penalty)
-
-
-class Kind(NamedTuple):
-    """The terms of one kind of pairs.
-
-    Attributes:
-        values, slopes: phi and its derivative by the argument; 0 for pairs of another kind.
-        counts: how many pairs of this kind every query has, or one number for all.
-    """
-
-    values: Tensor
-    slopes: Tensor
-    counts: int | Float[Tensor, "n"]
-
-    def pairs(self, n: int) -> float | Float[Tensor, ""]:
-        """How many there are of n queries."""
-        return self.counts * n if isinstance(self.counts, int) else self.counts.sum()
-
-    def active(self) -> Float[Tensor, ""]:
-        """How many of them are above 0."""
-        return (self.values > 0).sum().to(self.values.dtype)
+    if loss.apart and comparison.relation.paired:
+        return False
+    return complete and one and not loss.candidates and type(loss.penalty) in VANISHING
 
 
 class Limits(NamedTuple):
@@ -63,76 +44,78 @@ class Limits(NamedTuple):
         return cls(loss.positive - bias, loss.negative - bias)
 
 
+class Arguments(NamedTuple):
+    """What the penalty of every pair is of.
+
+    Attributes:
+        x: the arguments; far below 0 for pairs that are neither positive nor negative.
+        pairs: which of them are positive and which no negatives; None where the diagonal is positive.
+        everyone: whether every query is known to have a pair.
+    """
+
+    x: Float[Tensor, "n m"]
+    pairs: Related | None
+    everyone: bool
+
+    def turned(self, slopes: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+        """Slopes by the scores, which positive pairs have with the other sign; in place."""
+        if self.pairs is None:
+            slopes.diagonal().neg_()
+            return slopes
+        return slopes.mul_(torch.rsub(self.pairs.positive, 1, alpha=2))
+
+
 def every_pair_loss(
     comparison: Comparison, scores: Float[Tensor, "n m"], loss: EveryPairLoss, gradient: bool
 ) -> Slopes:
     """``phi(positive - z)`` of positive pairs and ``phi(z - negative)`` of negative ones, z = scale * score + bias."""
-    scaled = scores if loss.scale is None else scores * loss.scale
-    paired, limits = comparison.relation.paired, Limits.of(loss, scores.dtype)
-    positive, negative = (of_paired if paired else of_labelled)(
-        comparison, scaled, limits, loss.penalty
-    )
-    of_positive, of_negative = weights(positive, negative, loss, len(scores))
-    value = positive.values.sum() * of_positive + negative.values.sum() * of_negative
+    limits = Limits.of(loss, scores.dtype)
+    found = (of_paired if comparison.relation.paired else of_labelled)(comparison, scores, limits)
+    values = loss.penalty.value(found.x)
+    weights = weights_of(found, values, loss)
+    whole = isinstance(weights, Tensor) and weights.dim() == 2
+    value = (values * weights).sum() if whole else values.sum() * weights
     if not gradient:
         return Slopes(value)
-    by_z, less = negative.slopes.mul_(of_negative), positive.slopes.mul_(of_positive)
-    (by_z.diagonal() if paired else by_z).sub_(less)
-    by_scale = (by_z * scores).sum() if isinstance(loss.scale, Tensor) else None
-    by_bias = by_z.sum() if isinstance(loss.bias, Tensor) else None
-    return Slopes(value, by_z if loss.scale is None else by_z.mul_(loss.scale), by_scale, by_bias)
+    return Slopes(value, found.turned(loss.penalty.slope(found.x).mul_(weights)))
 
 
-def of_paired(
-    comparison: Comparison, scaled: Float[Tensor, "n m"], limits: Limits, penalty: Penalty
-) -> tuple[Kind, Kind]:
-    """The positive terms, those of the diagonal alone, and the negative ones."""
-    pairs, m = Pairs.of(comparison, scaled), scaled.shape[1]
-    x, y = limits.positive - scaled.diagonal(), scaled - limits.negative
-    values, slopes = penalty.value(x), penalty.slope(x)
-    positive = Kind(values, slopes, 1)
+def of_paired(comparison: Comparison, scores: Float[Tensor, "n m"], limits: Limits) -> Arguments:
+    """Those of the positive pairs on the diagonal, and of the negative ones."""
+    pairs, x = Pairs.of(comparison, scores), scores - limits.negative
+    if pairs.excluded is not None:
+        x.sub_(pairs.excluded, alpha=FAR)
+    of_positives = limits.positive - pairs.positives
     if pairs.has is not None:
-        positive = Kind(values * pairs.has, slopes * pairs.has, pairs.has)
-    others = m - 1 if pairs.excluded is None else m - pairs.excluded.sum(1)
-    of_others = pairs.emptied(penalty.value(y)), pairs.emptied(penalty.slope(y))
-    return positive, Kind(*of_others, others)
+        of_positives.sub_(1 - pairs.has, alpha=FAR)
+    x.diagonal().copy_(of_positives)
+    return Arguments(x, None, pairs.has is None)
 
 
-def of_labelled(
-    comparison: Comparison, scaled: Float[Tensor, "n m"], limits: Limits, penalty: Penalty
-) -> tuple[Kind, Kind]:
-    """The positive and the negative terms of related rows."""
-    pairs = related(comparison.relation, scaled)
-    masks = pairs.positive, 1 - pairs.excluded
-    found = [
-        Kind(penalty.value(x) * mask, penalty.slope(x) * mask, mask.sum(1))
-        for x, mask in zip((limits.positive - scaled, scaled - limits.negative), masks, strict=True)
-    ]
-    return found[0], found[1]
+def of_labelled(comparison: Comparison, scores: Float[Tensor, "n m"], limits: Limits) -> Arguments:
+    """Those of related rows and of all others."""
+    pairs = related(comparison.relation, scores)
+    of_positives = (limits.positive - scores).sub_(1 - pairs.positive, alpha=FAR)
+    of_negatives = (scores - limits.negative).sub_(pairs.excluded, alpha=FAR)
+    return Arguments(torch.maximum(of_positives, of_negatives), pairs, False)
 
 
-def weights(
-    positive: Kind, negative: Kind, loss: EveryPairLoss, n: int
-) -> tuple[float | Tensor, float | Tensor]:
-    """What the terms of both kinds are multiplied by."""
+def weights_of(
+    found: Arguments, values: Float[Tensor, "n m"], loss: EveryPairLoss
+) -> float | Tensor:
+    """What the terms are multiplied by: one number, or one for every pair."""
     if loss.reduction == "sum":
-        return loss.share, loss.share
-    counts = [
-        kind.pairs(n) if loss.reduction == "mean" else kind.active()
-        for kind in (positive, negative)
-    ]
-    if loss.apart:
-        of_positive, of_negative = (over(loss.share, count) for count in counts)
-        return of_positive, of_negative
-    if loss.reduction == "mean":
-        of_all = positive.counts + negative.counts
-        some = n * min(of_all, 1) if isinstance(of_all, int) else of_all.clamp(max=1).sum()
-        weight = over(loss.share, some)
+        return loss.share
+    if loss.apart and found.pairs is not None:
+        masks = found.pairs.positive, 1 - found.pairs.excluded
+        if loss.reduction == "mean_active":
+            masks = masks[0] * (values > 0), masks[1] * (values > 0)
+        of_positive, of_negative = (loss.share / mask.sum().clamp_(min=1) for mask in masks)
+        return torch.lerp(of_negative, of_positive, found.pairs.positive)
+    if loss.reduction == "mean_active":
+        count = (values > 0).sum().to(values.dtype)
+    elif found.everyone:
+        return loss.share / len(values)
     else:
-        weight = over(loss.share, counts[0] + counts[1])
-    return weight, weight
-
-
-def over(share: float, count: float | Float[Tensor, ""]) -> float | Float[Tensor, ""]:
-    """A share for each of a number of terms."""
-    return share / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
+        count = (found.x > -FAR / 2).any(1).sum().to(values.dtype)
+    return loss.share / count.clamp_(min=1)

@@ -12,6 +12,7 @@ from hardneg.ops.loss_requests import LabelledLoss
 from hardneg.ops.small.pairs import FAR
 from hardneg.ops.small.relations import Related, related
 from hardneg.ops.small.slopes import Slopes
+from hardneg.ops.small.weights import by_margin, margin_of
 from hardneg.penalties import softplus
 
 if TYPE_CHECKING:
@@ -43,25 +44,19 @@ def of_rows(
     scores: Float[Tensor, "n m"], pairs: Related, loss: LabelledLoss, gradient: bool
 ) -> Slopes:
     """The terms of the rows as anchors; those without a negative are 0."""
-    scale = loss.scale
-    assert scale is not None
-    z = scores * scale
-    e = torch.sub(z, pairs.excluded, alpha=FAR)
+    margin = margin_of(loss)
+    e = torch.sub(scores, pairs.excluded, alpha=FAR)
     largest = e.amax(1, keepdim=True)
     sums = e.sub_(largest).exp_().sum(1, keepdim=True)
-    against = sums.log().add_(largest)
-    x = against.add_(scale * loss.margin) - z
+    x = sums.log().add_(largest).add_(margin) - scores
     weight = share_of_each(pairs, loss)
     value = (softplus(x) * pairs.positive).sum() * weight
     if not gradient:
         return Slopes(value)
     pull = x.sigmoid_().mul_(pairs.positive).mul_(weight)
     of_anchors = pull.sum(1, keepdim=True)
-    by_z = e.mul_(of_anchors.div(sums)).sub_(pull)
-    by_scale = None
-    if isinstance(scale, Tensor):
-        by_scale = (by_z * scores).sum() + of_anchors.sum() * loss.margin
-    return Slopes(value, by_z.mul_(scale), by_scale)
+    by_scores = e.mul_(of_anchors.div(sums)).sub_(pull)
+    return Slopes(value, by_scores, by_margin(loss, of_anchors))
 
 
 def share_of_each(pairs: Related, loss: LabelledLoss) -> float | Float[Tensor, ""]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from hardneg.ops.loss_requests import PairedLoss
 from hardneg.ops.small.pairs import FAR, Pairs
 from hardneg.ops.small.slopes import Slopes
-from hardneg.ops.small.weights import sides, term_weights
+from hardneg.ops.small.weights import by_margin, margin_of, sides, term_weights
 from hardneg.penalties import softplus
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ RANGE = 80.0
 
 
 class Exponentials(NamedTuple):
-    """Exponentials of the negatives' scaled scores, less a shift.
+    """Exponentials of the negatives' scores, less a shift.
 
     Attributes:
         each: one matrix for every direction; the same one where they share it.
@@ -42,48 +42,42 @@ def of_exponentials(
     Args:
         largest: what no score, up to its sign, exceeds; None where nothing is known.
     """
-    scale, directions = loss.scale, sides(loss)
-    assert scale is not None
-    beyond, found = pairs.beyond(loss.margin), exponentials(pairs, loss, largest)
+    directions, margin = sides(loss), margin_of(loss)
+    found = exponentials(pairs, loss, largest)
     matrices = zip(directions, found.each, strict=True)
     sums = torch.stack([pairs.side(each, columns).sum(1) for columns, each in matrices])
     valid = None
     if pairs.excluded is not None:
         valid = torch.stack([x for x in map(pairs.valid, directions) if x is not None])
         sums.clamp_(min=torch.finfo(sums.dtype).tiny)
-    x = sums.log() if found.shift is None else sums.log().add_(found.shift)
-    x = x.sub_(beyond * scale) if isinstance(scale, Tensor) else x.sub_(beyond, alpha=scale)
-    values, pull = softplus(x), x.sigmoid()
+    x = sums.log()
+    if found.shift is not None:
+        x.add_(found.shift)
+    x.sub_(pairs.beyond(margin))
+    values, pull = softplus(x), x.sigmoid_()
     if valid is not None:
-        values, pull = values * valid, pull * valid
-    weights = term_weights(loss, valid, values[..., None])
-    weights = weights if isinstance(weights, float) else weights[..., 0]
+        values, pull = values * valid, pull.mul_(valid)
+    weights = term_weights(loss, valid, values)
     value = (values * weights).sum()
     if not gradient:
         return Slopes(value)
-    if not isinstance(scale, Tensor):
-        weights = weights * scale
-    pull = pull * weights
-    by_scores, of_positives = by_negatives(pairs, directions, found, pull / sums), pull.sum(0)
-    if not isinstance(scale, Tensor):
-        by_scores.diagonal().sub_(of_positives)
-        return Slopes(value, by_scores)
-    by_scale = (by_scores * pairs.scores).sum() - torch.dot(of_positives, beyond)
-    by_scores.diagonal().sub_(of_positives)
-    return Slopes(value, by_scores.mul_(scale), by_scale)
+    pull.mul_(weights)
+    by_scores = by_negatives(pairs, directions, found, pull / sums)
+    by_scores.diagonal().sub_(pull.sum(0))
+    return Slopes(value, by_scores, by_margin(loss, pull))
 
 
 def exponentials(pairs: Pairs, loss: PairedLoss, largest: float | None) -> Exponentials:
     """Those of both directions less no shift or one, where none gets lost; else less that of every anchor."""
     assert loss.scale is not None
-    directions, z = sides(loss), pairs.scores * loss.scale
+    directions, z = sides(loss), pairs.scores
     known = not isinstance(loss.scale, Tensor) or loss.scale.device.type == "cpu"
     if largest is not None and known and largest * float(loss.scale) <= RANGE / 2:
-        return Exponentials([pairs.emptied(z.exp_())] * len(directions), None)
+        return Exponentials([pairs.emptied(z.exp())] * len(directions), None)
     shift = common_shift(z)
     if shift is not None:
-        return Exponentials([pairs.emptied(z.sub_(shift).exp_())] * len(directions), shift)
-    lowered = pairs.lowered(z)
+        return Exponentials([pairs.emptied((z - shift).exp_())] * len(directions), shift)
+    lowered = pairs.lowered(z.clone())
     shifts = [pairs.side(lowered, columns).amax(1) for columns in directions]
     each = [
         (lowered - (pairs.padded(top, FAR) if columns else top[:, None])).exp_()
@@ -109,7 +103,7 @@ def by_negatives(
     found: Exponentials,
     shares: Float[Tensor, "s n"],
 ) -> Float[Tensor, "n m"]:
-    """The derivatives by the scaled negatives: the shares of their anchors times the exponentials."""
+    """The derivatives by the negatives: the shares of their anchors times the exponentials."""
     spread = [
         pairs.padded(share, 0.0) if columns else share[:, None]
         for columns, share in zip(directions, shares, strict=True)

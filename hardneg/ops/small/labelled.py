@@ -9,13 +9,14 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import LabelledLoss
+from hardneg.ops.small.chosen import Chosen
 from hardneg.ops.small.chosen_of_pairs import DIRECT, Listed, choose
 from hardneg.ops.small.chosen_terms import knows_terms, terms_of
 from hardneg.ops.small.every_positive import every_positive_loss
 from hardneg.ops.small.pairs import FAR
 from hardneg.ops.small.relations import related
 from hardneg.ops.small.slopes import Slopes
-from hardneg.ops.small.weights import term_weights
+from hardneg.ops.small.weights import by_margin, term_weights
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -67,20 +68,35 @@ def labelled_loss(
     listed = positives_of(scores, pairs.positive, loss.order)
     chosen = choose(comparison, scores, pairs.excluded, listed, loss)
     terms = terms_of(chosen, listed.scores, loss)
-    weights = term_weights(loss, chosen.valid, terms.values)
+    weights = term_weights(loss, chosen.valid(listed.scores), terms.values)
     value = (terms.values * weights).sum()
     if not gradient:
         return Slopes(value)
     slopes = (terms.by_negatives * weights)[0]
-    by_scores, first = torch.zeros_like(scores), listed.anchors * scores.shape[1]
+    of_positives = slopes.sum(1, keepdim=True)
+    by_scores = spread(scores, listed, chosen, slopes, of_positives.neg())
+    return Slopes(value, by_scores, by_margin(loss, of_positives))
+
+
+def spread(
+    scores: Float[Tensor, "n m"],
+    listed: Listed,
+    chosen: Chosen,
+    by_negatives: Float[Tensor, "t k"],
+    by_positives: Float[Tensor, "t 1"],
+) -> Float[Tensor, "n m"]:
+    """The derivatives by all scores, from those by the scores of pairs and of their negatives."""
+    by_scores, places = torch.zeros_like(scores), chosen.places[0]
+    if listed.anchors is None:
+        by_scores.scatter_add_(1, places, by_negatives)
+        return by_scores.scatter_add_(1, listed.places[:, None], by_positives)
     flat = by_scores.view(-1)
-    flat.index_add_(0, first + listed.positives, slopes.sum(1).neg_())
-    if loss.negatives.complete:
-        by_scores.index_add_(0, listed.anchors, slopes)
-    else:
-        flat.index_add_(0, (first[:, None] + chosen.places[0]).flatten(), slopes.flatten())
-    by_scale = None if terms.by_scale is None else (terms.by_scale * weights).sum()
-    return Slopes(value, by_scores, by_scale)
+    flat.index_add_(0, listed.places, by_positives[:, 0])
+    if not chosen.ranked:  # all of a row
+        return by_scores.index_add_(0, listed.anchors, by_negatives)
+    first = listed.anchors[:, None] * scores.shape[1]
+    flat.index_add_(0, (first + places).flatten(), by_negatives.flatten())
+    return by_scores
 
 
 def positives_of(
@@ -88,11 +104,12 @@ def positives_of(
 ) -> Listed:
     """The pairs of anchors with their positives: all of them, or one an anchor, of the lowest or highest score."""
     if order is None:
-        anchors, places = positive.nonzero().unbind(1)
-        place = anchors * scores.shape[1] + places
-        return Listed(anchors, places, scores.flatten().index_select(0, place))
-    sign = -1.0 if order == "lowest" else 1.0
-    found, places = (scores * sign).sub_(1 - positive, alpha=FAR).max(1)
-    anchors = (found > -FAR / 2).nonzero()[:, 0]
-    found, places = found.index_select(0, anchors), places.index_select(0, anchors)
-    return Listed(anchors, places, found.mul_(sign))
+        places = positive.flatten().nonzero()[:, 0]
+        anchors = torch.div(places, scores.shape[1], rounding_mode="floor")
+        return Listed(anchors, places, scores.flatten().index_select(0, places))
+    if order == "lowest":
+        found, places = torch.add(scores, 1 - positive, alpha=FAR).min(1)
+    else:
+        found, places = torch.sub(scores, 1 - positive, alpha=FAR).max(1)
+        found = torch.where(found < -FAR / 2, FAR, found)
+    return Listed(None, places, found)

@@ -22,7 +22,7 @@ from hardneg.ops.requests import Wanted
 from hardneg.ops.scores import NO_SECOND_DERIVATIVE
 from hardneg.ops.small.every_pair import every_pair_loss, knows_every_pair
 from hardneg.ops.small.labelled import knows_labelled, labelled_loss
-from hardneg.ops.small.matrix import Matrix
+from hardneg.ops.small.matrix import Matrix, gradients, matrix_of, oddness
 from hardneg.ops.small.paired import knows_paired, paired_loss
 from hardneg.ops.small.slopes import Slopes
 from hardneg.ops.small.supervised import knows_supervised, supervised_loss
@@ -78,20 +78,22 @@ class WholeLoss(torch.autograd.Function):
         bias: float | Tensor | None,
     ) -> Float[Tensor, ""]:
         """The loss."""
-        of_queries, of_candidates, *of_numbers = ctx.needs_input_grad[2:]
-        wanted = Wanted(of_queries, of_candidates, any(of_numbers))
+        *of_inputs, of_bias = ctx.needs_input_grad[2:]
+        wanted = Wanted(*of_inputs)
         with without_autocast(queries):
-            matrix = Matrix.of(comparison.similarity, queries, candidates)
-            found = EQUATIONS[type(loss)].slopes(comparison, matrix.scores, loss, any(wanted))
+            matrix = matrix_of(comparison.similarity, queries, candidates, scale)
+            slopes = any(wanted) or of_bias
+            found = EQUATIONS[type(loss)].slopes(comparison, matrix.scores, loss, slopes)
+            by_scale, by_bias = by_numbers(matrix, found, loss, wanted.scale, of_bias)
             dq = dc = None
             if found.by_scores is not None and wanted.embeddings:
-                dq, dc = matrix.gradients(found.by_scores, wanted)
-            by_bias = found.by_bias
-            if isinstance(bias, Tensor) and by_bias is not None:
-                by_bias = by_bias.to(bias.dtype).reshape(bias.shape)
-        ctx.save_for_backward(dq, dc, found.by_scale, by_bias, matrix.finite)
+                one_set = candidates is queries
+                told = matrix, one_set, comparison.similarity
+                dq, dc = gradients(*told, found.by_scores, wanted)
+            finite = oddness(matrix, queries, candidates)
+        ctx.save_for_backward(dq, dc, by_scale, by_bias, finite)
         ctx.dtype = queries.dtype
-        return found.value if matrix.finite is None else found.value + matrix.finite
+        return found.value if finite is None else found.value + finite
 
     @staticmethod
     def backward(ctx: Any, upstream: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
@@ -102,6 +104,20 @@ class WholeLoss(torch.autograd.Function):
         upstream = upstream if finite is None else upstream + finite
         dq, dc, *by_numbers = (None if g is None else g * upstream for g in gradients)
         return None, None, rounded(dq, ctx.dtype), rounded(dc, ctx.dtype), *by_numbers
+
+
+def by_numbers(
+    matrix: Matrix, found: Slopes, loss: LossRequest, of_scale: bool, of_bias: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The derivatives by the scale and by the bias, where they are wanted."""
+    by_scale = by_bias = None
+    if of_scale and found.by_scores is not None:
+        by_scale = (found.by_scores * matrix.scores).sum() / loss.scale
+        if found.by_scale is not None:
+            by_scale += found.by_scale
+    if of_bias and found.by_scores is not None and isinstance(loss.bias, Tensor):
+        by_bias = found.by_scores.sum().to(loss.bias.dtype).reshape(loss.bias.shape)
+    return by_scale, by_bias
 
 
 def rounded(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:

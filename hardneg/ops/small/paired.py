@@ -15,7 +15,7 @@ from hardneg.ops.small.chosen_terms import knows_terms, terms_of
 from hardneg.ops.small.exponentials import of_exponentials
 from hardneg.ops.small.pairs import FAR, Pairs
 from hardneg.ops.small.slopes import Slopes
-from hardneg.ops.small.weights import sides, term_weights
+from hardneg.ops.small.weights import by_margin, sides, term_weights
 from hardneg.similarities import Cosine
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def knows_paired(loss: PairedLoss, comparison: Comparison) -> bool:
     """All but means over active terms of all negatives."""
     if not knows_terms(loss, comparison):
         return False
-    complete = loss.negatives.selection(comparison.queries.shape[1]) is None
-    return not complete or loss.penalty is None or loss.reduction != "mean_active"
+    if loss.penalty is None or loss.reduction != "mean_active":
+        return True
+    return loss.negatives.selection(comparison.queries.shape[1]) is not None
 
 
 def paired_loss(
@@ -50,10 +51,12 @@ def of_chosen(
     comparison: Comparison, pairs: Pairs, loss: PairedLoss, selection: Selection, gradient: bool
 ) -> Slopes:
     """The terms of selected negatives."""
-    choices = Choices.of(comparison, pairs, loss.negatives.ceiling, selection)
-    chosen = choices.of_sides(sides(loss))
-    terms = terms_of(chosen, pairs.positives, loss)
-    weights = term_weights(loss, chosen.valid, terms.values)
+    chosen = Choices.of(comparison, pairs, loss, selection).of_sides(sides(loss))
+    positives = pairs.positives
+    if pairs.has is not None:
+        positives = torch.add(positives, 1 - pairs.has, alpha=FAR)
+    terms = terms_of(chosen, positives, loss)
+    weights = term_weights(loss, chosen.valid(positives), terms.values)
     value = (terms.values * weights).sum()
     if not gradient:
         return Slopes(value)
@@ -61,9 +64,9 @@ def of_chosen(
     by_scores = torch.zeros_like(pairs.scores)
     for columns, index, part in zip(sides(loss), chosen.places, slopes, strict=True):
         pairs.side(by_scores, columns).scatter_add_(1, index, part)
-    by_scores.diagonal().sub_(slopes.sum((0, 2)))
-    by_scale = None if terms.by_scale is None else (terms.by_scale * weights).sum()
-    return Slopes(value, by_scores, by_scale)
+    of_positives = slopes.sum((0, 2))
+    by_scores.diagonal().sub_(of_positives)
+    return Slopes(value, by_scores, by_margin(loss, of_positives))
 
 
 def of_all(pairs: Pairs, loss: PairedLoss, gradient: bool) -> Slopes:
@@ -89,7 +92,8 @@ def of_side(pairs: Pairs, loss: PairedLoss, columns: bool, gradient: bool) -> Sl
     values = loss.penalty.value(x)
     if has is not None:
         values.mul_(has)
-    weight = term_weights(loss, pairs.valid(columns), pairs.side(values, columns))
+    valid = pairs.valid(columns)
+    weight = term_weights(loss, None if valid is None else valid[None], pairs.positives[None])
     value = (values.sum() * weight).reshape(())
     if not gradient:
         return Slopes(value)

@@ -52,9 +52,10 @@ class Pairs:
         """Scores of the positives."""
         return self.scores.diagonal()
 
-    def beyond(self, margin: float) -> Float[Tensor, "n"]:
+    def beyond(self, margin: float | Tensor) -> Float[Tensor, "n"]:
         """Scores of the positives less a margin, read-only."""
-        return self.positives - margin if margin else self.positives
+        some = isinstance(margin, Tensor) or margin != 0
+        return self.positives - margin if some else self.positives
 
     def side(self, matrix: Float[Tensor, "n m"], columns: bool) -> Float[Tensor, "n r"]:
         """The anchors of a side as rows: the queries, or the candidates that are paired."""

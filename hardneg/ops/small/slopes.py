@@ -17,17 +17,15 @@ class Slopes(NamedTuple):
 
     Attributes:
         value: the loss.
-        by_scores: its derivative by every score; None where it is not wanted.
-        by_scale, by_bias: those by the scale and the bias; None where they are not wanted.
+        by_scores: its derivative by every scaled score; None where it is not wanted.
+        by_scale: that by the scale, but for what the scores depend on it; None for 0.
     """
 
     value: Float[Tensor, ""]
     by_scores: Float[Tensor, "n m"] | None = None
     by_scale: Float[Tensor, ""] | None = None
-    by_bias: Float[Tensor, ""] | None = None
 
     def plus(self, other: Slopes) -> Slopes:
         """A sum of two losses."""
-        derivatives = zip(self[1:], other[1:], strict=True)
-        added = (None if a is None or b is None else a + b for a, b in derivatives)
-        return Slopes(self.value + other.value, *added)
+        pairs = zip(self, other, strict=True)
+        return Slopes(*(None if a is None or b is None else a + b for a, b in pairs))

@@ -28,22 +28,17 @@ def supervised_loss(
     comparison: Comparison, scores: Float[Tensor, "n m"], loss: SupervisedLoss, gradient: bool
 ) -> Slopes:
     """``logsumexp(scale * others) - scale * mean(positives)`` of every query that has both kinds."""
-    assert loss.scale is not None
     pairs = related(comparison.relation, scores)
     counts = pairs.positive.sum(1)
     weights = shares_of_anchors(pairs, loss, counts)
     counts.clamp_(min=1)
-    z = (scores * loss.scale).sub_(pairs.excluded - pairs.positive, alpha=FAR)
+    z = torch.sub(scores, pairs.excluded - pairs.positive, alpha=FAR)
     largest = z.amax(1, keepdim=True)
     e = z.sub_(largest).exp_()
     sums = e.sum(1)
-    mean = (pairs.positive * scores).sum(1) / counts
-    terms = sums.log().add_(largest[:, 0]).sub_(mean * loss.scale)
-    value = torch.dot(terms, weights)
+    mean = (pairs.positive * scores).sum(1).div_(counts)
+    value = torch.dot(sums.log().add_(largest[:, 0]).sub_(mean), weights)
     if not gradient:
         return Slopes(value)
-    by_scores = e.mul_((weights / sums)[:, None]).addcmul_(
-        pairs.positive, (weights / counts)[:, None], value=-1
-    )
-    by_scale = (by_scores * scores).sum() if isinstance(loss.scale, Tensor) else None
-    return Slopes(value, by_scores.mul_(loss.scale), by_scale)
+    by_scores = e.mul_((weights / sums)[:, None])
+    return Slopes(value, by_scores.addcmul_(pairs.positive, (weights / counts)[:, None], value=-1))

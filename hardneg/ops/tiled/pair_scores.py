@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,10 +85,17 @@ def row_lengths(
         return None
     of_q = torch.linalg.vector_norm(q, dim=1)
     of_c = of_q if c is q else torch.linalg.vector_norm(c, dim=1)
-    lengths, info = (of_q, of_c), torch.finfo(q.dtype)
-    least, largest = torch.aminmax(of_q if c is q else torch.cat(lengths))
-    inside = float(least) > info.tiny**0.25 and float(largest) < info.max**0.25
-    return lengths if inside else None
+    least, largest = torch.aminmax(of_q if c is q else torch.cat((of_q, of_c)))
+    shortest, longest = range_of_lengths(q.dtype)
+    inside = least.item() > shortest and largest.item() < longest
+    return (of_q, of_c) if inside else None
+
+
+@cache
+def range_of_lengths(dtype: torch.dtype) -> tuple[float, float]:
+    """Between which lengths products of any two rows, and their squares, stay in range."""
+    info = torch.finfo(dtype)
+    return info.tiny**0.25, info.max**0.25
 
 
 def named_rows(
