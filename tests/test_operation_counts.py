@@ -21,9 +21,11 @@ from hardneg import (
     InfoNCELoss,
     MultiSimilarityLoss,
     NTXentLoss,
+    PairwiseContrastiveLoss,
     SigmoidLoss,
     SupConLoss,
     TopK,
+    TripletLoss,
 )
 from hardneg.ops.backends import for_whole_losses
 from hardneg.ops.comparison import Comparison, Relation
@@ -109,6 +111,27 @@ def test_fewer_operations_than_the_plain_formula(case: str) -> None:
     ours, plain, _ = CASES[case]
     labelled = case in LABELLED
     assert operations(ours, 128, labelled) < operations(plain, 128, labelled)
+
+
+ON_A_CPU = {
+    "8 hardest": (ContrastiveLoss(negatives=TopK(8)), False, 42),
+    "InfoNCE": (InfoNCELoss(), False, 42),
+    "SigLIP": (SigmoidLoss(), False, 34),
+    "semi-hard triplets": (TripletLoss(), True, 69),
+    "batch-hard triplets": (TripletLoss(positives="hardest", negatives="hardest"), True, 47),
+    "pairwise": (PairwiseContrastiveLoss(), True, 43),
+}
+
+
+@pytest.mark.parametrize("case", ON_A_CPU)
+def test_few_operations_on_a_cpu(case: str) -> None:
+    """What bounds the time of 32 rows, which read numbers where a GPU must not."""
+    loss, labelled, most = ON_A_CPU[case]
+    made = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(32, 16, generator=made).requires_grad_() for _ in range(2))
+    with Counted() as counted:
+        backward(loss(x, torch.arange(32) // 4 if labelled else y))
+    assert counted.count <= most
 
 
 BY_KERNELS = {

@@ -34,6 +34,7 @@ from hardneg import (
 from hardneg.losses.base import LabelLoss, Loss
 from hardneg.ops.loss_requests import LossRequest
 from hardneg.ops.small.backend import SmallScores
+from hardneg.penalties import Identity
 
 STRATEGIES = (
     Hardest(),
@@ -393,6 +394,45 @@ def test_a_subclass_with_other_choices_is_whole(only_whole):
 
     Sharper()(*batch(8, 8))
     assert only_whole == [True]
+
+
+@pytest.mark.parametrize("similarity", ["euclidean", "squared_euclidean", "order"])
+def test_equal_rows_pull_nothing(similarity, only_whole):
+    for loss in (PairwiseContrastiveLoss, TripletLoss):
+        q, _ = batch(8, 8)
+        q = q.detach()[[0, 0, 1, 2, 2, 3, 4, 5]].requires_grad_()
+        given = {"similarity": similarity}
+        labels = torch.arange(8) // 2
+        compare(loss(**given), loss(backend="dense", **given), q, None, labels=labels)
+        pair = q.detach()[:2].requires_grad_()
+        loss(**given)(pair, torch.zeros(2, dtype=torch.long)).backward()
+        assert torch.equal(pair.grad, torch.zeros_like(pair))
+    assert all(only_whole)
+
+
+def test_rows_too_short_to_be_squared():
+    q = torch.full((4, 3), 1e-30)
+    q[1:] *= 2
+    q.requires_grad_()
+    loss = PairwiseContrastiveLoss()
+    loss(q, torch.arange(4) // 2).backward()
+    assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_slope_by_a_frozen_scale_is_not_computed(learned, margin):
+    temperature = torch.tensor(0.1, dtype=torch.float64, requires_grad=learned)
+    value = InfoNCELoss(temperature, margin=margin)(*batch(8, 8))
+    by_scale = value.grad_fn.saved_tensors[2]
+    assert (by_scale is not None) == learned
+
+
+@pytest.mark.parametrize("negatives", [All(), Hardest(), TopK(3)], ids=repr)
+def test_a_penalty_that_never_vanishes(negatives):
+    choices = {"penalty": Identity(), "negatives": negatives}
+    q, labels = batch(8, 8)[0], torch.arange(8) // 2
+    compare(TripletLoss(**choices), TripletLoss(backend="dense", **choices), q, None, labels=labels)
 
 
 def test_a_second_derivative_is_refused():

@@ -177,8 +177,7 @@ class PairLoss(Loss):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        if renamed:
-            refuse_renamed(type(self).__name__, renamed, unknown=True)
+        refuse_renamed(type(self).__name__, renamed, unknown=True)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         one_to_one = isinstance(self.positives, Paired)
         given = queries, candidates, self.similarity, *relation
@@ -256,8 +255,7 @@ class LabelLoss(Loss):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        if renamed:
-            refuse_renamed(type(self).__name__, renamed, unknown=True)
+        refuse_renamed(type(self).__name__, renamed, unknown=True)
         check_directions(self.directions, reference)
         sides = embeddings, labels, reference, reference_labels
         comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)

@@ -96,8 +96,8 @@ class Choices:
             and len(sides) == 2
             and self.keys.shape[0] == self.keys.shape[1]
         ):
-            found = self.first(torch.stack((self.keys, self.keys.t())).flatten(0, 1))
-            scores, places = (x.unflatten(0, (2, -1)) for x in found)
+            both = self.first(torch.stack((self.keys, self.keys.t())).flatten(0, 1))
+            scores, places = (x.unflatten(0, (2, -1)) for x in both)
         else:
             found = [self.of_side(columns) for columns in sides]
             scores, places = (torch.stack(x) for x in zip(*found, strict=True))

@@ -111,7 +111,7 @@ def by_numbers(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The derivatives by the scale and by the bias, where they are wanted."""
     by_scale = by_bias = None
-    if of_scale and found.by_scores is not None:
+    if of_scale and found.by_scores is not None and isinstance(loss.scale, Tensor):
         by_scale = (found.by_scores * matrix.scores).sum() / loss.scale
         if found.by_scale is not None:
             by_scale += found.by_scale

@@ -31,7 +31,9 @@ Pulls = tuple[Tensor | None, Tensor | None]
 class Matrix(Protocol):
     """All scores times their scale in float32 or float64, and what their gradients need."""
 
-    scores: Float[Tensor, "n m"]
+    @property
+    def scores(self) -> Float[Tensor, "n m"]:
+        """The matrix."""
 
     def pulls(self, by_scores: Float[Tensor, "n m"], wanted: Wanted) -> Pulls:
         """The gradients of the rows of either side, in the type of the scores; may overwrite the derivatives."""
@@ -97,7 +99,7 @@ class UnitProducts(NamedTuple):
         return dq, dc
 
 
-class Tile(NamedTuple):
+class OneTile(NamedTuple):
     """Scores of other similarities, as one tile.
 
     Attributes:
@@ -129,17 +131,26 @@ def matrix_of(similarity: Any, queries: Tensor, candidates: Tensor, scale: Scale
             return Differences.of(similarity, q, c, scale)
         embeddings = Embeddings(queries, candidates, similarity)
         found, *_ = score_matrix(embeddings)
-        return Tile(embeddings, found, found if scale is None else found * scale, scale)
+        return OneTile(embeddings, found, found if scale is None else found * scale, scale)
     lengths = row_lengths(q, c)
     if lengths is None:
         rows, of_rows = unit_rows(q)
         columns, of_columns = (rows, of_rows) if c is q else unit_rows(c)
-        scores = scaled_(torch.mm(rows, columns.t()), scale)
+        scores = scaled_product(rows, columns, scale)
         return UnitProducts(rows, columns, scores, of_rows, of_columns, scale)
     of_rows, of_columns = (x[:, None] for x in lengths)
     divisors = of_rows * (of_columns if scale is None else of_columns / scale).t()
     found = torch.mm(q, c.t()).div_(divisors)
     return Quotients(q, c, found, divisors, of_rows, of_columns)
+
+
+def scaled_product(
+    rows: Float[Tensor, "n d"], columns: Float[Tensor, "m d"], scale: Scale
+) -> Float[Tensor, "n m"]:
+    """Products of all rows with all columns times a scale."""
+    if scale is None or isinstance(scale, Tensor):
+        return scaled_(torch.mm(rows, columns.t()), scale)
+    return torch.addmm(rows.new_empty(()), rows, columns.t(), beta=0, alpha=scale)
 
 
 def scaled_(x: Float[Tensor, "n m"], scale: Scale) -> Float[Tensor, "n m"]:

@@ -27,5 +27,6 @@ class Slopes(NamedTuple):
 
     def plus(self, other: Slopes) -> Slopes:
         """A sum of two losses."""
-        pairs = zip(self, other, strict=True)
-        return Slopes(*(None if a is None or b is None else a + b for a, b in pairs))
+        pairs = zip(self[1:], other[1:], strict=True)
+        added = (None if a is None or b is None else a + b for a, b in pairs)
+        return Slopes(self.value + other.value, *added)
