@@ -428,6 +428,14 @@ def test_the_slope_by_a_frozen_scale_is_not_computed(learned, margin):
     assert (by_scale is not None) == learned
 
 
+def test_a_learned_temperature_in_double_precision():
+    q, c = batch(8, 8)
+    for bound in (100.0, 3.0):
+        choices = {"temperature": Learned(0.07, max_scale=bound)}
+        one, other = (InfoNCELoss(**choices, backend=b).double() for b in ("auto", "dense"))
+        torch.testing.assert_close(one(q, c), other(q, c), rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("negatives", [All(), Hardest(), TopK(3)], ids=repr)
 def test_a_penalty_that_never_vanishes(negatives):
     choices = {"penalty": Identity(), "negatives": negatives}

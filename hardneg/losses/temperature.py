@@ -161,12 +161,9 @@ class Factor(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_scale: Tensor, bound: float, dtype: torch.dtype) -> Tensor:
         """The factor, rounded as by ``Temperature.scale``."""
-        if log_scale.device.type == "cpu":
-            number = in_float32(math.exp(-min(log_scale.item(), bound)))
-            factor = torch.full((), 1 / number, dtype=dtype)
-        else:
-            x = upcast(log_scale).reshape(())
-            factor = x.clamp(max=bound).neg_().exp_().to(dtype).reciprocal()
+        x = upcast(log_scale).reshape(())
+        temperature = x.clamp(max=bound).neg_().exp_()
+        factor = temperature.to(dtype).reciprocal()
         ctx.save_for_backward(log_scale, factor)
         ctx.bound = bound
         return factor
