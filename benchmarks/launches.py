@@ -115,6 +115,18 @@ def pairs(by: Backend, x: Comparison) -> None:
     by.scores(x).pairs(rows, rows % len(x.candidates)).sum().backward()
 
 
+def one_set(by: Backend, x: Comparison) -> None:
+    """The queries among themselves: the hardest, a total and log-sum-exps, and their backward."""
+    ids, row = x.relation.row_ids, torch.ones(len(x.queries))
+    relation = Relation(ids, ids, same_set=True)
+    scores = by.scores(Comparison(x.queries, x.queries, x.similarity, relation))
+    scores.select(Search(Selection("highest", 1), columns=False))
+    found = scores.penalty_total(PenaltyTerms(BY_NAME["hinge"], row, maxima=False), row)
+    scale = torch.tensor(2.0, requires_grad=True)
+    of_all = scores.logsumexp(ExponentialTerms(Linear(), scale=scale, columns=False)).rows
+    (found.value + of_all.sum()).backward()
+
+
 def whole(make: Callable[..., Loss]) -> Callable[[Backend, Comparison], None]:
     """A whole loss of a small batch, where it has kernels."""
 
@@ -146,6 +158,7 @@ OPERATORS: dict[str, Callable[[Backend, Comparison], None]] = {
     "logsumexp, linear": exponentials(Linear(2.0, 0.1)),
     "logsumexp, circle negatives": exponentials(CircleNegative()),
     "logsumexp, circle positives": exponentials(CirclePositive()),
+    "one set": one_set,
     "whole, hardest": whole(ContrastiveLoss),
     "whole, semi-hard": whole(partial(ContrastiveLoss, negatives="semihard")),
     "whole, hinge": whole(partial(ContrastiveLoss, negatives="all")),

@@ -102,9 +102,9 @@ def compare_labelled(
             f"same_set=True but there are {n} embeddings and {m} reference rows: it says that row i of "
             "both is the same sample, so there must be at least as many reference rows"
         )
-    relation = Relation(
-        as_long(labels), as_long(others), positives, ignore, same_set=one or same_set
-    )
+    ids = as_long(labels)
+    others = ids if one else as_long(others)
+    relation = Relation(ids, others, positives, ignore, same_set=one or same_set)
     return Comparison(embeddings, other, resolve_similarity(similarity), relation)
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.half_precision import with_float32_gradients
-from hardneg.ops.operators import Engine
-from hardneg.ops.requests import Search
+from hardneg.ops.requests import Engine, ExponentialTerms, PenaltyTerms, Search
 from hardneg.ops.tiled_backend import TiledScores
 
 __all__ = ["MAX_FUSED_K", "Fused", "FusedScores"]
@@ -66,10 +65,27 @@ class FusedScores(TiledScores):
         """
         reason = why_no_kernel(self.comparison.similarity, request)
         if reason is None:
-            return self.engine
+            return replace(self.engine, one_set=is_one_set(self.comparison, request))
         if self.or_tiled:
             return replace(self.engine, fused=False)
         raise ValueError(f'backend "triton" {reason}: use "auto" or "tiled"')
+
+
+def is_one_set(comparison: Comparison, request: Any) -> bool:
+    """Whether one tensor is on both sides, scores and relation are symmetric, and rows alone are asked for."""
+    told, similarity = comparison.relation, comparison.similarity
+    same_tensor = comparison.queries is comparison.candidates
+    if not (same_tensor and told.same_set and similarity == similarity.swapped()):
+        return False
+    symmetric = told.row_ids is told.column_ids and told.positives is None and told.ignore is None
+    match request:
+        case Search() | ExponentialTerms():
+            by_rows = not request.columns
+        case PenaltyTerms():
+            by_rows = request.column_thresholds is None
+        case _:
+            by_rows = False
+    return symmetric and by_rows and told.row_offset == told.column_offset
 
 
 def why_no_kernel(similarity: Any, request: Any = None) -> str | None:

@@ -19,6 +19,7 @@ __all__ = [
     "EVERYTHING",
     "UNWEIGHTED",
     "BatchAllTerms",
+    "Engine",
     "ExponentialTerms",
     "PairSearch",
     "PenaltyTerms",
@@ -187,3 +188,28 @@ class Wanted(NamedTuple):
 
 EVERYTHING = Wanted()
 """Nothing is frozen."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a reduction runs: a request like others.
+
+    Attributes:
+        tile: rows and columns of a tile; empty for the device's default.
+        fused: whether a kernel computes it, where it has one.
+        one_set: whether scores are symmetric and asked for by rows alone, of one tensor on both sides: kernels may
+            compute a triangle of them, and the gradient is that of the queries.
+    """
+
+    tile: tuple[int, ...] = ()
+    fused: bool = False
+    one_set: bool = False
+
+    def wanted(self, queries: bool, candidates: bool, scale: bool) -> Wanted:
+        """The gradients that are computed, of those that are asked for."""
+        return Wanted(queries, candidates and not self.one_set, scale)
+
+    @property
+    def tile_size(self) -> tuple[int, int] | None:
+        """Rows and columns of a tile, None for the default."""
+        return (self.tile[0], self.tile[1]) if self.tile else None

@@ -12,10 +12,11 @@ from hardneg.checks import check_tile
 from hardneg.ops import operators
 from hardneg.ops.comparison import Among, Comparison
 from hardneg.ops.half_precision import with_float32_gradients
-from hardneg.ops.operators import Chosen, Counting, Engine, Pairs
+from hardneg.ops.operators import Chosen, Counting, Pairs
 from hardneg.ops.reference import weighted_total
 from hardneg.ops.requests import (
     BatchAllTerms,
+    Engine,
     ExponentialTerms,
     PairSearch,
     PenaltyTerms,
@@ -107,8 +108,8 @@ class TiledScores(Scores):
         others = terms.row_thresholds, terms.column_thresholds, terms.scale
         if not self.gradients_in_one_pass(*others):
             return weighted_total(self.penalty_sum(terms), row_weights, column_weights)
-        weights, wanted = Weights(row_weights, column_weights), self.wanted(terms.scale)
-        given = self.comparison, terms, self.engine_for(terms), weights, wanted
+        weights, engine = Weights(row_weights, column_weights), self.engine_for(terms)
+        given = self.comparison, terms, engine, weights, engine.wanted(*self.wanted(terms.scale))
         return Total(*operators.PENALTY_TOTAL(*given)[:5])
 
     def batch_all(self, terms: BatchAllTerms) -> BatchAll:

@@ -5,7 +5,6 @@ from hardneg.ops.operators.logsumexp import LOGSUMEXP
 from hardneg.ops.operators.magnitudes import MAGNITUDES
 from hardneg.ops.operators.pair_scores import PAIR_SCORES, Pairs
 from hardneg.ops.operators.penalty_sum import PENALTY_SUM, PENALTY_TOTAL
-from hardneg.ops.operators.registration import Engine
 from hardneg.ops.operators.relation import COUNTS, POSITIVE_PAIRS, Counting
 from hardneg.ops.operators.score_matrix import SCORE_MATRIX
 from hardneg.ops.operators.select import SELECT, SELECT_PER_PAIR
@@ -28,6 +27,5 @@ __all__ = [
     "SELECT_PER_PAIR",
     "Chosen",
     "Counting",
-    "Engine",
     "Pairs",
 ]

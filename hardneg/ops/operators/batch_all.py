@@ -7,13 +7,12 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.operators.registration import (
-    Engine,
     Gradients,
     Operator,
     empty_gradient,
     scale_gradient,
 )
-from hardneg.ops.requests import EVERYTHING, BatchAllTerms, Wanted, Weights
+from hardneg.ops.requests import EVERYTHING, BatchAllTerms, Engine, Wanted, Weights
 from hardneg.ops.tiled.batch_all import PairTerms, batch_all
 from hardneg.similarities import score_dtype
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.operators.registration import Engine, Gradients, Operator, empty_gradient
-from hardneg.ops.requests import ExponentialTerms, Wanted
+from hardneg.ops.operators.registration import Gradients, Operator, empty_gradient
+from hardneg.ops.requests import Engine, ExponentialTerms, Wanted
 from hardneg.ops.tiled.logsumexp import logsumexp, logsumexp_backward
 from hardneg.similarities import score_dtype
 
@@ -59,7 +59,8 @@ def run_backward(
     if engine.fused:
         from hardneg.ops.triton import logsumexp as kernels
 
-        return kernels.logsumexp_backward(comparison, terms, results, upstream, wanted)
+        asked = wanted, engine.one_set
+        return kernels.logsumexp_backward(comparison, terms, results, upstream, *asked)
     return logsumexp_backward(comparison, terms, results, upstream, engine.tile_size, wanted)
 
 
@@ -93,12 +94,13 @@ def backward(
         torch.zeros_like(result) if gradient is None else gradient
         for gradient, result in zip(upstream, results[:2], strict=True)
     )
-    wanted = Wanted("queries" in needed, "candidates" in needed, "scale" in needed)
+    asked = (name in needed for name in ("queries", "candidates", "scale"))
+    wanted = requests[2].wanted(*asked)
     dq, dc, slope = BACKWARD(*requests, Summed(*results[:2], *given), wanted)
     scale = requests[1].scale
     if scale is not None:
         slope = slope.to(scale.dtype).reshape(scale.shape)
-    return {"queries": dq, "candidates": dc, "scale": slope}
+    return {"queries": dq, "candidates": None if dc.dim() == 1 else dc, "scale": slope}
 
 
 LOGSUMEXP.differentiate(backward, 2, by=BACKWARD)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from hardneg.ops.comparison import Embeddings
-from hardneg.ops.operators.registration import Engine, Gradients, Operator, empty_gradient
-from hardneg.ops.requests import Wanted
+from hardneg.ops.operators.registration import Gradients, Operator, empty_gradient
+from hardneg.ops.requests import Engine, Wanted
 from hardneg.ops.tiled.pair_gradients import pair_scores_backward
 from hardneg.ops.tiled.pair_scores import pair_scores
 from hardneg.similarities import score_dtype

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.operators.registration import (
-    Engine,
     Gradients,
     Operator,
     empty_gradient,
     scale_gradient,
 )
-from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
+from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, Engine, PenaltyTerms, Wanted, Weights
 from hardneg.ops.scores import PenaltyGradients, Sums
 from hardneg.ops.tiled.penalty_sum import penalty_pass
 from hardneg.similarities import score_dtype
@@ -35,7 +34,7 @@ def one_pass(
     if engine.fused:
         from hardneg.ops.triton import penalty_sum as kernels
 
-        return kernels.penalty_pass(*given, wanted)
+        return kernels.penalty_pass(*given, wanted, engine.one_set)
     return penalty_pass(*given, engine.tile_size, wanted)
 
 
@@ -114,7 +113,7 @@ def by_name(terms: PenaltyTerms, found: tuple[Tensor, ...]) -> Gradients:
         scale = scale.to(terms.scale.dtype).reshape(terms.scale.shape)
     return {
         "queries": dq,
-        "candidates": dc,
+        "candidates": None if dc.dim() == 1 else dc,
         "scale": scale,
         "row_thresholds": of_side(terms.row_thresholds, rows),
         "column_thresholds": of_side(terms.column_thresholds, columns),
@@ -134,13 +133,13 @@ def backward(
     needed: set[str],
 ) -> Gradients:
     """Weights are the upstream gradients of the sums; a side without one is not weighted."""
-    terms = requests[1]
+    _, terms, engine = requests
     thresholds = terms.row_thresholds, terms.column_thresholds
     given = [
         None if limits is None or gradient is None else gradient.contiguous()
         for limits, gradient in zip(thresholds, upstream, strict=True)
     ]
-    wanted = Wanted("queries" in needed, "candidates" in needed, "scale" in needed)
+    wanted = engine.wanted("queries" in needed, "candidates" in needed, "scale" in needed)
     return by_name(terms, BACKWARD(*requests, Weights(*given), wanted))
 
 

@@ -26,31 +26,13 @@ from hardneg.ops.operators.schema import (
 from hardneg.ops.scores import NO_SECOND_DERIVATIVE
 from hardneg.similarities import score_dtype
 
-__all__ = ["Engine", "Gradients", "Operator", "empty_gradient", "scale_gradient"]
+__all__ = ["Gradients", "Operator", "empty_gradient", "scale_gradient"]
 
 LIBRARIES: dict[str, torch.library.Library] = vars(torch.ops.hardneg).setdefault("_libraries", {})
 """The library of each operator, kept where a second import of this package finds it."""
 
 Gradients = Mapping[str, Tensor | None]
 """Gradients by the name of the tensor that they belong to."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How a reduction runs: a request like others.
-
-    Attributes:
-        tile: rows and columns of a tile; empty for the device's default.
-        fused: whether a kernel computes it, where it has one.
-    """
-
-    tile: tuple[int, ...] = ()
-    fused: bool = False
-
-    @property
-    def tile_size(self) -> tuple[int, int] | None:
-        """Rows and columns of a tile, None for the default."""
-        return (self.tile[0], self.tile[1]) if self.tile else None
 
 
 class Operator:

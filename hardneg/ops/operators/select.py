@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.operators.registration import Engine, Operator
-from hardneg.ops.requests import PairSearch, Search
+from hardneg.ops.operators.registration import Operator
+from hardneg.ops.requests import Engine, PairSearch, Search
 from hardneg.ops.tiled.select import select
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 
@@ -19,7 +19,7 @@ def run(comparison: Comparison, search: Search, engine: Engine) -> tuple[Tensor,
     if engine.fused:
         from hardneg.ops.triton import select as kernels
 
-        return kernels.select(comparison, search)
+        return kernels.select(comparison, search, engine.one_set)
     return select(comparison, search, engine.tile_size)
 
 

@@ -12,9 +12,8 @@ from hardneg.ops import operators
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.half_precision import with_float32_gradients
 from hardneg.ops.loss_requests import LossRequest
-from hardneg.ops.operators import Engine
 from hardneg.ops.reference import DenseScores
-from hardneg.ops.requests import BatchAllTerms
+from hardneg.ops.requests import BatchAllTerms, Engine
 from hardneg.ops.scores import BatchAll
 from hardneg.ops.small.by_kernels import has_kernels, kernel_loss
 from hardneg.ops.small.loss import is_known, whole_loss

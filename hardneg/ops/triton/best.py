@@ -7,7 +7,7 @@ import triton.language as tl
 
 from hardneg.ops.triton.admission import admitted
 from hardneg.ops.triton.arguments import EXTENT, Extent
-from hardneg.ops.triton.blocks import block_of, quarters
+from hardneg.ops.triton.blocks import below_diagonal, block_of, quarters
 from hardneg.ops.triton.keys import floors, raise_keys
 from hardneg.ops.triton.ranking import within
 from hardneg.ops.triton.scores import finished, raw_tile
@@ -102,9 +102,10 @@ def best_kernel(
     row_keys,
     column_keys,
     PLAIN: tl.constexpr,
+    UPPER: tl.constexpr,
     tile,
 ):
-    """One tile: its scores once, reduced along both axes."""
+    """One tile: its scores once, reduced along both axes; with ``UPPER`` none of those below the diagonal."""
     row_start, column_start = (
         row_start // 8 * 8,
         column_start // 8 * 8,
@@ -113,6 +114,9 @@ def best_kernel(
     row_blocks = tl.cdiv(extent.row_stop - extent.row_start, tile.ROWS)
     column_blocks = tl.cdiv(extent.column_stop - extent.column_start, tile.COLUMNS)
     row_block, column_block = block_of(tl.program_id(0), row_blocks, column_blocks)
+    if UPPER:  # noqa: SIM102 -- settled when it is compiled
+        if below_diagonal(extent, row_block, column_block, tile):
+            return
     rows = extent.row_start + row_block * tile.ROWS + tl.arange(0, tile.ROWS)
     first = extent.column_start + column_block * tile.COLUMNS
     columns = first + tl.arange(0, tile.COLUMNS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["block_of", "quarters", "whole"]
+__all__ = ["below_diagonal", "block_of", "quarters", "whole"]
 
 GROUP = tl.constexpr(8)
 
@@ -17,6 +17,13 @@ def block_of(program, row_blocks, column_blocks):
     height = tl.minimum(row_blocks - group * GROUP, GROUP)
     place = program - group * GROUP * column_blocks
     return group * GROUP + place % height, place // height
+
+
+@triton.jit
+def below_diagonal(extent, row_block, column_block, tile):
+    """Whether all of a tile's columns have smaller numbers than its rows."""
+    stop = tl.minimum(extent.column_start + (column_block + 1) * tile.COLUMNS, extent.column_stop)
+    return stop <= extent.row_start + row_block * tile.ROWS
 
 
 @triton.jit

@@ -78,20 +78,25 @@ def logsumexp_backward(
     results: tuple[Tensor, Tensor],
     upstream: tuple[Tensor | None, Tensor | None],
     wanted: Wanted = EVERYTHING,
+    one_set: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``tiled.logsumexp.logsumexp_backward``."""
+    """See ``tiled.logsumexp.logsumexp_backward``; of ``one_set`` the queries get the whole gradient."""
     sweep = Sweep.over(comparison, weighted=True)
+    if one_set:  # the weights and their transpose in one product
+        results, upstream = (results[0], results[0]), (upstream[0], upstream[0])
     given = [
         NO_ANCHORS
         if gradient is None
         else Anchors(vector(result), bounds, vector(gradient), None, 0)
-        for bounds, result, gradient in zip(bounds_of(terms.window), results, upstream, strict=True)
+        for bounds, result, gradient in zip(
+            bounds_of(terms.window, one_set), results, upstream, strict=True
+        )
     ]
     relation = relation_argument(comparison.relation, terms.among)
     gain = energy_gain(sweep.ready, terms, [x for x in upstream if x is not None])
     gradients = Gradients(comparison, sweep, gain, wanted)
     slope_of_scale = sweep.run(relation, terms_argument(terms, *given), (), gradients)
-    return *gradients.results(), slope_of_scale
+    return *gradients.results(), slope_of_scale / 2 if one_set else slope_of_scale
 
 
 def terms_argument(terms: ExponentialTerms, rows: Anchors, columns: Anchors) -> Terms:

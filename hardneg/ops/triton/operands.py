@@ -73,11 +73,15 @@ class Operands:
         return self.source.startswith("product") and is_distance(self.similarity)
 
     def panels(
-        self, size: tuple[int, int] | None = None, room: tuple[int, int] | None = None
+        self,
+        size: tuple[int, int] | None = None,
+        room: tuple[int, int] | None = None,
+        upper: bool = False,
     ) -> Iterator[tuple[Panel, Extent]]:
         """All rows and columns, rows outermost, in panels of ``size``; by default as many as one launch takes.
 
-        Products that torch computes are in one buffer of the size of ``room``, which may be overwritten.
+        Products that torch computes are in one buffer of the size of ``room``, which may be overwritten; with ``upper``
+        none are computed below the diagonal.
         """
         n, m, _ = self.shape
         given = self.source == "given"
@@ -93,9 +97,10 @@ class Operands:
         for tile in grid(n, m, size):
             height, width = tile.shape
             scores = None if buffer is None else buffer[:height, :width]
-            if scores is not None:
+            left_out = upper and tile.columns.stop <= tile.rows.start
+            if scores is not None and not left_out:
                 torch.mm(self.queries[tile.rows], self.candidates[tile.columns].T, out=scores)
-            if scores is not None and terms is not None:
+            if scores is not None and terms is not None and not left_out:
                 scores.addmm_(terms[0][tile.rows], terms[1][tile.columns].T, beta=2)
             places = tile.rows.start, tile.rows.stop, tile.columns.start, tile.columns.stop
             yield self.panel(scores), Extent(*places, *self.offsets)
@@ -233,11 +238,10 @@ def with_rows(x: Tensor) -> Tensor:
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
 
 
-def bounds_of(window: Window) -> tuple[Bounds, Bounds]:
-    """The bounds of rows and of columns."""
-    floors = vector(window.row_floor), vector(window.column_floor)
-    ceilings = vector(window.row_ceiling), vector(window.column_ceiling)
-    return Bounds(floors[0], ceilings[0]), Bounds(floors[1], ceilings[1])
+def bounds_of(window: Window, one_set: bool = False) -> tuple[Bounds, Bounds]:
+    """The bounds of rows and of columns; of one set those of rows twice."""
+    rows = Bounds(vector(window.row_floor), vector(window.row_ceiling))
+    return rows, rows if one_set else Bounds(*map(vector, window[2:]))
 
 
 def vector(x: Tensor | None) -> Tensor | None:

@@ -92,10 +92,11 @@ def penalty_part(terms, scores, taken, rows, columns, found, WEIGHTED: tl.conste
         w += weighted(terms.rows, slope, rows, 1)
     if terms.columns.thresholds is not None:
         planes, slope = planes_of(terms.columns, terms, scores, logits, taken, columns, 0)
-        if terms.TOGETHER:
-            of_columns = of_columns + halved(planes)
-        else:
-            report(terms, terms.columns, planes, columns, rows, 0)
+        if terms.columns.partials is not None:
+            if terms.TOGETHER:
+                of_columns = of_columns + halved(planes)
+            else:
+                report(terms, terms.columns, planes, columns, rows, 0)
         w += weighted(terms.columns, slope, columns, 0)
     w *= sign
     if WEIGHTED and terms.scale is not None:

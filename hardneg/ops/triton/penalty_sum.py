@@ -69,8 +69,9 @@ def penalty_pass(
     terms: PenaltyTerms,
     weights: Weights = UNWEIGHTED,
     wanted: Wanted = EVERYTHING,
+    one_set: bool = False,
 ) -> tuple[Sums, PenaltyGradients | None]:
-    """See ``tiled.penalty_sum.penalty_pass``."""
+    """See ``tiled.penalty_sum.penalty_pass``; of ``one_set`` the queries get the whole gradient."""
     weighted = any(weight is not None for weight in weights)
     simple = weighted and is_simple(terms)
     # float16 needs a gain beside
@@ -88,10 +89,13 @@ def penalty_pass(
     ]
     gradients = None
     if weighted:
-        gain = penalty_gain(sweep.ready, terms, [(s.thresholds, s.weights) for s in sides if s])
+        own = [(s.thresholds, s.weights) for s in sides if s]
+        gain = penalty_gain(sweep.ready, terms, own * (1 + one_set))
         gradients = Gradients(comparison, sweep, gain, wanted)
     relation = relation_argument(comparison.relation, terms.among)
     rows, columns = (NO_ANCHORS if side is None else side.argument() for side in sides)
+    if one_set and weighted:  # the weights and their transpose in one product
+        columns = rows._replace(partials=None, width=0)
     given = penalty_part, report_penalties, form, (terms.sign, 0.0), rows, columns, terms.scale
     told = {"MAXIMA": constant(terms.maxima), "TOGETHER": constant(together)}
     argument = Terms(*given, **told)
@@ -99,6 +103,8 @@ def penalty_pass(
     sums = summed(sides, comparison.queries.device)
     if gradients is None:
         return sums, None
+    if one_set:
+        slope_of_scale = slope_of_scale / 2
     slopes = [sums.rows.new_empty(0) if s is None or s.slopes is None else s.slopes for s in sides]
     return sums, PenaltyGradients(*gradients.results(), slope_of_scale, slopes[0], slopes[1])
 

@@ -45,6 +45,7 @@ class PreparedSearch:
         comparison, search: as ``reference.select`` takes them.
         ready: what the kernels read.
         bounds, salts: of rows and of columns.
+        one_set: whether columns are the rows once more, and only rows search.
     """
 
     comparison: Comparison
@@ -52,6 +53,7 @@ class PreparedSearch:
     ready: Operands
     bounds: tuple[Bounds, Bounds]
     salts: tuple[int, int] = (ROW_SALT, COLUMN_SALT)
+    one_set: bool = False
 
     @property
     def plain(self) -> bool:
@@ -92,10 +94,10 @@ class PreparedSearch:
         return Keys(keys, *others, self.bounds[axis], constant(self.salts[axis]))
 
 
-def select(comparison: Comparison, search: Search) -> Selected:
-    """See ``reference.select``."""
-    bounds = bounds_of(search.window)
-    prepared = PreparedSearch(comparison, search, operands(comparison), bounds)
+def select(comparison: Comparison, search: Search, one_set: bool = False) -> Selected:
+    """See ``reference.select``; ``one_set`` as in ``Engine``."""
+    given = comparison, search, operands(comparison), bounds_of(search.window, one_set)
+    prepared = PreparedSearch(*given, one_set=one_set)
     of_rows, of_columns = best_keys(prepared)
     if search.selection.k == 1:
         lists = tuple(None if keys is None else keys[0, :, None] for keys in (of_rows, of_columns))
@@ -149,11 +151,15 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     places = no_keys(3, sum(room), device=device)
     of_rows, of_columns = places[:, :n], places[:, room[0] :][:, :m]
     ranking = prepared.ranking()
+    keys_of_rows = prepared.keys(of_rows, 0, easiest, hardest) if rows else NO_KEYS
+    keys_of_columns = prepared.keys(of_columns, 1, easiest, hardest) if columns else NO_KEYS
+    if prepared.one_set:  # tiles above the diagonal alone, for both of its anchors
+        keys_of_columns = keys_of_rows
     given = (
         prepared.relation(),
         ranking if single_one else ranking._replace(value=None),
-        prepared.keys(of_rows, 0, easiest, hardest) if rows else NO_KEYS,
-        prepared.keys(of_columns, 1, easiest, hardest) if columns else NO_KEYS,
+        keys_of_rows,
+        keys_of_columns,
     )
     plain = prepared.plain and single_one
     kind = "best" if plain else "ranked"
@@ -161,10 +167,11 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     narrow = ready.source == "product16" and ready.width <= NARROW
     variant = "narrow16" if narrow else None
     chosen = configuration(kind, ready.source, architecture(device), variant)
-    for panel, extent in ready.panels():
+    told = {"PLAIN": plain, "UPPER": prepared.one_set}
+    for panel, extent in ready.panels(upper=prepared.one_set):
         height, width = extent.shape
         grid = (blocks_of(chosen.rows, height) * blocks_of(chosen.columns, width),)
-        launch(best_kernel, grid, chosen, panel, *extent, *given, PLAIN=plain)
+        launch(best_kernel, grid, chosen, panel, *extent, *given, **told)
     return (of_rows if rows else None), (of_columns if columns else None)
 
 

@@ -16,9 +16,9 @@ from hardneg.negatives.selection import Selection
 from hardneg.ops.backends import bind, bind_large
 from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.fused_backend import Fused, FusedScores
-from hardneg.ops.operators import Engine, Pairs
+from hardneg.ops.operators import Pairs
 from hardneg.ops.operators.schema import flatten
-from hardneg.ops.requests import Search
+from hardneg.ops.requests import Engine, Search
 from hardneg.ops.tiled_backend import TiledScores
 from hardneg.similarities import Cosine, Order
 
