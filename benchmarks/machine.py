@@ -14,7 +14,14 @@ import hardneg
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PEERS = ("pytorch-metric-learning", "open_clip_torch", "inf-cl", "memeff", "siglip-kernel")
+PEERS = (
+    "pytorch-metric-learning",
+    "open_clip_torch",
+    "faiss-cpu",
+    "inf-cl",
+    "memeff",
+    "siglip-kernel",
+)
 
 
 def processor() -> str:

@@ -8,12 +8,13 @@ from profiled import largest
 from torch import Tensor
 
 from hardneg.negatives.selection import Selection
-from hardneg.ops import grid
+from hardneg.ops import grid, reference_rows
 from hardneg.ops.comparison import Comparison, Relation, Window
 from hardneg.ops.reference import Dense
 from hardneg.ops.requests import Search
 from hardneg.ops.tiled import top_k
 from hardneg.ops.tiled.admission import excluded_value
+from hardneg.ops.tiled.shortlist import Shortlist
 from hardneg.ops.tiled_backend import Tiled
 from hardneg.similarities import Dot
 
@@ -56,23 +57,72 @@ def assert_first(found: tuple[Tensor, Tensor], x: Tensor, k: int) -> None:
 @pytest.mark.parametrize("columns", [9, 64, 333, 2049])
 def test_first_k(kind: str, columns: int, dtype: torch.dtype) -> None:
     x = keys(kind, 21, columns, dtype)
-    lowest = x.new_full((21,), -excluded_value(dtype) / 2)
     for k in (2, 5, 17, columns // 2, columns - 1, columns):
         assert_first(top_k.first_k(x, k), x, k)
-        assert_first(top_k.row_top_k(x, k, lowest), x, k)
-        assert_first(top_k.column_top_k(x.T.contiguous(), k, lowest), x, k)
+        assert_first(top_k.row_top_k(x, k), x, k)
+        assert_first(top_k.row_top_k(x.T.contiguous().T, k), x, k)
 
 
-@pytest.mark.parametrize("kind", ["random", "few values", "one value"])
-def test_only_what_exceeds_the_floor_is_needed(kind: str) -> None:
-    """Fewer groups are looked into, yet everything above the floor is among what comes back, in order."""
-    x = keys(kind, 50, 3000, torch.float32)
-    for floor in (x[:, 0].clone(), x.amax(1), x.kthvalue(2990, dim=1).values):
-        for found in (top_k.row_top_k(x, 9, floor), top_k.column_top_k(x.T.contiguous(), 9, floor)):
-            expected = x.sort(dim=1, descending=True, stable=True)
-            for row in range(len(x)):
-                above = int((expected.values[row, :9] > floor[row]).sum())
-                assert torch.equal(found[1][row, :above], expected.indices[row, :above])
+class Unmarked:
+    """The keys of a tile, some of which are left out, and how often all of these were marked."""
+
+    def __init__(self, x: Tensor, out: Tensor) -> None:
+        self.x, self.out, self.count = x, out, 0
+
+    def raw(self) -> Tensor:
+        return self.x
+
+    def marked(self) -> Tensor:
+        self.count += 1
+        return self.x.masked_fill(self.out, -excluded_value(self.x.dtype))
+
+    def admits(self, anchors: Tensor, places: Tensor) -> Tensor:
+        return ~self.out[anchors, places]
+
+
+def shortlisted(
+    x: Tensor, out: Tensor, k: int, width: int, turned: bool = False
+) -> tuple[Tensor, list[int]]:
+    """What a shortlist finds in tiles of some columns, and of which it marked every left-out pair."""
+    found, counts = Shortlist(len(x), k, x.dtype), []
+    for first in range(0, x.shape[1], width):
+        part = x[:, first : first + width].clone()
+        tile = Unmarked(part.T.contiguous().T if turned else part, out[:, first : first + width])
+        found.take(tile, slice(0, len(x)), first)
+        counts.append(tile.count)
+    return found.chosen(), counts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", [*KEYS, "rising", "falling", "infinite"])
+@pytest.mark.parametrize("width", [5, 40, 333, 1000])
+def test_a_shortlist_finds_the_first_of_all_tiles(
+    kind: str, width: int, dtype: torch.dtype
+) -> None:
+    x = keys(kind, 17, 1400, dtype)
+    if kind in ("rising", "falling"):
+        x = x.sort(dim=1, descending=kind == "falling").values
+    if kind == "infinite":
+        x[:, ::700], x[::2, 1::500], x[3], x[:, 7::900] = (
+            torch.inf,
+            torch.nan,
+            torch.nan,
+            -torch.inf,
+        )
+    out = torch.rand(17, 1400, generator=torch.Generator().manual_seed(1)) < 0.1
+    out[5] = True
+    for k in (2, 9, 150):
+        found = shortlisted(x, out, k, width, turned=k == 9)[0]
+        admitted = ~out & (x > -excluded_value(dtype) / 2)
+        assert torch.equal(found, reference_rows.first_k(x, admitted, k))
+
+
+def test_left_out_pairs_are_marked_only_where_many_keys_compete() -> None:
+    """Once the lists are good, admission is asked of the few pairs that would enter them."""
+    x = keys("random", 60, 40_000, torch.float32)
+    out = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.01
+    assert shortlisted(x, out, 4, 2000)[1] == [1] + 19 * [0]
+    assert sum(shortlisted(x.sort(dim=1).values, out, 4, 2000)[1]) > 19
 
 
 def whole_numbers(dtype: torch.dtype) -> Comparison:

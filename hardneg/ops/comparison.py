@@ -190,8 +190,30 @@ def admitted_mask(
     relation: Relation, among: Among, rows: slice, columns: slice, device: torch.device
 ) -> Bool[Tensor, "r c"]:
     """Which pairs of a block take part: the rule that every implementation follows."""
-    same = diagonal(relation, rows, columns, device)
     kin = related_mask(relation, rows, columns)
+    same = diagonal(relation, rows, columns, device)
+    ignored = None if relation.ignore is None else relation.ignore[rows, columns]
+    return taking_part(relation, among, kin, same, ignored)
+
+
+def admitted_pairs(
+    relation: Relation, among: Among, rows: Int[Tensor, "t"], columns: Int[Tensor, "t"]
+) -> Bool[Tensor, "t"]:
+    """The same of listed pairs."""
+    kin = None
+    if relation.positives is not None:
+        kin = relation.positives[rows, columns]
+    elif relation.row_ids is not None and relation.column_ids is not None:
+        kin = relation.row_ids[rows] == relation.column_ids[columns]
+    same = rows + relation.row_offset == columns + relation.column_offset
+    ignored = None if relation.ignore is None else relation.ignore[rows, columns]
+    return taking_part(relation, among, kin, same, ignored)
+
+
+def taking_part(
+    relation: Relation, among: Among, kin: Tensor | None, same: Tensor, ignored: Tensor | None
+) -> Bool[Tensor, "..."]:
+    """Which pairs take part, by whether they are kin (None: nobody is), have equal numbers, and are ignored."""
     if kin is None:
         kin = same
     if relation.paired:
@@ -199,9 +221,7 @@ def admitted_mask(
     taken = kin if among == "positives" else ~kin
     if relation.same_set:
         taken = taken & ~same
-    if relation.ignore is not None:
-        taken = taken & ~relation.ignore[rows, columns]
-    return taken
+    return taken if ignored is None else taken & ~ignored
 
 
 def finite_or_nan(queries: Tensor, candidates: Tensor) -> Float[Tensor, ""]:

@@ -12,7 +12,7 @@ __all__ = ["Buffers", "Tile", "chunks", "grid", "long_tile"]
 
 TILE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 24}
 TILE_COLUMNS = {"cpu": 2048, "cuda": 8192}
-FEWEST_ROWS, LENGTHS = 64, 256
+FEWEST_ROWS, LENGTHS = 64, 16
 
 
 @dataclass(frozen=True)

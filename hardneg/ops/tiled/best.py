@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.tiled.admission import excluded_value
-from hardneg.ops.tiled.top_k import column_top_k, first_k, row_top_k
+from hardneg.ops.tiled.top_k import first_k, row_top_k
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -68,19 +68,23 @@ class Best:
         self.values = torch.full((n, k), lowest, dtype=dtype, device=device)
         self.indices = torch.full((n, k), -1, dtype=torch.long, device=device)
 
+    def chosen(self) -> Int[Tensor, "n k"]:
+        """The indices found, the smallest first among equals; -1 where there are fewer than k."""
+        return self.indices
+
     def update_rows(self, keys: Float[Tensor, "r c"], rows: slice, first: int) -> None:
         """Take in a tile whose rows are the anchors ``rows`` and whose columns start at ``first``."""
         if self.k == 1:
             self.improve(*row_argmax(keys), rows, first)
         else:
-            self.merge(*row_top_k(keys, self.k, self.values[rows, -1]), rows, first)
+            self.merge(*row_top_k(keys, self.k), rows, first)
 
     def update_columns(self, keys: Float[Tensor, "r c"], columns: slice, first: int) -> None:
         """Take in a tile whose columns are the anchors ``columns`` and whose rows start at ``first``."""
         if self.k == 1:
             self.improve(*column_argmax(keys), columns, first)
         else:
-            self.merge(*column_top_k(keys, self.k, self.values[columns, -1]), columns, first)
+            self.merge(*row_top_k(keys.T, self.k), columns, first)
 
     def improve(self, value: Tensor, index: Tensor, anchors: slice, first: int) -> None:
         """k = 1: replace what is strictly exceeded; equals keep the earlier, smaller index."""
@@ -89,28 +93,12 @@ class Best:
         values.copy_(torch.where(better, value, values))
         indices.copy_(torch.where(better, index + first, indices))
 
-    def begin(self, values: Tensor, indices: Tensor, anchors: slice) -> None:
-        """Take the first tile's as they are, but for the marks of left-out pairs."""
-        lowest, found = -excluded_value(values.dtype) / 2, values.shape[1]
-        if values.device.type != "cpu" or not bool((values[:, -1:] > lowest).all()):
-            taken = values > lowest
-            values, indices = torch.where(taken, values, lowest), torch.where(taken, indices, -1)
-        self.values[anchors, :found], self.indices[anchors, :found] = values, indices
-
     def merge(self, values: Tensor, indices: Tensor, anchors: slice, first: int) -> None:
         """Keep the k best of the old and the new; the old stand first, so equals keep the smaller index."""
         lowest = -excluded_value(values.dtype) / 2
-        old, held = self.values[anchors], self.indices[anchors]
-        if first == 0:  # nothing is there yet
-            self.begin(values, indices, anchors)
-            return
-        if values.device.type == "cpu":  # elsewhere asking would synchronise
-            better = int((values > old[:, -1:]).sum(dim=1).amax())
-            if not better:
-                return
-            values, indices = values[:, :better], indices[:, :better]
         taken = values > lowest
-        both = torch.cat([old, torch.where(taken, values, lowest)], 1)
-        which = torch.cat([held, torch.where(taken, indices + first, -1)], 1)
+        both = torch.cat([self.values[anchors], torch.where(taken, values, lowest)], 1)
+        new = torch.where(taken, indices + first, -1)
+        which = torch.cat([self.indices[anchors], new], 1)
         best, order = first_k(both, self.k)
         self.values[anchors], self.indices[anchors] = best, which.gather(1, order)
