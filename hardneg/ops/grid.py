@@ -12,7 +12,7 @@ __all__ = ["Buffers", "Tile", "chunks", "grid", "long_tile"]
 
 TILE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 24}
 TILE_COLUMNS = {"cpu": 2048, "cuda": 8192}
-FEWEST_ROWS, LENGTHS = 64, 16
+FEWEST_ROWS, LENGTHS, WHOLE = 64, 16, 64
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,13 @@ def default_tile(n: int, m: int, device: torch.device) -> tuple[int, int]:
 
 
 def long_tile(n: int, m: int, k: int) -> tuple[int, int]:
-    """A tile of the same size on a CPU, its rows long for the k best of them; no fewer rows than a product wants."""
+    """A tile of the same size on a CPU, its rows long for the k best of them; no fewer rows than a product wants.
+
+    Where every 64th or more is taken the rows are whole, since little would be passed over in later tiles.
+    """
     elements, shortest = TILE_ELEMENTS["cpu"], TILE_COLUMNS["cpu"]
-    columns = min(m, max(shortest, LENGTHS * k), elements // min(n, FEWEST_ROWS))
+    wished = m if m <= WHOLE * k else max(shortest, LENGTHS * k)
+    columns = min(m, wished, elements // min(n, FEWEST_ROWS))
     return min(n, max(1, elements // columns)), columns
 
 

@@ -21,7 +21,8 @@ __all__ = ["select"]
 EASIEST = Selection("lowest", 1)
 HARDEST = Selection("highest", 1)
 FEW = 32
-"""Up to so many places both sides are searched in one pass where scores are no products."""
+"""Up to so many places both sides are searched in one pass where scores are no products, or few."""
+SMALL = 1 << 24
 
 
 def select(comparison: Comparison, search: Search, tile: tuple[int, int] | None = None) -> Selected:
@@ -46,13 +47,14 @@ def asked(search: Search, of_rows: bool) -> bool:
 def passes(comparison: Comparison, search: Search, tile: tuple[int, int] | None) -> Iterator[Pass]:
     """The passes over the tiles: one for both sides, or one for each.
 
-    On a CPU a side that looks for several finds them fastest alone, in rows, in tiles of its own. That
-    outweighs a second product of matrices, but not scores that cost more.
+    On a CPU a side that looks for several finds them fastest alone, in rows, in tiles of its own. Where
+    there are many tiles, that outweighs a second product of matrices, but not scores that cost more.
     """
     n, m, k = len(comparison.queries), len(comparison.candidates), search.selection.k
     both, on_cpu = search.rows and search.columns, comparison.queries.device.type == "cpu"
     product = type(comparison.similarity) in (Cosine, Dot)
-    if tile is not None or not on_cpu or k == 1 or (both and not product and k <= FEW):
+    together = both and k <= FEW and (not product or n * m <= SMALL)
+    if tile is not None or not on_cpu or k == 1 or together:
         if search.rows or search.columns:
             yield Pass(comparison, search, tile)
         return

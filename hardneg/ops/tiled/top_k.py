@@ -122,8 +122,7 @@ def row_top_k(keys: Float[Tensor, "r c"], k: int) -> TopK:
     best = best_groups(group_maxima(keys[:, :split], size), k)
     if best is None:
         return first_k(keys.contiguous(), k)
-    grouped = keys[:, :split].unflatten(1, (size, groups))
-    inside = grouped.gather(2, best[:, None].expand(-1, size, -1)).flatten(1)
+    inside = group_members(keys[:, :split], best, size)
     return among(inside, keys[:, split:], best, (groups, size), k)
 
 
@@ -139,6 +138,18 @@ def group_maxima(keys: Float[Tensor, "r c"], size: int) -> Float[Tensor, "r g"]:
         return by_group.amax(0).T.contiguous()
     by_group = keys.unflatten(1, (size, groups))
     return by_group.amax(1)
+
+
+def group_members(
+    keys: Float[Tensor, "r c"], best: Int[Tensor, "r k"], size: int
+) -> Float[Tensor, "r s"]:
+    """The members of some groups of every row, stretch by stretch; a transposed matrix is read as it lies in memory."""
+    groups = keys.shape[1] // size
+    if keys.stride(1) != 1:
+        by_group: Tensor = keys.T.unflatten(0, (size, groups))
+        return by_group.gather(1, best.T[None].expand(size, -1, -1)).flatten(0, 1).T
+    by_group = keys.unflatten(1, (size, groups))
+    return by_group.gather(2, best[:, None].expand(-1, size, -1)).flatten(1)
 
 
 def best_groups(maxima: Float[Tensor, "r g"], k: int) -> Int[Tensor, "r k"] | None:
