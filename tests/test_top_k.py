@@ -150,6 +150,8 @@ def test_ties_in_both_directions(
         Search(Selection("highest", k), columns=False, hardest=True),
         Search(Selection("highest", k, fallback="easiest"), window=window(base)),
         Search(Selection("random", k), seed=torch.tensor(3)),
+        Search(Selection("random", k), seed=torch.tensor(3), rows=False),
+        Search(Selection("highest", k), window=window(base), rows=False),
     ):
         found, expected = (by.scores(base).select(search) for by in (Tiled(tile), Dense()))
         for x, y in zip(found, expected, strict=True):
