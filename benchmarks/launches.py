@@ -23,7 +23,7 @@ SHAPE = (512, 384, 256)
 """Multiples of 16, as embeddings usually are: Triton compiles for that."""
 FORMATS = {
     "float32 ieee": (torch.float32, "highest"),
-    "float32 tf32x3": (torch.float32, "high"),
+    "float32 bf16x3": (torch.float32, "high"),
     "float32 tf32": (torch.float32, "medium"),
     "float16": (torch.float16, "highest"),
     "bfloat16": (torch.bfloat16, "highest"),
@@ -196,5 +196,5 @@ def samples(operators: tuple[str, ...], similarities: tuple[str, ...]) -> Iterat
             continue
         for operator in operators:
             if operator in BRIEF:
-                for arithmetic in ("float32 ieee", "float32 tf32x3", "bfloat16"):
+                for arithmetic in ("float32 ieee", "float32 bf16x3", "bfloat16"):
                     yield Sample(operator, arithmetic, similarity)

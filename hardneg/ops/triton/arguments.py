@@ -67,7 +67,7 @@ class Panel(NamedTuple):
         scores, stride: products that torch has computed, where ``SOURCE`` is ``"given"``.
         similarity: functions of ``forms``.
         SOURCE: ``"product"``, ``"order"`` or ``"given"``.
-        PRECISION: of float32 products: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
+        PRECISION: of float32 products: ``"tf32"`` (``"ieee"`` elsewhere).
         UPCAST: multiply in float32, since the interpreter multiplies the bits of bfloat16.
     """
 

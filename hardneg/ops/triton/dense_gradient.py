@@ -117,7 +117,7 @@ class Gradients:
             of_own, of_other = (Side(x, x.stride(0)) for x in (mine[own], theirs[other]))
             add_violations(out, share, of_own, of_other, sign, earlier)
         else:
-            theirs = self.ready.candidates if of_rows else self.ready.queries
+            theirs = self.ready.factors[1 if of_rows else 0]
             add_product(out, share, theirs[other, : out.shape[1]], earlier)
 
     def add_pulls(self, extent: Extent) -> None:
@@ -150,7 +150,7 @@ class Gradients:
             return
         inverse = None if ready.inverse is None else ready.inverse[side]
         pulls = None if self.pulls is None else self.pulls[side]
-        x = ready.candidates if side else ready.queries
+        x = ready.factors[side]
         if (
             inverse is not None
         ):  # what was multiplied may be unit rows, rounded to what tensor cores take

@@ -16,7 +16,7 @@ from hardneg.ops.triton.arguments import BEYOND, TOGETHER, Bounds, Extent, Panel
 from hardneg.ops.triton.forms import SIMILARITIES
 from hardneg.ops.triton.launch import INTERPRETED
 from hardneg.ops.triton.lengths import inverse_lengths, squared_lengths, unit_rows
-from hardneg.ops.triton.rounding import as_tf32
+from hardneg.ops.triton.rounding import as_tf32, in_parts
 from hardneg.similarities import Cosine, Dot, Order, is_distance
 
 __all__ = ["Operands", "bounds_of", "operands", "padded", "vector", "with_rows"]
@@ -36,18 +36,19 @@ class Operands:
     """Both sides ready for the kernels.
 
     Attributes:
-        queries, candidates: rows as they are multiplied; for an order float32, ``TOGETHER`` coordinates of all
-            embeddings a row.
+        queries, candidates: rows as they are multiplied, or their parts; for an order float32, ``TOGETHER`` coordinates
+            of all embeddings a row.
         row_terms, column_terms: 1 / length for ``"cosine"``, squared lengths for the distances, where the
             product is not the negated squared distance already.
         inverse: 1 / length of both sides for cosine, whichever way it is multiplied.
         similarity: what turns a product into a score; ``Dot`` for the cosine of rows that are divided by their lengths.
         source: ``"product16"`` and ``"product32"``: tensor cores; ``"given"``: a panel that torch multiplies;
             ``"order"``.
-        precision: of float32 products in a kernel: ``"tf32x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
+        precision: of float32 products in a kernel: ``"bf16x3"``, ``"tf32"`` (``"ieee"`` elsewhere).
         shape: queries, candidates, width.
         near: both sides as they are measured, for distances of panels that torch multiplies.
         offsets: global numbers of the first query and candidate.
+        whole: the float32 rows whose parts are multiplied, which gradients take; None: rows are multiplied whole.
     """
 
     queries: Tensor
@@ -61,6 +62,17 @@ class Operands:
     shape: tuple[int, int, int]
     near: tuple[NearRows, NearRows] | None = None
     offsets: tuple[int, int] = (0, 0)
+    whole: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Both sides as weights are multiplied by them."""
+        return self.whole or (self.queries, self.candidates)
+
+    @property
+    def tiles(self) -> str:
+        """Which tiles scores are computed in: parts of float32 numbers are products of 16 bits."""
+        return self.source if self.whole is None else "product16"
 
     @property
     def width(self) -> int:
@@ -119,6 +131,7 @@ class Operands:
             similarity=self.similarity.swapped(),
             shape=(m, n, width),
             offsets=self.offsets[::-1],
+            whole=None if self.whole is None else self.whole[::-1],
         )
 
     def panel(self, scores: Tensor | None) -> Panel:
@@ -131,7 +144,7 @@ class Operands:
             SIMILARITIES[self.similarity],
             constant("product" if self.source.startswith("product") else self.source),
             constant(self.width),
-            constant(self.precision),
+            constant("ieee" if self.whole else self.precision),
             constant(INTERPRETED and self.queries.dtype == torch.bfloat16),
         )
 
@@ -146,8 +159,8 @@ def operands(comparison: Comparison) -> Operands:
 def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
     """Both sides as kernels read them. 16-bit embeddings are multiplied as they are, aligned ones without a copy.
 
-    float32 follows torch's own setting: exact products are left to torch, panel by panel; tf32 is
-    multiplied in the kernel, in one pass from rows that are rounded to it: tensor cores would cut them.
+    float32 follows torch's own setting: exact products are left to torch, panel by panel; ``"high"`` is multiplied
+    as parts of 16 bits, tf32 in one pass from rows that are rounded to it: tensor cores would cut them.
     """
     shape = (q.shape[0], c.shape[0], q.shape[1])
     if type(similarity) is Order:
@@ -178,7 +191,10 @@ def of_rows(q: Tensor, c: Tensor, similarity: Any) -> Operands:
         q, c = as_tf32(q), as_tf32(c)
     if source != "given":
         q, c = aligned(q), aligned(c)
-    return Operands(q, c, *terms, inverse, similarity, source, precision, shape)
+    whole = (q, c) if precision == "bf16x3" else None
+    if whole is not None:  # h and l: q c is h h + h l + l h, without l l
+        q, c = in_parts(q, (0, 0, 1)), in_parts(c, (0, 1, 0))
+    return Operands(q, c, *terms, inverse, similarity, source, precision, shape, whole=whole)
 
 
 def from_near_origins(
@@ -192,14 +208,14 @@ def from_near_origins(
 
 
 def float32_products() -> str:
-    """``"ieee"``, ``"tf32"``, or ``"tf32x3"`` where ``torch.set_float32_matmul_precision("high")`` asked for it."""
+    """``"ieee"``, ``"tf32"``, or ``"bf16x3"`` where ``torch.set_float32_matmul_precision("high")`` asked for it."""
     if torch.backends.cuda.matmul.fp32_precision != "tf32":
         return "ieee"
     try:
         asked = torch.get_float32_matmul_precision()
     except RuntimeError:  # tf32 was set by ``fp32_precision``, and the older name refuses to answer
         return "tf32"
-    return "tf32x3" if asked == "high" else "tf32"
+    return "bf16x3" if asked == "high" else "tf32"
 
 
 def aligned(x: Tensor) -> Tensor:

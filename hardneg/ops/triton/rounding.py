@@ -1,4 +1,4 @@
-"""Rounding to the type of a result, alike on a GPU and in the interpreter; and float32 numbers to tf32."""
+"""Rounding to the type of a result, alike on a GPU and in the interpreter; and float32 numbers to fewer bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hardneg.ops.triton.launch import INTERPRETED
 
-__all__ = ["as_tf32", "rounded", "tf32"]
+__all__ = ["as_tf32", "in_parts", "rounded", "tf32"]
 
 BY_HAND = tl.constexpr(INTERPRETED)
 """A GPU rounds to the nearest bfloat16, the interpreter of Triton 3.6 to 3.9 cuts the digits off."""
@@ -40,3 +40,13 @@ def as_tf32(x: Tensor) -> Tensor:
     """A copy of these numbers; NaN stays NaN."""
     bits = x.contiguous().view(torch.int32) + 0x1000
     return torch.where(x.isnan(), x, bits.bitwise_and_(-0x2000).view(torch.float32))
+
+
+def in_parts(x: Tensor, order: tuple[int, int, int]) -> Tensor:
+    """Rows as sums of two bfloat16 numbers a coordinate, h (0) and l (1), in this order side by side."""
+    out = torch.empty(len(x), 3, x.shape[1], dtype=torch.bfloat16, device=x.device)
+    high, low, again = out[:, 0], out[:, order.index(1)], out[:, order.index(0, 1)]
+    high.copy_(x)
+    torch.sub(x, high, out=low)
+    again.copy_(high)
+    return out.flatten(1)

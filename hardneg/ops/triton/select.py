@@ -164,9 +164,9 @@ def best_keys(prepared: PreparedSearch) -> tuple[Tensor | None, Tensor | None]:
     plain = prepared.plain and single_one
     kind = "best" if plain else "ranked"
     ready = prepared.ready
-    narrow = ready.source == "product16" and ready.width <= NARROW
+    narrow = ready.tiles == "product16" and ready.width <= NARROW
     variant = "narrow16" if narrow else None
-    chosen = configuration(kind, ready.source, architecture(device), variant)
+    chosen = configuration(kind, ready.tiles, architecture(device), variant)
     told = {"PLAIN": plain, "UPPER": prepared.one_set}
     for panel, extent in ready.panels(upper=prepared.one_set):
         height, width = extent.shape

@@ -89,9 +89,9 @@ class Sweep:
         if weighted or ready.source == "given":
             half = ready.source == "product16"
             limits = weight_panel((n, m), embedding_bytes(comparison), 2 if half else 4)
-        variant = "light16" if light and ready.source == "product16" else None
+        variant = "light16" if light and ready.tiles == "product16" else None
         kernel, device = "weigh" if weighted else "dense", ready.queries.device
-        tiles = configuration(kernel, ready.source, architecture(device), variant)
+        tiles = configuration(kernel, ready.tiles, architecture(device), variant)
         return cls(ready, (even(n, limits[0]), even(m, limits[1])), tiles)
 
     @property

@@ -183,7 +183,7 @@ def test_distances_far_from_the_origin() -> None:
 @pytest.mark.parametrize(
     ("older", "newer", "precision"),
     [
-        ("high", None, "tf32x3"),
+        ("high", None, "bf16x3"),
         ("medium", None, "tf32"),
         ("highest", "tf32", "tf32"),
         ("high", "ieee", "ieee"),

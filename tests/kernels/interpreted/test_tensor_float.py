@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from hardneg.negatives.selection import Selection
 from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.energies import Linear
 from hardneg.ops.fused_backend import Fused
 from hardneg.ops.reference import Dense
-from hardneg.ops.requests import ExponentialTerms
+from hardneg.ops.requests import ExponentialTerms, Search
 from hardneg.ops.scores import Backend
 from hardneg.ops.triton.operands import operands
 from hardneg.similarities import Cosine, Dot, Euclidean, SquaredEuclidean
@@ -135,3 +136,36 @@ def test_rounding_keeps_what_is_not_finite_and_both_signs() -> None:
     one = 1.0 + 2.0**-10
     assert read.tolist() == [[0.0, -0.0, one, -one, torch.inf, -torch.inf]]
     assert lost.isnan().all()
+
+
+@pytest.mark.parametrize("similarity", [Dot(), Cosine()], ids=str)
+@pytest.mark.parametrize("width", [16, 21, 100])
+def test_parts_keep_sixteen_digits(similarity: object, width: int) -> None:
+    """What ``"high"`` promises: float32 as a sum of two bfloat16 numbers, 64 times as near as tf32."""
+    x, y = torch.randn(40, width), torch.randn(50, width)
+    ids = torch.arange(40), torch.arange(50) + 100
+    wide = similarity(x.double(), y.double())
+    with products("high"):
+        found = Fused().scores(Comparison(x, y, similarity, Relation(*ids)))
+        columns = torch.stack([one_column(found.comparison, j) for j in range(50)], 1)
+    size = x.norm(dim=1)[:, None] * y.norm(dim=1) if similarity == Dot() else 1.0
+    assert ((columns - wide) / size).abs().max() <= 2.0**-16
+
+
+def one_column(comparison: Comparison, column: int) -> Tensor:
+    """The scores of one candidate, which the log of a single exponential is."""
+    alone = replace(comparison, candidates=comparison.candidates[column : column + 1])
+    told = replace(alone, relation=Relation(comparison.relation.row_ids, torch.tensor([100])))
+    return Fused().scores(told).logsumexp(ExponentialTerms(Linear(), columns=False)).rows
+
+
+def test_parts_of_whole_numbers_are_exact() -> None:
+    """Of sixteen digits: ties stay ties."""
+    x = torch.randint(-30000, 30000, (40, 21)).float()
+    y = torch.zeros(30, 21).scatter_(1, torch.arange(30)[:, None] % 21, 1.0)
+    told = Comparison(x, y, Dot(), Relation(torch.arange(40), torch.arange(30) + 100))
+    exact = Fused().scores(told).select(Search(Selection("highest", 1)))
+    with products("high"):
+        found = Fused().scores(told).select(Search(Selection("highest", 1)))
+    assert torch.equal(found.rows, exact.rows)
+    assert torch.equal(found.columns, exact.columns)
