@@ -96,4 +96,4 @@ def test_an_unknown_code_does_not_run(what: str) -> None:
     of_columns = prepared.keys(torch.zeros(3, 300, dtype=torch.long), 1)
     given = panel, *extent, relation, prepared.ranking(), keys, of_columns
     with pytest.raises(Exception, match="AssertionError"):
-        launch(best_kernel, (1,), INTERPRETER, *given, PLAIN=True)
+        launch(best_kernel, (1,), INTERPRETER, *given, PLAIN=True, UPPER=False)
