@@ -86,6 +86,11 @@ class ContrastiveLossOptions(TypedDict, total=False):
     candidate_ids: Tensor | None
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
+    own_negatives: Tensor | None
+    own_negative_ids: Tensor | None
+    own_ignore_mask: Tensor | None
+    share_negatives: bool
+    exempt_own_negatives: bool
 
 @overload
 def contrastive_loss(
@@ -139,6 +144,11 @@ class InfoNCELossOptions(TypedDict, total=False):
     candidate_ids: Tensor | None
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
+    own_negatives: Tensor | None
+    own_negative_ids: Tensor | None
+    own_ignore_mask: Tensor | None
+    share_negatives: bool
+    exempt_own_negatives: bool
 
 @overload
 def info_nce_loss(
@@ -431,6 +441,11 @@ class PolynomialLossOptions(TypedDict, total=False):
     candidate_ids: Tensor | None
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
+    own_negatives: Tensor | None
+    own_negative_ids: Tensor | None
+    own_ignore_mask: Tensor | None
+    share_negatives: bool
+    exempt_own_negatives: bool
 
 @overload
 def polynomial_loss(
@@ -484,6 +499,11 @@ class SigmoidLossOptions(TypedDict, total=False):
     candidate_ids: Tensor | None
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
+    own_negatives: Tensor | None
+    own_negative_ids: Tensor | None
+    own_ignore_mask: Tensor | None
+    share_negatives: bool
+    exempt_own_negatives: bool
 
 @overload
 def sigmoid_loss(
@@ -654,6 +674,11 @@ class UnifiedPairLossOptions(TypedDict, total=False):
     candidate_ids: Tensor | None
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
+    own_negatives: Tensor | None
+    own_negative_ids: Tensor | None
+    own_ignore_mask: Tensor | None
+    share_negatives: bool
+    exempt_own_negatives: bool
 
 @overload
 def unified_pair_loss(

@@ -201,6 +201,25 @@ class Order:
         return Order("queries" if self.general == "candidates" else "candidates")
 
 
+@dataclass(frozen=True)
+class Given:
+    """Scores that the caller has computed: the queries are the rows of their matrix, the candidates its columns.
+
+    The queries hold the matrix and take its gradient. The candidates are its transpose, detached, so that
+    both sides have their numbers of rows.
+    """
+
+    code: ClassVar[str] = "given"
+
+    def __call__(self, queries: Tensor, candidates: Tensor) -> Float[Tensor, "n m"]:
+        """The matrix."""
+        return upcast(queries)
+
+    def swapped(self) -> Given:
+        """The similarity with queries and candidates exchanged."""
+        return self
+
+
 Similarity = (
     Cosine | Dot | Euclidean | SquaredEuclidean | Order | Callable[[Tensor, Tensor], Tensor]
 )
@@ -216,12 +235,16 @@ BY_NAME: dict[str, Similarity] = {
 }
 
 
-BY_CODE: dict[str, Similarity] = {**BY_NAME, "order_of_general_queries": Order("queries")}
+BY_CODE: dict[str, Similarity] = {
+    **BY_NAME,
+    "order_of_general_queries": Order("queries"),
+    "given": Given(),
+}
 
 
 def is_builtin(similarity: Similarity) -> bool:
     """Whether it is one of the objects above, which have tiled forms; a subclass is a callable like any other."""
-    return type(similarity) in (Cosine, Dot, Euclidean, SquaredEuclidean, Order)
+    return type(similarity) in (Cosine, Dot, Euclidean, SquaredEuclidean, Order, Given)
 
 
 def resolve_similarity(similarity: Similarity | str) -> Similarity:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hardneg.checks import check_type
-from hardneg.distributed.agreement import IDS, Given, agree
+from hardneg.distributed.agreement import IDS, OWN, Given, agree
 from hardneg.distributed.all_gather import AllGather
 from hardneg.distributed.autograd import average_gradient, scale_gradient
 from hardneg.distributed.collectives import Ranks, resolve_ranks
@@ -46,6 +46,9 @@ class AcrossRanks(nn.Module):
     ``positives="all"``, and for any other reference, candidates follow one another by rank.
 
     **Masks** hold this rank's rows and the global columns: ``n_local x M``, in that order.
+
+    **Own negatives** stay on the rank of their query: n_local x k x d, k alike on all ranks; only their scores
+    are sent.
 
     **Randomness** takes its seed from the generator of the first rank.
 
@@ -108,6 +111,10 @@ class AcrossRanks(nn.Module):
             whole[name] = ShardedRows(scale_gradient(x, ranks), layouts[name], ranks)
             if IDS[name] in given.ids:
                 whole[IDS[name]] = all_ids(given.ids[IDS[name]], layouts[name], ranks)
+        for name, x in given.own.items():
+            rows = layouts["queries"]
+            own = ShardedRows(scale_gradient(x, ranks), rows, ranks) if name == OWN else None
+            whole[name] = all_ids(x, rows, ranks) if own is None else own
         for name, mask in given.masks.items():
             check_columns(name, everyone, layouts)
             whole[name] = ShardedRows(mask, next(iter(layouts.values())), ranks)
@@ -138,8 +145,9 @@ def average_all(output: Any, ranks: Ranks) -> Any:
 
 
 def all_ids(ids: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
-    """The ids of all rows."""
-    return layout.joined(ranks.all_gather(layout.padded(ids.long())))
+    """The ids, or marks, of all rows."""
+    found = layout.joined(ranks.all_gather(layout.padded(ids.long())))
+    return found.bool() if ids.dtype == torch.bool else found
 
 
 def check_loss(loss: Any) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from hardneg.checks import FLOATING, check_embeddings, check_ids, check_mask, check_type
 from hardneg.distributed.collectives import Ranks
+from hardneg.losses.own_negatives import check_own_embeddings, check_per_query
 
-__all__ = ["Given", "agree"]
+__all__ = ["OWN", "Given", "agree"]
 
 IDS = {
     "queries": "query_ids",
@@ -28,7 +29,16 @@ IDS = {
 
 REQUIRED = ("queries", "candidates", "embeddings")
 MASKS = ("positive_mask", "ignore_mask")
-MUST_AGREE = {"width": "width", "dtype": "type", "gradient": "requires_grad"}
+OWN = "own_negatives"
+OWN_LISTS = ("own_negative_ids", "own_ignore_mask")
+"""Arguments of a query's own negatives; its rows are those of the queries."""
+
+MUST_AGREE = {
+    "width": "width",
+    "number": "number a query",
+    "dtype": "type",
+    "gradient": "requires_grad",
+}
 """Facts that must be the same on every rank, and what they are called in a message."""
 
 
@@ -38,22 +48,25 @@ class Given:
 
     Attributes:
         embeddings, ids, masks: those that were given, by name.
+        own: those about own negatives.
         options: everything else.
     """
 
     embeddings: dict[str, Tensor]
     ids: dict[str, Tensor]
     masks: dict[str, Tensor]
+    own: dict[str, Tensor]
     options: dict[str, Any]
 
     @classmethod
     def of(cls, arguments: dict[str, Any]) -> Given:
         """Sorted by name."""
         given = {name: x for name, x in arguments.items() if x is not None or name in REQUIRED}
-        embeddings, ids, masks = (
-            {n: given.pop(n) for n in names if n in given} for names in (IDS, IDS.values(), MASKS)
+        embeddings, ids, masks, own = (
+            {n: given.pop(n) for n in names if n in given}
+            for names in (IDS, IDS.values(), MASKS, (OWN, *OWN_LISTS))
         )
-        return cls(embeddings, ids, masks, given)
+        return cls(embeddings, ids, masks, own, given)
 
     def check(self) -> None:
         """What can be told without the other ranks. An empty shard is not an error."""
@@ -71,6 +84,13 @@ class Given:
                 )
             device = next(iter(self.embeddings.values())).device
             check_mask(name, mask, (mask.shape[0], mask.shape[1]), device)
+        queries = self.embeddings.get("queries")
+        if OWN in self.own and queries is not None:
+            check_own_embeddings(self.own[OWN], queries)
+        for name in OWN_LISTS:
+            if name in self.own and OWN in self.own and queries is not None:
+                shape = self.own[OWN].shape[0], self.own[OWN].shape[1]
+                check_per_query(name, self.own[name], shape, queries, mask=name == OWN_LISTS[1])
 
     def facts(self) -> dict[str, int]:
         """What the others need to know, the same names on every rank that calls the same loss."""
@@ -82,6 +102,9 @@ class Given:
             facts[f"gradient of {name}"] = learns(x)
         for name, mask in self.masks.items():
             facts[f"rows of {name}"], facts[f"columns of {name}"] = mask.shape
+        if OWN in self.own:
+            facts[f"number of {OWN}"] = self.own[OWN].shape[1]
+            facts[f"gradient of {OWN}"] = learns(self.own[OWN])
         return facts
 
 
@@ -118,14 +141,14 @@ def agree(loss: nn.Module, given: Given, ranks: Ranks) -> dict[str, list[int]]:
     return everyone
 
 
-MOST_FACTS = 16
+MOST_FACTS = 20
 
 
 def digest(loss: nn.Module, given: Given) -> int:
     """A number for the loss, its options and which arguments are given, alike in every process."""
     told = [repr(loss), *(f"{n}={v!r}" for n, v in sorted(vars(loss).items()) if plain(n))]
     told += [f"{n}={v!r}" for n, v in sorted(given.options.items())]
-    told += [*given.embeddings, *given.ids, *given.masks]
+    told += [*given.embeddings, *given.ids, *given.masks, *given.own]
     text = re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 

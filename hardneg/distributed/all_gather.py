@@ -103,6 +103,14 @@ class AllGatherScores(Scores):
         result: Tensor = reduce_from_ranks(whole, shard.ranks).view(rows.shape)
         return result
 
+    def own_scores(self, embeddings: Tensor) -> Tensor:
+        """See ``Scores``."""
+        return self.shard.own_scores(embeddings)
+
+    def shared_seed(self, seed: Tensor | None) -> Tensor | None:
+        """See ``Scores``."""
+        return self.shard.one_seed(seed)
+
     def magnitudes(self, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Scores``. The rank that holds the query answers."""
         shard = self.shard

@@ -82,6 +82,14 @@ class LocalShard:
         )
         return found
 
+    def own_scores(self, embeddings: Tensor) -> Tensor:
+        """Scores of all queries with embeddings of their own, of which every rank scores those that it holds."""
+        own, queries = as_sharded(embeddings).local, self.comparison.queries
+        if not self.count:
+            own = own.new_zeros(1, *own.shape[1:])
+        block = Comparison(queries, own.flatten(0, 1), self.comparison.similarity, Relation())
+        return self.gather_rows(self.bind(block).own_scores(own))
+
     def gather_list(self, own: Tensor) -> Tensor:
         """One list on every rank: the ranks' lists, of any length, one after the other."""
         length = torch.tensor([own.shape[0]], device=own.device)

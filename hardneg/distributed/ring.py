@@ -102,6 +102,14 @@ class RingScores(Scores):
         result: Tensor = reduce_from_ranks(values, shard.ranks).view(rows.shape)
         return result
 
+    def own_scores(self, embeddings: Tensor) -> Tensor:
+        """See ``Scores``."""
+        return self.shard.own_scores(embeddings)
+
+    def shared_seed(self, seed: Tensor | None) -> Tensor | None:
+        """See ``Scores``."""
+        return self.shard.one_seed(seed)
+
     def magnitudes(self, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Scores``. The rank that holds the query answers when the candidate is there."""
         shard = self.shard

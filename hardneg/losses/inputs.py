@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from hardneg.checks import check_alike, check_embeddings, check_ids, check_mask, check_two_sets
+from hardneg.checks import (
+    FLOATING,
+    check_alike,
+    check_embeddings,
+    check_ids,
+    check_layout,
+    check_mask,
+    check_two_sets,
+)
 from hardneg.losses.pairing import check_pairing
 from hardneg.ops.comparison import Comparison, Relation
-from hardneg.similarities import Similarity, resolve_similarity
+from hardneg.similarities import Given, Similarity, resolve_similarity
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["compare_labelled", "compare_pairs"]
+__all__ = ["compare_label_scores", "compare_labelled", "compare_pair_scores", "compare_pairs"]
 
 
 def compare_pairs(
@@ -36,6 +44,55 @@ def compare_pairs(
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
     check_alike("queries", queries, "candidates", candidates)
+    shape = queries.shape[0], candidates.shape[0]
+    given = query_ids, candidate_ids, positives, ignore
+    relation = pair_relation(shape, queries.device, *given, one_to_one=one_to_one)
+    return Comparison(queries, candidates, resolve_similarity(similarity), relation)
+
+
+def compare_pair_scores(
+    scores: Float[Tensor, "n m"],
+    query_ids: Int[Tensor, "n"] | None = None,
+    candidate_ids: Int[Tensor, "m"] | None = None,
+    positives: Bool[Tensor, "n m"] | None = None,
+    ignore: Bool[Tensor, "n m"] | None = None,
+    *,
+    one_to_one: bool = True,
+) -> Comparison:
+    """The same of scores that are given."""
+    check_score_matrix(scores)
+    given = query_ids, candidate_ids, positives, ignore
+    shape = scores.shape[0], scores.shape[1]
+    relation = pair_relation(shape, scores.device, *given, one_to_one=one_to_one)
+    return Comparison(scores, scores.detach().T, Given(), relation)
+
+
+def check_score_matrix(x: Any) -> None:
+    """A non-empty matrix of floats, one score a query and candidate."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"scores is a {type(x).__name__}: expected a tensor of shape (queries, candidates)"
+        )
+    check_layout("scores", x)
+    if x.dim() != 2:
+        raise ValueError(f"scores has shape {tuple(x.shape)}: expected (queries, candidates)")
+    if x.dtype not in FLOATING:
+        raise TypeError(f"scores is {x.dtype}: expected a floating-point type; call .float() on it")
+    if x.numel() == 0:
+        raise ValueError(f"scores is empty, shape {tuple(x.shape)}: skip empty batches")
+
+
+def pair_relation(
+    shape: tuple[int, int],
+    device: torch.device,
+    query_ids: Int[Tensor, "n"] | None,
+    candidate_ids: Int[Tensor, "m"] | None,
+    positives: Bool[Tensor, "n m"] | None,
+    ignore: Bool[Tensor, "n m"] | None,
+    *,
+    one_to_one: bool,
+) -> Relation:
+    """Who is related to whom among rows that belong together by their places."""
     check_both("query_ids", query_ids, "candidate_ids", candidate_ids)
     if not one_to_one and query_ids is None and positives is None:
         raise ValueError(
@@ -44,7 +101,7 @@ def compare_pairs(
         )
     if positives is not None and query_ids is not None:
         raise ValueError("positive_mask and ids are both given: one of them says who is related")
-    n, m, device = queries.shape[0], candidates.shape[0], queries.device
+    n, m = shape
     if query_ids is not None:
         check_ids("query_ids", query_ids, n, device)
         check_ids("candidate_ids", candidate_ids, m, device)
@@ -54,8 +111,7 @@ def compare_pairs(
     ids = as_long(query_ids), as_long(candidate_ids)
     if one_to_one:
         check_pairing(n, m, *ids, positives, ignore)
-    relation = Relation(*ids, positives, ignore, paired=one_to_one)
-    return Comparison(queries, candidates, resolve_similarity(similarity), relation)
+    return Relation(*ids, positives, ignore, paired=one_to_one)
 
 
 def compare_labelled(
@@ -79,6 +135,54 @@ def compare_labelled(
         check_two_sets("embeddings", embeddings, "reference", other, instead)
     if one and reference_labels is not None:
         raise ValueError("reference_labels are given without reference: pass both, or neither")
+    shape = embeddings.shape[0], other.shape[0]
+    given = labels, reference_labels, positives, ignore
+    relation = label_relation(shape, embeddings.device, *given, one=one, same_set=one or same_set)
+    return Comparison(embeddings, other, resolve_similarity(similarity), relation)
+
+
+def compare_label_scores(
+    scores: Float[Tensor, "n m"],
+    labels: Int[Tensor, "n"] | None,
+    reference_labels: Int[Tensor, "m"] | None,
+    positives: Bool[Tensor, "n m"] | None,
+    ignore: Bool[Tensor, "n m"] | None,
+    same_set: bool | None,
+    directions: str,
+) -> Comparison:
+    """The same of scores that are given; without ``reference_labels`` and with labels, of one set."""
+    check_score_matrix(scores)
+    n, m = scores.shape
+    if same_set is None and positives is not None:
+        raise ValueError(
+            "from_scores with a positive_mask: pass same_set=True where row i and column i are one sample, else False"
+        )
+    one = reference_labels is None and positives is None
+    if one and n != m:
+        raise ValueError(
+            f"scores have shape {(n, m)} without reference_labels: one set has as many columns as rows; pass the "
+            "labels of the columns"
+        )
+    same = one if same_set is None else same_set
+    if same and one:
+        check_directions(directions, None)
+    given = labels, reference_labels, positives, ignore
+    relation = label_relation((n, m), scores.device, *given, one=one, same_set=same)
+    return Comparison(scores, scores.detach().T, Given(), relation)
+
+
+def label_relation(
+    shape: tuple[int, int],
+    device: torch.device,
+    labels: Int[Tensor, "n"] | None,
+    reference_labels: Int[Tensor, "m"] | None,
+    positives: Bool[Tensor, "n m"] | None,
+    ignore: Bool[Tensor, "n m"] | None,
+    *,
+    one: bool,
+    same_set: bool,
+) -> Relation:
+    """Who is related to whom among rows that belong together by their labels."""
     if (labels is None) == (positives is None):
         raise ValueError(
             "expected labels or a positive_mask, one of the two: they say which rows belong together"
@@ -87,7 +191,7 @@ def compare_labelled(
         raise ValueError(
             "reference_labels are given with a positive_mask: one of them says who is related"
         )
-    n, m, device = embeddings.shape[0], other.shape[0], embeddings.device
+    n, m = shape
     others = labels if one else reference_labels
     if labels is not None:
         check_ids("labels", labels, n, device)
@@ -104,8 +208,7 @@ def compare_labelled(
         )
     ids = as_long(labels)
     others = ids if one else as_long(others)
-    relation = Relation(ids, others, positives, ignore, same_set=one or same_set)
-    return Comparison(embeddings, other, resolve_similarity(similarity), relation)
+    return Relation(ids, others, positives, ignore, same_set=same_set)
 
 
 def check_both(first: str, a: Tensor | None, second: str, b: Tensor | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.similarities import is_builtin, upcast
+from hardneg.similarities import Given, is_builtin, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -140,6 +140,8 @@ class Comparison:
     def swapped(self) -> Comparison:
         """Candidates against queries: columns become rows."""
         similarity = self.similarity
+        if type(similarity) is Given:
+            return self.transposed()
         if is_builtin(similarity) or isinstance(similarity, Transposed):
             other = similarity.swapped()
         else:
@@ -148,6 +150,13 @@ class Comparison:
         return Comparison(
             *sides, other, self.relation.swapped(), self.to_candidates, self.to_queries
         )
+
+    def transposed(self) -> Comparison:
+        """Given scores of candidates and queries: the matrix stays where its gradient goes."""
+        matrix = self.queries.T
+        to_matrix = None if self.to_queries is None else self.to_queries.T
+        relation = self.relation.swapped()
+        return Comparison(matrix, matrix.detach().T, self.similarity, relation, to_matrix)
 
     def among(self, **changes: Any) -> Comparison:
         """The same embeddings under a changed relation."""
@@ -224,16 +233,15 @@ def taking_part(
     return taken if ignored is None else taken & ~ignored
 
 
-def finite_or_nan(queries: Tensor, candidates: Tensor) -> Float[Tensor, ""]:
+def finite_or_nan(*embeddings: Tensor) -> Float[Tensor, ""]:
     """1, or NaN where any embedding is NaN or infinite, whatever a max or a comparison would hide.
 
     A factor rather than a term, so that the gradient is NaN too and a loss scaler notices.
     """
-    return zero_or_nan(queries, candidates) + 1
+    return zero_or_nan(*embeddings) + 1
 
 
-def zero_or_nan(queries: Tensor, candidates: Tensor) -> Float[Tensor, ""]:
+def zero_or_nan(*embeddings: Tensor) -> Float[Tensor, ""]:
     """0, or NaN where any embedding is NaN or infinite."""
-    sides = queries, candidates
-    extremes = torch.stack([edge for x in sides for edge in torch.aminmax(x.detach())])
+    extremes = torch.stack([edge for x in embeddings for edge in torch.aminmax(x.detach())])
     return (upcast(extremes) * 0).sum()

@@ -13,7 +13,7 @@ from hardneg.ops.comparison import Comparison
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["in_float32", "with_float32_gradients"]
+__all__ = ["in_float32", "own_comparison", "with_float32_gradients"]
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -56,6 +56,15 @@ def with_float32_gradients(comparison: Comparison) -> Comparison:
         to_queries,
         to_candidates,
     )
+
+
+def own_comparison(comparison: Comparison, own: Float[Tensor, "n k d"]) -> Comparison:
+    """The queries of such a comparison with embeddings of their own, listed one query after the other."""
+    others = own.flatten(0, 1)
+    if not torch.is_grad_enabled() or own.dtype not in HALF:
+        return replace(comparison, candidates=others, to_candidates=None)
+    given = float32_gradient(others)
+    return replace(comparison, candidates=others.detach(), to_candidates=given)
 
 
 def float32_gradient(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"] | None:

@@ -43,7 +43,7 @@ from hardneg.ops.scores import (
     Sums,
     Total,
 )
-from hardneg.similarities import scores_of, upcast
+from hardneg.similarities import is_builtin, scores_of, upcast
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -148,6 +148,17 @@ class DenseScores(Scores):
         """``matrix[rows, columns]``; 0 without gradient where either index is negative."""
         found = self.matrix[rows.clamp(min=0), columns.clamp(min=0)]
         return torch.where((rows >= 0) & (columns >= 0), found, 0.0)
+
+    def own_scores(self, embeddings: Float[Tensor, "n k d"]) -> Float[Tensor, "n k"]:
+        """``similarity(queries[i : i + 1], embeddings[i])`` of every i."""
+        compared = self.comparison
+        q, own = upcast(compared.queries), upcast(embeddings)
+        if is_builtin(compared.similarity):
+            with torch.autocast(q.device.type, enabled=False):
+                found: Tensor = compared.similarity.pairs(q[:, None], own)
+            return found
+        each = zip(q.split(1), own.unbind(), strict=True)
+        return torch.cat([scores_of(compared.similarity, one, others) for one, others in each])
 
     def magnitudes(self, rows: Tensor, columns: Tensor) -> Tensor:
         """What the rounding of listed scores is proportional to."""

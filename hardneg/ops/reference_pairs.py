@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from hardneg.ops.requests import BatchAllTerms, PairSearch, Search, SelectedTerms
-from hardneg.ops.rounding import Ceilings, Magnitudes, bounds_under, rounding_of
-from hardneg.ops.scores import BatchAll, SelectedSums
+from hardneg.ops.rounding import Ceilings, bounds_under, rounding_of
+from hardneg.ops.scores import BatchAll, Scores, SelectedSums
 from hardneg.ops.selected_terms import collect_terms
 
 if TYPE_CHECKING:
@@ -47,21 +47,16 @@ def batch_all(scores: DenseScores, terms: BatchAllTerms) -> BatchAll:
     return BatchAll(summed, torch.cat(counts), maxima, of_positives, torch.stack(pairs))
 
 
-def selected_penalty(scores: DenseScores, terms: SelectedTerms) -> SelectedSums:
+def selected_penalty(scores: Scores, terms: SelectedTerms) -> SelectedSums:
     """What ``SelectedTerms`` describes, one entry a query, or one a (query, positive) pair with ``per_pair``."""
-    s = scores.matrix
     queries, positives = scores.positive_pairs()
-    p = s[queries, positives]
+    p = scores.pairs(queries, positives)
     if terms.ceiling is None:
         search = Search(terms.selection, seed=terms.seed, columns=False)
         chosen = scores.select(search).rows[queries]
     else:
-        compared = scores.comparison
-        rounding = rounding_of(
-            compared, p, lambda: Magnitudes(compared).of_pairs(queries, positives)
-        )
+        rounding = rounding_of(scores.comparison, p, lambda: scores.magnitudes(queries, positives))
         bounds = bounds_under(terms.ceiling, p.detach(), rounding)
         chosen = scores.select_per_pair(PairSearch(queries, bounds, terms.selection, terms.seed))
-    there = chosen >= 0
-    negatives = torch.where(there, s[queries[:, None], chosen.clamp(min=0)], 0.0)
-    return collect_terms(terms, queries, p, negatives, there, len(s))
+    negatives = scores.pairs(queries[:, None].expand_as(chosen), chosen)
+    return collect_terms(terms, queries, p, negatives, chosen >= 0, scores.shape[0])

@@ -16,6 +16,7 @@ from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
+    Given,
     SquaredEuclidean,
     is_builtin,
     upcast,
@@ -51,6 +52,7 @@ class Rounding(NamedTuple):
     Euclidean, squared  in float32 the same times ``|q|^2 + |c|^2``, of the square, from near origins
     order               relative; so are distances in float64, which are sums of squared differences
     callable            relative to the score, and to the mean size of the scores given
+    given scores        none: they are what they are
     ==================  =============================================================================
 
     eps is that of the scores: float32, or float64 for float64. Where float32 products are computed with
@@ -99,6 +101,8 @@ def rounding_of(
         return Rounding(product * magnitudes())
     if type(similarity) in (Euclidean, SquaredEuclidean) and not double:
         return Rounding(product * magnitudes(), of_square=type(similarity) is Euclidean)
+    if type(similarity) is Given:
+        return Rounding(0.0)
     if is_builtin(similarity):
         return Rounding(0.0, unit)
     return Rounding(product * scores.detach().abs().mean(), product)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hardneg.ops.comparison import Among, Comparison, Relation
+from hardneg.ops.comparison import Among, Comparison, Relation, finite_or_nan
 from hardneg.ops.requests import (
     BatchAllTerms,
     ExponentialTerms,
@@ -155,6 +155,19 @@ class Scores(ABC):
         """The type of the scores: float64 for float64 embeddings, else float32."""
         return score_dtype(self.comparison.queries)
 
+    @property
+    def size(self) -> int:
+        """How many pairs there are."""
+        return self.shape[0] * self.shape[1]
+
+    def finite(self) -> Float[Tensor, ""]:
+        """1, or NaN where any embedding is NaN or infinite."""
+        return finite_or_nan(self.comparison.queries, self.comparison.candidates)
+
+    def shared_seed(self, seed: Int[Tensor, ""] | None) -> Int[Tensor, ""] | None:
+        """The seed that all processes use."""
+        return seed
+
     def row_numbers(self) -> Int[Tensor, "n"]:
         """0 ... n - 1."""
         return torch.arange(self.shape[0], device=self.device)
@@ -178,6 +191,10 @@ class Scores(ABC):
     @abstractmethod
     def pairs(self, rows: Int[Tensor, "..."], columns: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Scores of listed pairs, differentiable; 0 where an index is -1."""
+
+    @abstractmethod
+    def own_scores(self, embeddings: Float[Tensor, "n k d"]) -> Float[Tensor, "n k"]:
+        """Scores of every query with k embeddings of its own, differentiable; k is at least 1."""
 
     @abstractmethod
     def magnitudes(

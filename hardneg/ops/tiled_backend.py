@@ -11,7 +11,7 @@ from torch import Tensor
 from hardneg.checks import check_tile
 from hardneg.ops import operators
 from hardneg.ops.comparison import Among, Comparison
-from hardneg.ops.half_precision import with_float32_gradients
+from hardneg.ops.half_precision import own_comparison, with_float32_gradients
 from hardneg.ops.operators import Chosen, Counting, Pairs
 from hardneg.ops.reference import weighted_total
 from hardneg.ops.requests import (
@@ -88,6 +88,14 @@ class TiledScores(Scores):
         return operators.PAIR_SCORES(self.comparison.embeddings, listed, self.engine)[0].view(
             rows.shape
         )
+
+    def own_scores(self, embeddings: Tensor) -> Tensor:
+        """See ``Scores``."""
+        n, k, _ = embeddings.shape
+        compared = own_comparison(self.comparison, embeddings)
+        rows = self.row_numbers().repeat_interleave(k)
+        listed = Pairs(rows, torch.arange(n * k, device=self.device))
+        return operators.PAIR_SCORES(compared.embeddings, listed, self.engine)[0].view(n, k)
 
     def magnitudes(self, rows: Tensor, columns: Tensor) -> Tensor:
         """See ``Scores``."""

@@ -29,7 +29,7 @@ OPS = [
     {"operators"},
     {"tiled_backend"},
     {"fused_backend", "small"},
-    {"backends"},
+    {"backends", "own_negatives"},
 ]
 
 

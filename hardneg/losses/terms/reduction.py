@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.mining_statistics import MiningStatistics, is_collapsed
-from hardneg.ops.comparison import finite_or_nan
 from hardneg.ops.scores import Scores
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ Both = tuple[Terms | None, Terms | None]
 
 def reduce_terms(call: Call, both: Both, average: bool) -> Output:
     """The loss: directions added, or averaged, then marked NaN where the inputs are not finite."""
-    comparison = call.scores.comparison
-    factor = finite_or_nan(comparison.queries, comparison.candidates)
+    factor = call.scores.finite()
     directions = [terms for terms in both if terms is not None]
     parts = [terms.reduce(call.reduction) * factor for terms in directions]
     value: Result
@@ -116,8 +114,8 @@ def statistics(scores: Scores, directions: list[Terms]) -> MiningStatistics:
 
 def masked_pairs(scores: Scores) -> Int[Tensor, ""]:
     """Pairs that are neither a negative nor one's own positive nor a row beside itself."""
-    (n, m), relation = scores.shape, scores.relation
-    left = n * m - scores.counts("negatives")[0].sum()
+    n, relation = scores.shape[0], scores.relation
+    left = scores.size - scores.counts("negatives")[0].sum()
     if relation.paired:
         ignore = relation.ignore
         return left - (n if ignore is None else (~ignore.diagonal()[:n]).sum())

@@ -73,6 +73,10 @@ class SmallScores(DenseScores):
         with torch.set_grad_enabled(self.differentiable):
             return SmallScores(self.for_operators.swapped(), self.matrix.T)
 
+    def own_scores(self, embeddings: Tensor) -> Tensor:
+        """See ``DenseScores``."""
+        return TiledScores(self.for_operators, Engine()).own_scores(embeddings)
+
     def batch_all(self, terms: BatchAllTerms) -> BatchAll:
         """See ``DenseScores``."""
         return TiledScores(self.for_operators, Engine()).batch_all(terms)

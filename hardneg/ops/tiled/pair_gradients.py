@@ -24,9 +24,11 @@ from hardneg.ops.tiled.side_gradients import accumulators, project_out_length
 from hardneg.similarities import (
     Cosine,
     Dot,
+    Given,
     Order,
     SquaredEuclidean,
     is_builtin,
+    score_dtype,
     scores_of,
     upcast,
 )
@@ -59,6 +61,8 @@ def pair_scores_backward(
     if queries.device.type == "cpu" and int(gradient.count_nonzero()) < 0.7 * len(rows):
         which = gradient.nonzero()[:, 0]
         rows, columns, gradient = rows[which], columns[which], gradient[which]
+    if type(similarity) is Given:
+        return given_gradients(queries, candidates, rows, columns, gradient, wanted)
     q, c = upcast(queries), upcast(candidates)
     pairs = rows, columns, gradient
     if type(similarity) is Cosine:
@@ -66,6 +70,22 @@ def pair_scores_backward(
     else:
         dq, dc = listed_gradients(similarity, q, c, *pairs, wanted)
     return dq, dc
+
+
+def given_gradients(
+    queries: Tensor,
+    candidates: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    gradient: Tensor,
+    wanted: Wanted,
+) -> tuple[Tensor, Tensor]:
+    """The gradients at their places in the matrix, which the queries hold."""
+    dtype, (n, m) = score_dtype(queries), queries.shape
+    dq = queries.new_zeros(n * m if wanted.queries else 0, dtype=dtype)
+    if wanted.queries:
+        dq = dq.index_add_(0, rows * m + columns, gradient).view(n, m)
+    return dq, candidates.new_zeros(candidates.shape if wanted.candidates else 0, dtype=dtype)
 
 
 def cosine_gradients(

@@ -13,6 +13,7 @@ from hardneg.ops.grid import chunks
 from hardneg.similarities import (
     Cosine,
     Dot,
+    Given,
     Order,
     SquaredEuclidean,
     is_builtin,
@@ -129,6 +130,8 @@ def pair_scores(
     """See ``reference.pair_scores``."""
     valid = (rows >= 0) & (columns >= 0)
     rows, columns = rows.clamp(min=0), columns.clamp(min=0)
+    if type(similarity) is Given:
+        return torch.where(valid, upcast(queries[rows, columns]), 0.0)
     q, c = upcast(queries), upcast(candidates)
     if type(similarity) is Cosine:
         (q, rows), (c, columns) = named_rows(q, rows), named_rows(c, columns)

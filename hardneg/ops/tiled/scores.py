@@ -22,8 +22,10 @@ from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
+    Given,
     Order,
     SquaredEuclidean,
+    score_dtype,
     scores_of,
     upcast,
 )
@@ -199,6 +201,37 @@ class CallableTiles:
         return finish_sides(self)
 
 
+class GivenTiles:
+    """Parts of a matrix that the caller has."""
+
+    def __init__(
+        self, comparison: Comparison | Embeddings, tile: tuple[int, int], wanted: Wanted
+    ) -> None:
+        self.queries, self.candidates = comparison.queries, comparison.candidates
+        self.wanted, self.tile = wanted, tile
+        self.buffers = Buffers(tile, score_dtype(self.queries), self.queries.device)
+        self.dq: Tensor | None = None
+        self.dc: Tensor | None = None
+
+    def scores(self, tile: Tile) -> Float[Tensor, "r c"]:
+        """A copy, in the type of the scores."""
+        return self.buffers.get("scores", tile).copy_(self.queries[tile.rows, tile.columns])
+
+    def recall(self, tile: Tile, scores: Float[Tensor, "r c"]) -> None:
+        """Nothing: the gradient needs no scores."""
+
+    def add_gradient(self, tile: Tile, weights: Float[Tensor, "r c"]) -> None:
+        """The weights themselves."""
+        if self.dq is None and self.wanted.queries:
+            self.dq = self.queries.new_zeros(self.queries.shape, dtype=weights.dtype)
+        if self.dq is not None:
+            self.dq[tile.rows, tile.columns].add_(weights)
+
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """The accumulated gradients."""
+        return finish_sides(self)
+
+
 def tile_scores(
     comparison: Comparison | Embeddings,
     tile: tuple[int, int] | None = None,
@@ -216,4 +249,6 @@ def tile_scores(
         return unscaled_tiles(comparison, size, wanted) or ProductTiles(comparison, size, wanted)
     if type(comparison.similarity) is Dot:
         return ProductTiles(comparison, size, wanted)
+    if type(comparison.similarity) is Given:
+        return GivenTiles(comparison, size, wanted)
     return CallableTiles(comparison, size, wanted)

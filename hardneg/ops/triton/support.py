@@ -8,7 +8,7 @@ import os
 import torch
 
 from hardneg.ops.comparison import Comparison
-from hardneg.similarities import Similarity, is_builtin
+from hardneg.similarities import Given, Similarity, is_builtin
 
 __all__ = ["why_never_fused", "why_not_fused"]
 
@@ -22,6 +22,8 @@ def why_never_fused(similarity: Similarity) -> str | None:
     """Why the kernels cannot run whatever the inputs, if they cannot."""
     if not HAS_TRITON:
         return "Triton is not installed"
+    if type(similarity) is Given:
+        return "the scores are given, so there is nothing to fuse"
     if not is_builtin(similarity):
         return f"it has no kernel for the callable similarity {similarity!r}"
     return None

@@ -1,0 +1,157 @@
+"""``LabelLoss``: losses on rows that belong together by their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from torch import Tensor
+
+from hardneg.checks import refuse_renamed
+from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
+from hardneg.losses.loss import Loss
+from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.negatives import Negatives
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+__all__ = ["LabelLoss"]
+
+
+class LabelLoss(Loss):
+    """Losses on labels: one set, or a set against a reference; equal labels are positives."""
+
+    @overload
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        reference: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        *,
+        positive_mask: Tensor | None = None,
+        ignore_mask: Tensor | None = None,
+        same_set: bool = False,
+        negatives: Negatives | str | None = None,
+        return_stats: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor | None = None,
+        reference: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        *,
+        positive_mask: Tensor | None = None,
+        ignore_mask: Tensor | None = None,
+        same_set: bool = False,
+        negatives: Negatives | str | None = None,
+        return_stats: Literal[True],
+    ) -> tuple[Tensor, MiningStatistics]: ...
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, "n"] | None = None,
+        reference: Float[Tensor, "m d"] | None = None,
+        reference_labels: Int[Tensor, "m"] | None = None,
+        *,
+        positive_mask: Bool[Tensor, "n m"] | None = None,
+        ignore_mask: Bool[Tensor, "n m"] | None = None,
+        same_set: bool = False,
+        negatives: Negatives | str | None = None,
+        return_stats: bool = False,
+        **renamed: Any,
+    ) -> Any:
+        """Compute the loss of a batch.
+
+        Args:
+            embeddings: n x d, the anchors.
+            labels: n integers; equal labels are positives.
+            reference: m x d, the candidates; None: the embeddings themselves, a row never its own positive.
+            reference_labels: m integers.
+            positive_mask: n x m mask of the pairs that belong together, instead of labels.
+            ignore_mask: n x m mask of pairs left out.
+            same_set: row i of the reference is the same sample as embedding i; it may have further rows.
+            negatives: a strategy for this call alone, for schedules.
+            return_stats: also return ``MiningStatistics``.
+
+        Returns:
+            A float32 (float64 for float64 inputs) scalar, or with ``reduction="none"`` the terms of the
+            queries and those of the candidates; with ``return_stats`` a tuple of that and the statistics.
+
+        Raises:
+            ValueError, TypeError: naming the argument, what was expected, and what came.
+        """
+        refuse_renamed(type(self).__name__, renamed, unknown=True)
+        check_directions(self.directions, reference)
+        sides = embeddings, labels, reference, reference_labels
+        comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)
+        return self.reduced(comparison, negatives, return_stats)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    @overload
+    def from_scores(
+        self,
+        scores: Tensor,
+        labels: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        *,
+        positive_mask: Tensor | None = None,
+        ignore_mask: Tensor | None = None,
+        same_set: bool | None = None,
+        negatives: Negatives | str | None = None,
+        return_stats: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def from_scores(
+        self,
+        scores: Tensor,
+        labels: Tensor | None = None,
+        reference_labels: Tensor | None = None,
+        *,
+        positive_mask: Tensor | None = None,
+        ignore_mask: Tensor | None = None,
+        same_set: bool | None = None,
+        negatives: Negatives | str | None = None,
+        return_stats: Literal[True],
+    ) -> tuple[Tensor, MiningStatistics]: ...
+
+    def from_scores(
+        self,
+        scores: Float[Tensor, "n m"],
+        labels: Int[Tensor, "n"] | None = None,
+        reference_labels: Int[Tensor, "m"] | None = None,
+        *,
+        positive_mask: Bool[Tensor, "n m"] | None = None,
+        ignore_mask: Bool[Tensor, "n m"] | None = None,
+        same_set: bool | None = None,
+        negatives: Negatives | str | None = None,
+        return_stats: bool = False,
+    ) -> Any:
+        """Compute the loss of scores that a model of your own computed.
+
+        Args:
+            scores: n x m, that of anchor i with candidate j. They rise with closeness: negate distances. What
+                ``similarity`` would compute is not asked for.
+            labels: n integers; equal labels are positives.
+            reference_labels: m integers; None: those of the anchors, which are one set with the candidates.
+            same_set: row i and column i are one sample, never compared; None: with labels, whether there are
+                no ``reference_labels``. With a ``positive_mask`` say it.
+            positive_mask, ignore_mask, negatives, return_stats: as in the call itself.
+
+        Returns:
+            As the call itself; the gradient goes to the scores. One that is NaN or infinite makes the loss NaN:
+            leave such pairs out by ``ignore_mask`` and finite scores in their place.
+
+        Raises:
+            ValueError, TypeError: as the call itself; for strategies that need the embeddings.
+        """
+        sides = labels, reference_labels, positive_mask, ignore_mask, same_set
+        comparison = compare_label_scores(scores, *sides, self.directions)
+        return self.reduced_scores(comparison, negatives, return_stats)

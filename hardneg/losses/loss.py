@@ -1,0 +1,125 @@
+"""``Loss``: what all losses have in common. One is its choices (the constructor) and its equation (``terms``)."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, Self
+
+from torch import Tensor, nn
+
+from hardneg.checks import check_choice, refuse_renamed
+from hardneg.losses.at_once import at_once
+from hardneg.losses.call import Call
+from hardneg.losses.scalars import WithScalars, shown
+from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms
+from hardneg.negatives import Negatives, resolve_negatives
+from hardneg.ops.backends import bind, check_backend
+from hardneg.ops.comparison import Comparison
+from hardneg.ops.own_negatives import OwnNegatives, WithOwnNegatives
+from hardneg.ops.scores import Backend
+from hardneg.similarities import Similarity, is_spherical, resolve_similarity
+
+__all__ = ["BackendName", "Directions", "Loss", "Reduction"]
+
+Reduction = Literal["mean", "sum", "mean_active", "none"]
+Directions = Literal["both", "queries", "candidates"]
+BackendName = Literal["auto", "dense", "tiled", "triton"]
+
+
+class Loss(WithScalars, ABC):
+    """Base of all losses: a constructor with the choices, and ``terms``, the equation.
+
+    Subclass ``PairLoss`` or ``LabelLoss``. Class attributes say which negatives the equation can take.
+
+    Attributes:
+        average: whether the two directions are averaged rather than added.
+        takes_all: whether all negatives of an anchor may count at once.
+        takes_mean: whether it takes ``SelectiveHardest``, which mixes in the mean over all negatives.
+    """
+
+    average: ClassVar[bool] = False
+    takes_all: ClassVar[bool] = True
+    takes_mean: ClassVar[bool] = False
+
+    def __new__(cls, *choices: Any, **named: Any) -> Self:
+        """Refuse the names of older versions."""
+        refuse_renamed(cls.__name__, named)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        negatives: Negatives | str,
+        similarity: Similarity | str,
+        directions: str,
+        reduction: str,
+        backend: str | Backend,
+    ) -> None:
+        super().__init__()
+        check_choice("directions", directions, DIRECTIONS)
+        check_choice("reduction", reduction, REDUCTIONS)
+        self.similarity = resolve_similarity(similarity)
+        self.negatives = self.check_negatives(negatives)
+        self.directions, self.reduction, self.backend = directions, reduction, backend
+        check_backend(backend, self.similarity)
+
+    @abstractmethod
+    def terms(self, call: Call) -> Both:
+        """The equation: terms of the queries and of the candidates, None for a direction not asked for."""
+
+    def check_negatives(self, negatives: Negatives | str) -> Negatives:
+        """A strategy from its name or object, checked against what the equation can take."""
+        strategy, name = resolve_negatives(negatives), type(self).__name__
+        reason = None
+        if strategy.complete and not self.takes_all:
+            reason = "it needs a selection of negatives, such as TopK(k)"
+        elif strategy.mean_if_closer is not None and not self.takes_mean:
+            reason = "only hinge losses with one positive an anchor take a mean of all negatives"
+        elif strategy.needs_distance and not is_spherical(self.similarity):
+            known = f"with similarity {self.similarity!r}: it needs distances between unit vectors"
+            reason = f"{known}; use cosine, or euclidean on normalised embeddings"
+        if reason is not None:
+            raise ValueError(f"{name} does not take negatives {strategy!r}: {reason}")
+        return strategy
+
+    def reduced(
+        self,
+        comparison: Comparison,
+        negatives: Negatives | str | None,
+        return_stats: bool,
+        own: OwnNegatives | None = None,
+    ) -> Output:
+        """The loss of a comparison, whose queries may have negatives of their own."""
+        strategy = self.negatives if negatives is None else self.check_negatives(negatives)
+        if own is None:
+            found = at_once(self, comparison, strategy, return_stats)
+            if found is not None:
+                return found
+        scores = bind(self.backend, comparison)
+        if own is not None:
+            scores = WithOwnNegatives(scores, own)
+        call = Call(scores, strategy, self.reduction, self.directions, return_stats)
+        return reduce_terms(call, self.terms(call), self.average)
+
+    def reduced_scores(
+        self, comparison: Comparison, negatives: Negatives | str | None, return_stats: bool
+    ) -> Output:
+        """The loss of given scores.
+
+        Raises:
+            ValueError: for a strategy that looks at the embeddings themselves.
+        """
+        strategy = self.negatives if negatives is None else self.check_negatives(negatives)
+        if strategy.needs_distance:
+            raise ValueError(
+                f"from_scores does not take negatives {strategy!r}: their weights depend on the width of the "
+                "embeddings; call the loss itself, or choose another strategy"
+            )
+        return self.reduced(comparison, strategy, return_stats)
+
+    def extra_repr(self) -> str:
+        """The choices by the constructor's names; those that are modules follow by themselves."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "backend"]
+        chosen = [(n, x) for n in names if not isinstance(x := getattr(self, n), nn.Module)]
+        numbers = (*self.fixed, *(name for name, x in chosen if isinstance(x, Tensor)))
+        return ", ".join(f"{n}={shown(x) if n in numbers else repr(x)}" for n, x in chosen)
