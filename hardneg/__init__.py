@@ -40,6 +40,7 @@ from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 
 if TYPE_CHECKING:
     from hardneg.distributed import AcrossRanks
+    from hardneg.mining import Mined, mine
     from hardneg.training.grad_cache import GradCache
     from hardneg.training.memory_queue import MemoryQueue
 
@@ -67,6 +68,7 @@ __all__ = [
     "Logistic",
     "MarginLoss",
     "MemoryQueue",
+    "Mined",
     "MiningStatistics",
     "MultiSimilarityLoss",
     "NTXentLoss",
@@ -88,12 +90,15 @@ __all__ = [
     "TripletLoss",
     "UnifiedPairLoss",
     "Warmup",
+    "mine",
 ]
 
 ON_DEMAND = {
     "AcrossRanks": "hardneg.distributed",
     "GradCache": "hardneg.training.grad_cache",
     "MemoryQueue": "hardneg.training.memory_queue",
+    "Mined": "hardneg.mining",
+    "mine": "hardneg.mining",
 }
 """What a loss on one device does without: imported where it is named."""
 

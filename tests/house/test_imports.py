@@ -14,6 +14,7 @@ PACKAGE = Path(hardneg.__file__).parent
 FACTORS = {"similarities", "positives", "negatives", "penalties"}
 LEVELS = [{"checks"}, FACTORS, {"ops"}, {"losses"}, {"functional"}, {"distributed"}]
 ALONE = {
+    "mining": {"ops", "checks"} | FACTORS,
     "metrics": {"ops", "checks"} | FACTORS,
     "encoders": {"checks"},
     "training": {"checks", "distributed"},
