@@ -91,6 +91,8 @@ class ContrastiveLossOptions(TypedDict, total=False):
     own_ignore_mask: Tensor | None
     share_negatives: bool
     exempt_own_negatives: bool
+    guide: tuple[Tensor, Tensor] | None
+    guide_ceiling: Ceiling | None
 
 @overload
 def contrastive_loss(
@@ -149,6 +151,8 @@ class InfoNCELossOptions(TypedDict, total=False):
     own_ignore_mask: Tensor | None
     share_negatives: bool
     exempt_own_negatives: bool
+    guide: tuple[Tensor, Tensor] | None
+    guide_ceiling: Ceiling | None
 
 @overload
 def info_nce_loss(
@@ -446,6 +450,8 @@ class PolynomialLossOptions(TypedDict, total=False):
     own_ignore_mask: Tensor | None
     share_negatives: bool
     exempt_own_negatives: bool
+    guide: tuple[Tensor, Tensor] | None
+    guide_ceiling: Ceiling | None
 
 @overload
 def polynomial_loss(
@@ -504,6 +510,8 @@ class SigmoidLossOptions(TypedDict, total=False):
     own_ignore_mask: Tensor | None
     share_negatives: bool
     exempt_own_negatives: bool
+    guide: tuple[Tensor, Tensor] | None
+    guide_ceiling: Ceiling | None
 
 @overload
 def sigmoid_loss(
@@ -679,6 +687,8 @@ class UnifiedPairLossOptions(TypedDict, total=False):
     own_ignore_mask: Tensor | None
     share_negatives: bool
     exempt_own_negatives: bool
+    guide: tuple[Tensor, Tensor] | None
+    guide_ceiling: Ceiling | None
 
 @overload
 def unified_pair_loss(

@@ -111,6 +111,9 @@ class AcrossRanks(nn.Module):
             whole[name] = ShardedRows(scale_gradient(x, ranks), layouts[name], ranks)
             if IDS[name] in given.ids:
                 whole[IDS[name]] = all_ids(given.ids[IDS[name]], layouts[name], ranks)
+        if given.guide:
+            sides = zip(given.guide, ("queries", "candidates"), strict=True)
+            whole["guide"] = tuple(ShardedRows(x, layouts[name], ranks) for x, name in sides)
         for name, x in given.own.items():
             rows = layouts["queries"]
             own = ShardedRows(scale_gradient(x, ranks), rows, ranks) if name == OWN else None

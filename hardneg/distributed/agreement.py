@@ -49,6 +49,7 @@ class Given:
     Attributes:
         embeddings, ids, masks: those that were given, by name.
         own: those about own negatives.
+        guide: another model's embeddings of both sides; none or two.
         options: everything else.
     """
 
@@ -56,6 +57,7 @@ class Given:
     ids: dict[str, Tensor]
     masks: dict[str, Tensor]
     own: dict[str, Tensor]
+    guide: tuple[Tensor, ...]
     options: dict[str, Any]
 
     @classmethod
@@ -66,7 +68,8 @@ class Given:
             {n: given.pop(n) for n in names if n in given}
             for names in (IDS, IDS.values(), MASKS, (OWN, *OWN_LISTS))
         )
-        return cls(embeddings, ids, masks, own, given)
+        guide = given.pop("guide", ())
+        return cls(embeddings, ids, masks, own, guide, given)
 
     def check(self) -> None:
         """What can be told without the other ranks. An empty shard is not an error."""
@@ -84,6 +87,9 @@ class Given:
                 )
             device = next(iter(self.embeddings.values())).device
             check_mask(name, mask, (mask.shape[0], mask.shape[1]), device)
+        for x, own in zip(self.guide, self.embeddings.values(), strict=bool(self.guide)):
+            if x.dim() != 2 or len(x) != len(own):
+                raise ValueError(f"guide has shape {tuple(x.shape)}: expected ({len(own)}, g)")
         queries = self.embeddings.get("queries")
         if OWN in self.own and queries is not None:
             check_own_embeddings(self.own[OWN], queries)
@@ -102,6 +108,8 @@ class Given:
             facts[f"gradient of {name}"] = learns(x)
         for name, mask in self.masks.items():
             facts[f"rows of {name}"], facts[f"columns of {name}"] = mask.shape
+        if self.guide:
+            facts["width of guide"] = self.guide[0].shape[1]
         if OWN in self.own:
             facts[f"number of {OWN}"] = self.own[OWN].shape[1]
             facts[f"gradient of {OWN}"] = learns(self.own[OWN])
@@ -148,7 +156,7 @@ def digest(loss: nn.Module, given: Given) -> int:
     """A number for the loss, its options and which arguments are given, alike in every process."""
     told = [repr(loss), *(f"{n}={v!r}" for n, v in sorted(vars(loss).items()) if plain(n))]
     told += [f"{n}={v!r}" for n, v in sorted(given.options.items())]
-    told += [*given.embeddings, *given.ids, *given.masks, *given.own]
+    told += [*given.embeddings, *given.ids, *given.masks, *given.own, f"guides {len(given.guide)}"]
     text = re.sub(r" at 0x[0-9a-f]+", "", "\n".join(told))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 

@@ -14,6 +14,7 @@ from hardneg.distributed.layout import Layout
 from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.ops.backends import bind_large
 from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.guide import Guide
 from hardneg.ops.scores import Backend, Scores
 
 __all__ = ["LocalShard", "as_sharded", "local_shard"]
@@ -148,7 +149,21 @@ def own_relation(comparison: Comparison) -> Relation:
         )
         ids = None if relation.row_ids is None else relation.row_ids[:1]
         positives, ignore = None if positives is None else nobody, ~nobody
-    return replace(relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=start)
+    guide = own_guide(relation.guide, rows, rank)
+    return replace(
+        relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=start, guide=guide
+    )
+
+
+def own_guide(guide: Guide, rows: Layout, rank: int) -> Guide:
+    """The guide of the own rows to all columns."""
+    if guide.rows is None or guide.columns is None or guide.bounds is None:
+        return guide
+    start, count = rows.start(rank), rows.lengths[rank]
+    bounds = guide.bounds[start : start + count] if count else guide.bounds[:1]
+    return Guide(
+        own_queries(as_sharded(guide.rows)), as_sharded(guide.columns).everywhere(), bounds
+    )
 
 
 def own_mask(mask: Tensor | None, rows: Layout) -> Tensor | None:

@@ -56,6 +56,8 @@ class Ring:
 
     def scores(self, comparison: Comparison) -> RingScores:
         """The scores of a comparison of sharded rows."""
+        if comparison.relation.guide.rows is not None:
+            needs_whole_rows("guide")
         return RingScores(comparison, self.backend)
 
 
@@ -209,7 +211,7 @@ def needs_whole_rows(what: str) -> NoReturn:
     """What a rank that sees one shard at a time cannot do."""
     raise NotImplementedError(
         f"AcrossRanks(ring=True) has no {what}: it needs all candidates of an anchor at once; use "
-        "AcrossRanks(loss) without ring, or negatives without a ceiling such as TopK(k)"
+        "AcrossRanks(loss) without ring, or negatives without a ceiling such as TopK(k), and no guide"
     )
 
 

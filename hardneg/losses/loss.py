@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from hardneg.checks import check_choice, refuse_renamed
 from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
+from hardneg.losses.guide import GuideChoice
 from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms
 from hardneg.negatives import Negatives, resolve_negatives
 from hardneg.ops.backends import bind, check_backend
 from hardneg.ops.comparison import Comparison
+from hardneg.ops.guided import GuidedScores
 from hardneg.ops.own_negatives import OwnNegatives, WithOwnNegatives
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, is_spherical, resolve_similarity
@@ -88,14 +90,18 @@ class Loss(WithScalars, ABC):
         negatives: Negatives | str | None,
         return_stats: bool,
         own: OwnNegatives | None = None,
+        guide: GuideChoice | None = None,
     ) -> Output:
-        """The loss of a comparison, whose queries may have negatives of their own."""
+        """The loss of a comparison, whose queries may have negatives of their own, and a guide."""
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
-        if own is None:
+        if own is None and guide is None:
             found = at_once(self, comparison, strategy, return_stats)
             if found is not None:
                 return found
-        scores = bind(self.backend, comparison)
+        if guide is None:
+            scores = bind(self.backend, comparison)
+        else:
+            scores = GuidedScores.of(self.backend, comparison, *guide, self.directions)
         if own is not None:
             scores = WithOwnNegatives(scores, own)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)

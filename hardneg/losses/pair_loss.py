@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from torch import Tensor
 
 from hardneg.checks import refuse_renamed
+from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pair_scores, compare_pairs
 from hardneg.losses.loss import Loss
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.own_negatives import check_nothing_own, own_negatives_of
-from hardneg.negatives import Negatives
+from hardneg.negatives import Ceiling, Negatives
 from hardneg.positives import Paired, Positives
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class PairLoss(Loss):
         own_ignore_mask: Tensor | None = None,
         share_negatives: bool = True,
         exempt_own_negatives: bool = False,
+        guide: tuple[Tensor, Tensor] | None = None,
+        guide_ceiling: Ceiling | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[False] = False,
     ) -> Tensor: ...
@@ -63,6 +66,8 @@ class PairLoss(Loss):
         own_ignore_mask: Tensor | None = None,
         share_negatives: bool = True,
         exempt_own_negatives: bool = False,
+        guide: tuple[Tensor, Tensor] | None = None,
+        guide_ceiling: Ceiling | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[True],
     ) -> tuple[Tensor, MiningStatistics]: ...
@@ -81,6 +86,8 @@ class PairLoss(Loss):
         own_ignore_mask: Bool[Tensor, "n k"] | None = None,
         share_negatives: bool = True,
         exempt_own_negatives: bool = False,
+        guide: tuple[Tensor, Tensor] | None = None,
+        guide_ceiling: Ceiling | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
         **renamed: Any,
@@ -100,6 +107,10 @@ class PairLoss(Loss):
             own_ignore_mask: n x k mask of own negatives left out, such as the (finite) padding of shorter lists.
             share_negatives: False: the own negatives are the only ones, whatever the candidates.
             exempt_own_negatives: whether a strategy's ceiling leaves them out of account.
+            guide: another model's embeddings of the queries (n x g) and of the candidates (m x g): a candidate is a
+                negative of an anchor only where their cosine there is below that of the anchor and its positive
+                (GISTEmbed). Own negatives are not asked.
+            guide_ceiling: another bound on it, relative to the positive's cosine; None: ``Ceiling()``.
             negatives: a strategy for this call alone, for schedules.
             return_stats: also return ``MiningStatistics``.
 
@@ -115,14 +126,15 @@ class PairLoss(Loss):
         one_to_one = isinstance(self.positives, Paired)
         given = queries, candidates, self.similarity, *relation
         comparison = compare_pairs(*given, one_to_one=one_to_one)
+        told = check_guide(guide, guide_ceiling, queries, candidates)
         if own_negatives is None:
             said = own_negative_ids, own_ignore_mask, share_negatives, exempt_own_negatives
             check_nothing_own(*said)
-            return self.reduced(comparison, negatives, return_stats)
+            return self.reduced(comparison, negatives, return_stats, None, told)
         chosen = share_negatives, exempt_own_negatives
         listed = own_negatives, own_negative_ids, own_ignore_mask
         own = own_negatives_of(comparison, *listed, *chosen, self.directions)
-        return self.reduced(comparison, negatives, return_stats, own)
+        return self.reduced(comparison, negatives, return_stats, own, told)
 
     if TYPE_CHECKING:
         __call__ = forward

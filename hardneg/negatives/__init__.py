@@ -1,7 +1,7 @@
 """Which negatives of an anchor count: strategies, ceilings and schedules."""
 
 from hardneg.negatives.by_name import NegativesName, resolve_negatives
-from hardneg.negatives.ceiling import Ceiling
+from hardneg.negatives.ceiling import Ceiling, PositiveAware, Qwen3Mask
 from hardneg.negatives.schedules import Steps, Warmup
 from hardneg.negatives.selection import Selection
 from hardneg.negatives.strategies import (
@@ -23,6 +23,8 @@ __all__ = [
     "Hardest",
     "Negatives",
     "NegativesName",
+    "PositiveAware",
+    "Qwen3Mask",
     "RandomK",
     "RankWindow",
     "Selection",

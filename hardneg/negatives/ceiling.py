@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hardneg.checks import number_field
 
-__all__ = ["Ceiling"]
+__all__ = ["Ceiling", "PositiveAware", "Qwen3Mask"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,19 @@ class Ceiling:
         if self.relative != 1.0:
             bounds = bounds - (1.0 - self.relative) * bounds.abs()
         return bounds + self.offset
+
+
+def PositiveAware(share: float = 0.95) -> Ceiling:
+    """Only negatives that score below this share of the positive's score.
+
+    Source: Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining", 2024.
+    """
+    return Ceiling(relative=share)
+
+
+def Qwen3Mask(margin: float = 0.1) -> Ceiling:
+    """Only negatives that score at most this much above the positive.
+
+    Source: Zhang et al., "Qwen3 Embedding", 2025, the factor m of the loss.
+    """
+    return Ceiling(offset=margin)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hardneg.ops.guide import UNGUIDED, Guide
 from hardneg.similarities import Given, is_builtin, upcast
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Relation:
         paired: query i and candidate i are related, whatever the ids say.
         same_set: query i and candidate i are the same sample, so never compared.
         row_offset, column_offset: global numbers of the first query and candidate.
+        guide: which of the unrelated pairs are no negatives of the query; it knows nothing of candidates as anchors.
     """
 
     row_ids: Int[Tensor, "n"] | None = None
@@ -49,9 +51,10 @@ class Relation:
     same_set: bool = False
     row_offset: int = 0
     column_offset: int = 0
+    guide: Guide = UNGUIDED
 
     def swapped(self) -> Relation:
-        """The relation of candidates to queries."""
+        """The relation of candidates to queries, without the guide, which is that of the queries."""
         return Relation(
             self.column_ids,
             self.row_ids,
@@ -70,8 +73,10 @@ def of_rows(relation: Relation, rows: slice) -> Relation:
         None if x is None else x[rows]
         for x in (relation.row_ids, relation.positives, relation.ignore)
     )
-    offset = relation.row_offset + rows.start
-    return replace(relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=offset)
+    offset, guide = relation.row_offset + rows.start, relation.guide.of_rows(rows)
+    return replace(
+        relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=offset, guide=guide
+    )
 
 
 class Window(NamedTuple):
@@ -202,7 +207,9 @@ def admitted_mask(
     kin = related_mask(relation, rows, columns)
     same = diagonal(relation, rows, columns, device)
     ignored = None if relation.ignore is None else relation.ignore[rows, columns]
-    return taking_part(relation, among, kin, same, ignored)
+    taken = taking_part(relation, among, kin, same, ignored)
+    guided = relation.guide.rows is not None and among == "negatives"
+    return taken & relation.guide.below(rows, columns) if guided else taken
 
 
 def admitted_pairs(
@@ -216,7 +223,9 @@ def admitted_pairs(
         kin = relation.row_ids[rows] == relation.column_ids[columns]
     same = rows + relation.row_offset == columns + relation.column_offset
     ignored = None if relation.ignore is None else relation.ignore[rows, columns]
-    return taking_part(relation, among, kin, same, ignored)
+    taken = taking_part(relation, among, kin, same, ignored)
+    guided = relation.guide.rows is not None and among == "negatives"
+    return taken & relation.guide.below_listed(rows, columns) if guided else taken
 
 
 def taking_part(

@@ -20,6 +20,7 @@ ALONE = {
     "training": {"checks", "distributed"},
 }
 OPS = [
+    {"guide"},
     {"comparison", "energies", "geometry", "grid", "precision", "transforms", "callable_checks"},
     {"half_precision", "requests", "loss_requests", "rounding"},
     {"scores"},
@@ -31,6 +32,7 @@ OPS = [
     {"tiled_backend"},
     {"fused_backend", "small"},
     {"backends", "own_negatives"},
+    {"guided"},
 ]
 
 

@@ -17,6 +17,7 @@ from hardneg import penalties, similarities
 from hardneg.negatives import Ceiling, Selection
 from hardneg.ops import energies
 from hardneg.ops.comparison import Relation, Window
+from hardneg.ops.guide import Guide
 
 __all__ = [
     "flatten",
@@ -30,7 +31,12 @@ __all__ = [
     "with_tensors",
 ]
 
-NESTED: dict[str, type] = {"Relation": Relation, "Window": Window, "Selection": Selection}
+NESTED: dict[str, type] = {
+    "Guide": Guide,
+    "Relation": Relation,
+    "Window": Window,
+    "Selection": Selection,
+}
 """Fields that are requests themselves."""
 
 PLAIN = {

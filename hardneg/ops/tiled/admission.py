@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Among, Relation
+from hardneg.ops.geometry import unit_rows
 from hardneg.ops.grid import Buffers, Tile
+from hardneg.ops.guide import Guide
+from hardneg.similarities import upcast
 
 __all__ = ["Admission", "excluded_value"]
 
@@ -19,6 +22,14 @@ def excluded_value(dtype: torch.dtype) -> float:
     Everything beyond half of it counts as left out, so ordinary scores stay below 1.7e38 in float32.
     """
     return torch.finfo(dtype).max
+
+
+def guide_units(guide: Guide, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The unit rows of a guide, in the type of the scores."""
+    assert guide.rows is not None
+    assert guide.columns is not None
+    q, c = (unit_rows(upcast(x))[0].to(dtype) for x in (guide.rows, guide.columns))
+    return q, c
 
 
 class Admission:
@@ -32,6 +43,9 @@ class Admission:
         self.relation, self.among, self.buffers = relation, among, buffers
         self.rows, self.columns = relation.row_ids, relation.column_ids
         self.on_cpu = buffers.device.type == "cpu"
+        self.guided = relation.guide.rows is not None and among == "negatives"
+        if self.guided:
+            self.units = guide_units(relation.guide, buffers.dtype)
         if self.by_ids and self.on_cpu:
             assert self.rows is not None
             assert self.columns is not None
@@ -86,7 +100,22 @@ class Admission:
             own.fill_(value)
         if self.relation.ignore is not None:
             scores.masked_fill_(self.relation.ignore[tile.rows, tile.columns], value)
+        if self.guided:
+            self.fill_guided(scores, tile, value)
         return scores
+
+    def fill_guided(self, scores: Tensor, tile: Tile, value: float) -> None:
+        """Leave out the pairs that score too high by the guide."""
+        bounds, (q, c) = self.relation.guide.bounds, self.units
+        assert bounds is not None
+        found = torch.mm(q[tile.rows], c[tile.columns].T, out=self.buffers.get("guide", tile))
+        if self.on_cpu:
+            flags = self.buffers.get("flags", tile)
+            scores.add_(torch.ge(found, bounds[tile.rows, None], out=flags), alpha=value)
+            # twice left out is infinite
+            scores.clamp_(-abs(value), abs(value))
+        else:
+            scores.masked_fill_(found >= bounds[tile.rows, None], value)
 
     def fill_related(self, scores: Tensor, tile: Tile, value: float) -> None:
         """Leave out the pairs that share an id."""

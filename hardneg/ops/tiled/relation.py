@@ -22,7 +22,8 @@ def admitted_counts(
     relation: Relation, among: Among, n: int, m: int, device: torch.device
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
     """See ``reference.admitted_counts``."""
-    if relation.positives is None and relation.ignore is None:
+    guided = relation.guide.rows is not None and among == "negatives"
+    if relation.positives is None and relation.ignore is None and not guided:
         of_rows = counts_by_ids(relation, among, n, m, device)
         return of_rows, counts_by_ids(relation.swapped(), among, m, n, device)
     of_rows = torch.zeros(n, dtype=torch.long, device=device)

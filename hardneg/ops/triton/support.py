@@ -34,6 +34,8 @@ def why_not_fused(comparison: Comparison) -> str | None:
     reason = why_never_fused(comparison.similarity)
     if reason is not None:
         return reason
+    if comparison.relation.guide.rows is not None:
+        return "it has no kernel that looks at a guide"
     x = comparison.queries
     if x.dtype not in FUSED_TYPES:
         return f"the embeddings are {x.dtype}, and it takes float32, float16 and bfloat16"
