@@ -24,7 +24,7 @@ from typing_extensions import Unpack
 from hardneg.losses.base import BackendName, Directions
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.scalars import Learned
-from hardneg.negatives import Negatives, NegativesName
+from hardneg.negatives import Ceiling, Negatives, NegativesName
 from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName
 from hardneg.positives import Positives, PositivesName
