@@ -1,0 +1,99 @@
+"""The folder of a run: what it was started with, and a file for each finished block of queries."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardneg.mining.writing import UNFINISHED, write_bytes
+
+__all__ = ["RunFolder"]
+
+MANIFEST = "manifest.json"
+
+
+class RunFolder:
+    """Finished blocks of queries, by number.
+
+    A block's file carries the checksum of its content in its name, so a damaged one is told from a whole one.
+
+    Attributes:
+        path: the folder.
+        manifest: what the run was started with.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = {}
+
+    def open(self) -> dict[str, Any]:
+        """The manifest that is there.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        try:
+            self.manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.path} holds no mining run: there is no {MANIFEST}") from error
+        return self.manifest
+
+    def copy_of(self, name: str) -> Path:
+        """Where rows are copied that cannot be read a slice at a time."""
+        return self.path / f"{name}.rows"
+
+    def remove_copies(self) -> None:
+        """Remove the copies of a finished run."""
+        for copy in self.path.glob("*.rows"):
+            copy.unlink(missing_ok=True)
+
+    def start(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Write the manifest, or go on with the run that is there, if it was started with the same.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for left in self.path.glob(f".*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+        if not (self.path / MANIFEST).exists():
+            text = json.dumps(manifest, indent=1, sort_keys=True)
+            write_bytes(self.path / MANIFEST, text.encode())
+        found = self.open()
+        given = json.loads(json.dumps(manifest))
+        fixed = {name: value for name, value in found.items() if name != "block_rows"}
+        given.pop("block_rows")
+        differ = sorted(name for name in fixed | given if fixed.get(name) != given.get(name))
+        if differ:
+            lines = (f"{name} was {fixed.get(name)!r}, is {given.get(name)!r}" for name in differ)
+            raise ValueError(
+                f"{self.path} holds a run with other inputs or options ({'; '.join(lines)}): choose another folder, "
+                "or remove this one"
+            )
+        return found
+
+    def block(self, number: int) -> dict[str, np.ndarray] | None:
+        """A finished block; None where there is none or it is damaged, which is removed."""
+        for path in sorted(self.path.glob(f"{number:08d}.*.npz")):
+            content = path.read_bytes()
+            if path.suffixes[0] == f".{zlib.crc32(content):08x}":
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    return dict(arrays)
+            path.unlink()
+        return None
+
+    def has(self, number: int) -> bool:
+        """Whether a block's file is there."""
+        return any(self.path.glob(f"{number:08d}.*.npz"))
+
+    def write(self, number: int, arrays: dict[str, np.ndarray]) -> None:
+        """Finish a block."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        content = buffer.getvalue()
+        write_bytes(self.path / f"{number:08d}.{zlib.crc32(content):08x}.npz", content)

@@ -1,0 +1,130 @@
+"""Bad input of ``CorpusMiner``: a clear error, and nothing lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from corpora import problem, run
+
+from hardneg import Ceiling, RandomK, SemiHard, TopK
+from hardneg.mining import CorpusMiner, Parquet, extras
+
+Q, C = torch.randn(5, 8), torch.randn(30, 8)
+
+
+def with_nan(row: int, value: float = float("nan")) -> torch.Tensor:
+    found = C.clone()
+    found[row, 3] = value
+    return found
+
+
+MISTAKES: list[tuple[Any, Any, dict[str, Any], str]] = [
+    (Q, with_nan(17), {}, "corpus: row 17 holds NaN"),
+    (Q, with_nan(4, float("inf")), {}, "corpus: row 4 holds NaN or inf"),
+    (with_nan(2), C, {}, "queries: row 2"),
+    (Q, iter([C[:10], with_nan(12)[10:]]), {}, "corpus: row 12"),
+    (Q, C[:, :7], {}, "project both to one width"),
+    (Q, C.long(), {}, "int64.*expected .rows, width. of floats"),
+    (Q, C[:0], {}, "corpus is empty"),
+    (Q, iter([]), {}, "corpus has no rows"),
+    (Q, iter([C, C[:, :3]]), {}, "expected one"),
+    (Q, 7, {}, "corpus is a int"),
+    (Q, C, {"query_ids": torch.arange(5)}, "ids are given for one side"),
+    (
+        Q,
+        C,
+        {"query_ids": torch.arange(4), "candidate_ids": torch.arange(30)},
+        r"query_ids are \(4,\)",
+    ),
+    (Q, C, {"query_ids": torch.arange(5), "candidate_ids": torch.rand(30)}, "candidate_ids are"),
+    (Q, C, {"positives": [[1], [2]]}, r"positives has shape \(2, 1\)"),
+    (Q, C, {"positives": [0, 1, 2, 3, 30]}, "row 30 of a corpus of 30"),
+    (Q, C, {"exclude": [["a"], [], [], [], []]}, "exclude holds what is no list"),
+    (Q, C, {"texts": ["a"]}, "texts are 1: expected 30"),
+    (C, Q, {"same_set": True}, "same_set=True but there are 30"),
+]
+
+
+@pytest.mark.parametrize(("queries", "corpus", "known", "message"), MISTAKES)
+def test_mistakes(
+    queries: Any, corpus: Any, known: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        CorpusMiner(TopK(3))(queries, corpus, tmp_path, **known)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"negatives": RandomK(3)}, "needs the highest-scoring ones"),
+    ({"negatives": SemiHard()}, "without a fallback"),
+    ({"negatives": "all"}, "needs a selection"),
+    ({"negatives": TopK(3), "similarity": lambda q, c: q @ c.T}, "mine takes callables"),
+    ({"negatives": TopK(3), "memory": "much"}, "expected a size such as '2GiB'"),
+    ({"negatives": TopK(3), "min_score": 1.0, "max_score": 0.0}, "nothing lies between"),
+    ({"negatives": TopK(3), "rescored": 2, "rescore": print}, "rescored is 2"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS)
+def test_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        CorpusMiner(**options)
+
+
+def test_a_ceiling_needs_positives(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pass positives"):
+        CorpusMiner(TopK(3, Ceiling()))(Q, C, tmp_path)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow", reason="parquet needs pyarrow")
+    from pyarrow import parquet
+
+    path, miner = tmp_path / "rows.parquet", CorpusMiner(TopK(3))
+    columns = {
+        "text": ["a", "b"],
+        "ragged": [[1.0, 2.0], [1.0]],
+        "holes": [[1.0, None], [1.0, 2.0]],
+        "missing": [[1.0, 2.0], None],
+        "words": [["a"], ["b"]],
+    }
+    parquet.write_table(arrow.table(columns), path)
+    for column, message in (
+        ("embedding", "no column 'embedding': its columns are text, ragged"),
+        ("text", "expected lists"),
+        ("ragged", "expected one length"),
+        ("holes", "1 nulls: expected numbers"),
+        ("missing", "1 nulls: expected lists"),
+        ("words", "expected numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            miner(Q[:, :2], Parquet(path, column), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_other_inputs_or_options_in_the_folder(tmp_path: Path) -> None:
+    given = problem()
+    run(given, tmp_path)
+    with pytest.raises(ValueError, match=r"other inputs or options .bounds was"):
+        run(given, tmp_path, max_score=0.5)
+    changed = given.corpus.clone()
+    changed[200, 0] += 1
+    with pytest.raises(ValueError, match="corpus was"):
+        run(given._replace(corpus=changed), tmp_path)
+    with pytest.raises(ValueError, match="belonging was"):
+        run(given._replace(known=given.known | {"exclude": None}), tmp_path)
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    with pytest.raises(ImportError, match=r"pip install 'hardneg\[mining\]'"):
+        CorpusMiner(TopK(3))(Q, "rows.parquet", tmp_path)
+    np.save(tmp_path / "rows.npy", C.numpy())
+    CorpusMiner(TopK(3))(Q, tmp_path / "rows.npy", tmp_path / "run")
