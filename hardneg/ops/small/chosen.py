@@ -18,7 +18,10 @@ from hardneg.ops.tiled.top_k import first_k
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Choices", "Chosen", "all_found", "in_first_place"]
+__all__ = ["Choices", "Chosen", "all_found", "below", "in_first_place"]
+
+TOGETHER = 64
+"""Up to how many rows both sides are ranked in one call, which takes a copy of their scores."""
 
 
 class Chosen(NamedTuple):
@@ -94,7 +97,7 @@ class Choices:
             k > 1
             and bounds is None
             and len(sides) == 2
-            and self.keys.shape[0] == self.keys.shape[1]
+            and self.keys.shape[0] == self.keys.shape[1] <= TOGETHER
         ):
             both = self.first(torch.stack((self.keys, self.keys.t())).flatten(0, 1))
             scores, places = (x.unflatten(0, (2, -1)) for x in both)
@@ -108,7 +111,7 @@ class Choices:
         pairs, within = self.pairs, self.pairs.side(self.keys, columns)
         if self.bounds is None:
             return self.first(within)
-        chosen = self.first(within.masked_fill(within >= self.bounds[:, None], -FAR))
+        chosen = self.first(below(within, self.bounds))
         if self.selection.fallback == "none" or all_found(chosen[0]):
             return chosen
         easiest = self.selection.fallback == "easiest"
@@ -128,6 +131,12 @@ class Choices:
             pad = torch.nn.functional.pad
             found, index = pad(found, (0, empty), value=-FAR), pad(index, (0, empty))
         return (found[:, skip:], index[:, skip:]) if skip else (found, index)
+
+
+def below(scores: Float[Tensor, "t r"], bounds: Float[Tensor, "t"]) -> Float[Tensor, "t r"]:
+    """The scores, those at or above the bound of their row far lower."""
+    beyond = torch.ge(scores, bounds[:, None], out=torch.empty_like(scores))
+    return torch.sub(scores, beyond, alpha=FAR)
 
 
 def all_found(scores: Float[Tensor, "n k"]) -> bool:

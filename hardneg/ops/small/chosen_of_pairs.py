@@ -11,7 +11,7 @@ from hardneg.negatives import Selection
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import LabelledLoss
 from hardneg.ops.requests import PairSearch
-from hardneg.ops.small.chosen import Chosen, all_found, bounds_of, in_first_place
+from hardneg.ops.small.chosen import Chosen, all_found, below, bounds_of, in_first_place
 from hardneg.ops.small.pairs import FAR
 from hardneg.ops.tiled.select_per_pair import select_per_pair
 from hardneg.ops.tiled.top_k import first_k
@@ -102,8 +102,7 @@ def under_bounds(
     Args:
         keys: the scores, those of what is no negative far below.
     """
-    within = pairs.of_anchors(keys)
-    within = within.masked_fill(within >= bounds[:, None], -FAR)
+    within = below(pairs.of_anchors(keys), bounds)
     best = within.max(1, keepdim=True) if selection.k == 1 else first_k(within, selection.k)
     found, index = (x[:, selection.skip :] for x in best)
     if selection.fallback != "none" and not all_found(found):
