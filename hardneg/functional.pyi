@@ -140,7 +140,7 @@ class InfoNCELossOptions(TypedDict, total=False):
     similarity: Similarity | SimilarityName
     positives: Positives | PositivesName
     margin: float
-    directions: Directions
+    directions: Directions | Literal['joint']
     backend: BackendName | Backend
     query_ids: Tensor | None
     candidate_ids: Tensor | None

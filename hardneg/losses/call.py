@@ -30,7 +30,7 @@ class Call:
         scores: of the queries (or embeddings) with the candidates (or the reference).
         negatives: the strategy of this call.
         reduction: how terms become a loss; engines may reduce on the way (``Terms.summed``).
-        directions: ``"queries"``, ``"candidates"`` or ``"both"``.
+        directions: ``"queries"``, ``"candidates"`` or ``"both"``; ``"joint"`` is of the queries.
         statistics: whether ``MiningStatistics`` are wanted.
     """
 
@@ -48,7 +48,7 @@ class Call:
     @property
     def candidates(self) -> bool:
         """Whether candidates are anchors."""
-        return self.directions != "queries"
+        return self.directions in ("candidates", "both")
 
     @property
     def selection(self) -> Selection | None:

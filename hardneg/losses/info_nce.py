@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from hardneg.checks import check_number
@@ -9,6 +11,7 @@ from hardneg.losses.base import BackendName, Directions, PairLoss, Reduction
 from hardneg.losses.call import Call
 from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
+from hardneg.losses.terms.joint import joint_terms
 from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.softmax import every_positive, one_positive
 from hardneg.negatives import Negatives, NegativesName
@@ -38,7 +41,9 @@ class InfoNCELoss(PairLoss):
         positives: ``"paired"``: candidates of the same id are left out; ``"all"``: each is a positive
             of its own, against the negatives alone (several positives NT-Xent).
         margin: taken off the positive's score.
-        directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``.
+        directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``; ``"joint"``: of the queries, with
+            other queries as further negatives of the query, and other candidates as those of its candidate, in one
+            softmax (Qwen3-Embedding); paired rows and all negatives only.
         reduction: ``"mean"``, ``"sum"``, ``"mean_active"`` (the mean: every term is active), ``"none"``.
         backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an object such as ``Tiled()``.
 
@@ -50,6 +55,7 @@ class InfoNCELoss(PairLoss):
     """
 
     average = True
+    takes_joint = True
 
     def __init__(
         self,
@@ -59,7 +65,7 @@ class InfoNCELoss(PairLoss):
         *,
         positives: Positives | PositivesName = "paired",
         margin: float = 0.0,
-        directions: Directions = "both",
+        directions: Directions | Literal["joint"] = "both",
         reduction: Reduction = "mean",
         backend: BackendName | Backend = "auto",
     ) -> None:
@@ -67,9 +73,23 @@ class InfoNCELoss(PairLoss):
         self.temperature = Temperature(temperature)
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
         self.margin = check_number("margin", margin)
+        if directions == "joint" and not isinstance(self.positives, Paired):
+            raise ValueError('directions="joint" with positives="all": it takes paired rows only')
 
-    def whole(self, call: Call) -> LossAgainstNegatives:
+    def check_negatives(self, negatives: Negatives | str) -> Negatives:
+        """See ``Loss``; in one softmax over three kinds of negatives none are selected."""
+        strategy = super().check_negatives(negatives)
+        if self.directions == "joint" and not strategy.complete:
+            raise ValueError(
+                f'directions="joint" does not take negatives {strategy!r}: it takes all of them, below a ceiling or '
+                "not, such as All(Qwen3Mask(0.1))"
+            )
+        return strategy
+
+    def whole(self, call: Call) -> LossAgainstNegatives | None:
         """The cross-entropy of every pair, or of every positive."""
+        if call.directions == "joint":
+            return None
         kind = PairedLoss if isinstance(self.positives, Paired) else LabelledLoss
         scale = self.temperature.factor(call.scores)
         return call.whole(kind, average=self.average, margin=self.margin, scale=scale)
@@ -77,6 +97,8 @@ class InfoNCELoss(PairLoss):
     def terms(self, call: Call) -> Both:
         """Each query's partner, or every positive, against the negatives."""
         scale = self.temperature.scale(call.scores)
+        if call.directions == "joint":
+            return joint_terms(call, self.backend, scale, self.margin), None
         if isinstance(self.positives, Paired):
             return one_positive(call, scale, self.margin)
         return call.in_directions(lambda side: every_positive(side, scale, self.margin))

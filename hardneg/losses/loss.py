@@ -37,11 +37,13 @@ class Loss(WithScalars, ABC):
     Attributes:
         average: whether the two directions are averaged rather than added.
         takes_all: whether all negatives of an anchor may count at once.
+        takes_joint: whether it takes ``directions="joint"``.
         takes_mean: whether it takes ``SelectiveHardest``, which mixes in the mean over all negatives.
     """
 
     average: ClassVar[bool] = False
     takes_all: ClassVar[bool] = True
+    takes_joint: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
 
     def __new__(cls, *choices: Any, **named: Any) -> Self:
@@ -58,11 +60,12 @@ class Loss(WithScalars, ABC):
         backend: str | Backend,
     ) -> None:
         super().__init__()
-        check_choice("directions", directions, DIRECTIONS)
+        joint = ("joint",) if self.takes_joint else ()
+        check_choice("directions", directions, (*DIRECTIONS, *joint))
         check_choice("reduction", reduction, REDUCTIONS)
         self.similarity = resolve_similarity(similarity)
-        self.negatives = self.check_negatives(negatives)
         self.directions, self.reduction, self.backend = directions, reduction, backend
+        self.negatives = self.check_negatives(negatives)
         check_backend(backend, self.similarity)
 
     @abstractmethod
@@ -116,6 +119,11 @@ class Loss(WithScalars, ABC):
             ValueError: for a strategy that looks at the embeddings themselves.
         """
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
+        if self.directions == "joint":
+            raise ValueError(
+                'from_scores with directions="joint": scores of queries with queries are not among these; use another '
+                "direction"
+            )
         if strategy.needs_distance:
             raise ValueError(
                 f"from_scores does not take negatives {strategy!r}: their weights depend on the width of the "

@@ -62,7 +62,7 @@ class GuidedScores(Scores):
         queries, candidates = (x.detach() for x in guide)
         known = Comparison(queries, candidates, Cosine(), comparison.relation)
         of_queries = guided(backend, comparison, known, ceiling)
-        if directions == "queries":
+        if directions in ("queries", "joint"):
             return cls(of_queries, None)
         return cls(of_queries, guided(backend, comparison.swapped(), known.swapped(), ceiling))
 

@@ -15,6 +15,7 @@ LOSSES = (
     InfoNCELoss(0.3),
     InfoNCELoss(0.3, positives="all"),
     SigmoidLoss(),
+    InfoNCELoss(0.3, directions="joint"),
 )
 NUMBERS = {1: (5,), 2: (3, 6), 3: (4, 0, 5)}
 

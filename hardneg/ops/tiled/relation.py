@@ -28,7 +28,8 @@ def admitted_counts(
         return of_rows, counts_by_ids(relation.swapped(), among, m, n, device)
     of_rows = torch.zeros(n, dtype=torch.long, device=device)
     of_columns = torch.zeros(m, dtype=torch.long, device=device)
-    for rows in chunks(n, max(1, MASK_ELEMENTS // m)):
+    held = MASK_ELEMENTS // 8 if guided else MASK_ELEMENTS  # a guide has scores, in floats
+    for rows in chunks(n, max(1, held // m)):
         taken = admitted_mask(relation, among, rows, slice(0, m), device)
         of_rows[rows] = taken.sum(1)
         of_columns += taken.sum(0)
