@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Chunk", "chunks_of"]
+__all__ = ["Chunk", "chunks_of", "tensors_of"]
 
 WHOLE = (bool, int, float, str, type(None))
 """What every chunk gets as it is; so do tensors without dimensions."""
@@ -44,6 +44,15 @@ def chunks_of(argument: str, inputs: Any, size: int) -> list[Chunk]:
         by_name = {name: cut(x, start, stop) for name, x in named.items()}
         found.append(Chunk(start, stop - start, in_order, by_name))
     return found
+
+
+def tensors_of(inputs: Any) -> list[Tensor]:
+    """The tensors among an encoder's inputs, whole."""
+    if isinstance(inputs, Mapping):
+        some = tuple(inputs.values())
+    else:
+        some = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    return [x for x in some if isinstance(x, Tensor)]
 
 
 def cut(argument: Any, start: int, stop: int) -> Any:

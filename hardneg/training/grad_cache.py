@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hardneg.checks import check_count, check_type
-from hardneg.distributed.collectives import resolve_ranks
-from hardneg.training.chunks import Chunk, chunks_of
-from hardneg.training.replay import Buffers, RandomState
+from hardneg.training.chunks import Chunk, chunks_of, tensors_of
+from hardneg.training.deferred import deferred
+from hardneg.training.passes import Collected, Step
+from hardneg.training.synchronised import check_static_graphs
 
 __all__ = ["GradCache"]
 
@@ -38,11 +37,16 @@ class GradCache:
     for negatives of all ranks. Under autocast call it inside the autocast region: back-propagation steps
     out of it by itself.
 
+    Two forms: ``cache.backward(loss, *inputs)`` does all of it and returns the value; ``cache(loss, *inputs)`` returns
+    a loss that is still to be back-propagated, as Lightning and the Trainer of transformers expect it, with their
+    scaling and accumulation. There a module around encoders and loss may be wrapped in
+    ``DistributedDataParallel`` as a whole.
+
     Args:
         encoders: modules that return a tensor, or a tuple of tensors, with one row a sample. The same
             module may stand for both sides.
         chunk_size: rows of a chunk; the last may be smaller.
-        backward: how the loss is back-propagated: ``lambda loss: scaler.scale(loss).backward()`` with a
+        backward: how ``cache.backward`` back-propagates the loss: ``lambda loss: scaler.scale(loss).backward()`` with a
             gradient scaler, ``accelerator.backward`` with accelerate.
 
     Raises:
@@ -58,6 +62,7 @@ class GradCache:
         >>> value = cache.backward(InfoNCELoss(), torch.randn(50, 8), torch.randn(50, 6))
         >>> value.requires_grad, images.weight.grad.shape
         (False, torch.Size([4, 8]))
+        >>> cache(InfoNCELoss(), torch.randn(50, 8), torch.randn(50, 6)).backward()
     """
 
     def __init__(
@@ -73,6 +78,26 @@ class GradCache:
         chunk_size = check_count("chunk_size", chunk_size)
         self.encoders, self.chunk_size, self.propagate = encoders, chunk_size, backward
 
+    def __call__(self, loss: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Compute ``loss(*embeddings)`` as a tensor to be back-propagated by whoever trains.
+
+        ``backward()`` of what is returned, or of anything made of it (scaled, divided, added to other losses), runs
+        the second pass. Without gradients (``torch.no_grad()``) there is no second pass.
+
+        Args:
+            loss, inputs: as in ``backward``.
+
+        Returns:
+            The loss. Until its backward pass running statistics have not moved.
+        """
+        chunks = self.cut(inputs)
+        check_static_graphs(self.encoders, chunks)
+        step = Step(self.encoders, chunks)
+        if not torch.is_grad_enabled():
+            return checked(loss(*[x for side in step.embeddings for x in side]))
+        collected = Collected(self.encoders, [tensors_of(one) for one in inputs])
+        return checked(loss(*deferred(step, collected)))
+
     def backward(self, loss: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """Accumulate the gradients of ``loss(*embeddings)`` in every parameter; returns its value.
 
@@ -87,16 +112,12 @@ class GradCache:
         """
         chunks = self.cut(inputs)
         check_static_graphs(self.encoders, chunks)
-        buffers = Buffers(self.encoders)
-        try:
-            calls, embeddings = self.first_pass(chunks)
-        finally:
-            buffers.restore()
-        value = loss(*[x for side in embeddings for x in side])
-        check_loss(value)
-        with autocast_off(embeddings):
+        step = Step(self.encoders, chunks)
+        embeddings = [[leaf(x) for x in side] for side in step.embeddings]
+        value = checked(loss(*[x for side in embeddings for x in side]))
+        with step.autocast.left():
             self.propagate(value)
-        self.second_pass(calls, embeddings)
+        step.second_pass([[x.grad for x in side] for side in embeddings])
         return value.detach()
 
     def cut(self, inputs: tuple[Any, ...]) -> list[list[Chunk]]:
@@ -110,148 +131,18 @@ class GradCache:
             chunks_of(f"inputs[{index}]", one, self.chunk_size) for index, one in enumerate(inputs)
         ]
 
-    @torch.no_grad()
-    def first_pass(self, chunks: list[list[Chunk]]) -> tuple[list[Call], list[list[Tensor]]]:
-        """Every call of an encoder, and for each encoder its embeddings of all rows, as leaves."""
-        calls: list[Call] = []
-        embeddings: list[list[Tensor]] = []
-        with ExitStack() as stack:
-            for module in {m for encoder in self.encoders for m in find_synchronised(encoder)}:
-                stack.enter_context(module.no_sync())
-            for side, some in enumerate(chunks):
-                found, devices = [], devices_of(self.encoders[side], some[0])
-                for chunk in some:
-                    calls.append(Call(side, chunk, RandomState.now(devices)))
-                    found.append(self.encode(calls[-1]))
-                embeddings.append([leaf(torch.cat(parts)) for parts in zip(*found, strict=True)])
-        return calls, embeddings
-
-    def second_pass(self, calls: list[Call], embeddings: list[list[Tensor]]) -> None:
-        """Encode every chunk again and hand it its rows of the embeddings' gradients."""
-        last = {m: call for call in calls for m in find_synchronised(self.encoders[call.side])}
-        for module in last:
-            # DistributedDataParallel hands out the first rank's buffers before the first forward after
-            # a synchronised one; they were put back, so this pass has to begin as the first one did.
-            module.require_forward_param_sync = True
-        for call in calls:
-            with ExitStack() as stack:
-                for module in find_synchronised(self.encoders[call.side]):
-                    if last[module] is not call:
-                        stack.enter_context(accumulate_locally(module))
-                with call.random.replay():
-                    outputs = self.encode(call)
-                with autocast_off(embeddings):
-                    teach(outputs, embeddings[call.side], call.chunk)
-
-    def encode(self, call: Call) -> tuple[Tensor, ...]:
-        """What the encoder makes of a chunk, checked."""
-        chunk = call.chunk
-        found = self.encoders[call.side](*chunk.positional, **chunk.named)
-        outputs = (found,) if isinstance(found, Tensor) else found
-        if not isinstance(outputs, tuple) or not all(isinstance(x, Tensor) for x in outputs):
-            raise TypeError(
-                f"encoder {call.side} returned a {type(found).__name__}: expected a tensor, or a tuple of "
-                "tensors; wrap it in a module that picks the embeddings"
-            )
-        for x in outputs:
-            if x.shape[:1] != (chunk.rows,):
-                raise ValueError(
-                    f"encoder {call.side} returned shape {tuple(x.shape)} for a chunk of {chunk.rows} rows: "
-                    "expected one row a sample"
-                )
-        return outputs
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A call of an encoder on a chunk, and the random generators before it."""
-
-    side: int
-    chunk: Chunk
-    random: RandomState
-
-
-def devices_of(encoder: nn.Module, chunk: Chunk) -> set[torch.device]:
-    """Where an encoder may draw random numbers."""
-    return {x.device for x in (*encoder.parameters(), *encoder.buffers(), *chunk.tensors())}
-
 
 def leaf(embeddings: Tensor) -> Tensor:
     """Embeddings that collect a gradient; whole numbers cannot."""
     return embeddings.requires_grad_(embeddings.is_floating_point())
 
 
-def teach(outputs: tuple[Tensor, ...], embeddings: list[Tensor], chunk: Chunk) -> None:
-    """Back-propagate the gradients of a chunk's rows, where the loss gave any."""
-    pairs = [(x, y.grad) for x, y in zip(outputs, embeddings, strict=True) if x.requires_grad]
-    taught = [x for x, gradient in pairs if gradient is not None]
-    rows = slice(chunk.start, chunk.start + chunk.rows)
-    torch.autograd.backward(taught, [g[rows] for _, g in pairs if g is not None])
-
-
-def check_loss(value: object) -> None:
-    """One number that can be back-propagated."""
+def checked(value: object) -> Tensor:
+    """A loss that is one number."""
     if not isinstance(value, Tensor) or value.dim():
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(
             f"the loss returned {shape}: expected a scalar tensor; choose a reduction, and keep "
             "statistics aside"
         )
-
-
-def find_synchronised(module: nn.Module) -> list[Any]:
-    """The outermost modules that average gradients between ranks, as DistributedDataParallel does."""
-    if hasattr(module, "no_sync"):
-        return [module]
-    return [found for part in module.children() for found in find_synchronised(part)]
-
-
-SINK_IN_PLACE = "_static_graph_delay_allreduce_enqueued"
-
-
-def check_static_graphs(encoders: tuple[nn.Module, ...], chunks: list[list[Chunk]]) -> None:
-    """A static graph that ranks share is called once a step: torch mixes up later averages, without a word."""
-    calls = [
-        (m, len(some))
-        for e, some in zip(encoders, chunks, strict=True)
-        for m in find_synchronised(e)
-    ]
-    for module in dict.fromkeys(module for module, _ in calls):
-        if getattr(module, "static_graph", False):
-            ranks, count = (
-                resolve_ranks(module.process_group),
-                sum(n for m, n in calls if m is module),
-            )
-            most = int(ranks.max(torch.tensor(count, device=ranks.device)))
-            if most > 1 and ranks.size > 1:
-                raise ValueError(
-                    f"DistributedDataParallel(..., static_graph=True) would be called {most} times in this "
-                    "step, once a chunk, but torch averages the gradients of a static graph rightly only if "
-                    "it is called once: leave static_graph out"
-                )
-
-
-@contextmanager
-def accumulate_locally(module: Any) -> Iterator[None]:
-    """Gradients are added up and not averaged.
-
-    The first forward with a static graph appends a node that has its backward end in an average, also
-    within ``no_sync``, and torch fails over that. It belongs to the call that averages.
-    """
-    awaited = getattr(module, "static_graph", False) and not getattr(module, SINK_IN_PLACE, True)
-    if awaited:
-        setattr(module, SINK_IN_PLACE, True)
-    try:
-        with module.no_sync():
-            yield
-    finally:
-        if awaited:
-            setattr(module, SINK_IN_PLACE, False)
-
-
-def autocast_off(embeddings: list[list[Tensor]]) -> ExitStack:
-    """Outside autocast, where back-propagation belongs, on the embeddings' devices."""
-    stack = ExitStack()
-    for kind in {x.device.type for side in embeddings for x in side}:
-        stack.enter_context(torch.autocast(kind, enabled=False))
-    return stack
+    return value

@@ -1,15 +1,15 @@
-"""What a second forward pass needs to repeat the first: random generators and buffers."""
+"""What a second forward pass needs to repeat the first: random generators, buffers and autocast."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Buffers", "RandomState"]
+__all__ = ["Autocast", "Buffers", "RandomState"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +66,36 @@ class Buffers:
 def unique(modules: Iterable[nn.Module]) -> list[nn.Module]:
     """Every module and its submodules, each once."""
     return list(dict.fromkeys(part for module in modules for part in module.modules()))
+
+
+@dataclass(frozen=True)
+class Autocast:
+    """Whether and how operations were cast automatically, on some kinds of devices."""
+
+    states: tuple[tuple[str, bool, torch.dtype], ...]
+    cached: bool
+
+    @classmethod
+    def now(cls, kinds: Iterable[str]) -> Autocast:
+        """The present state."""
+        found = [
+            (kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+            for kind in sorted(kinds)
+        ]
+        return cls(tuple(found), torch.is_autocast_cache_enabled())
+
+    def entered(self) -> ExitStack:
+        """This state again, as a forward pass needs it."""
+        stack = ExitStack()
+        for kind, enabled, dtype in self.states:
+            if enabled or torch.is_autocast_enabled(kind):
+                again = torch.autocast(kind, dtype, enabled, self.cached)
+                stack.enter_context(again)
+        return stack
+
+    def left(self) -> ExitStack:
+        """No automatic casts, as back-propagation needs it."""
+        stack = ExitStack()
+        for kind, _, _ in self.states:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        return stack
