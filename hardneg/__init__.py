@@ -9,6 +9,7 @@ from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
 from hardneg.losses.info_nce import InfoNCELoss
 from hardneg.losses.margin_loss import MarginLoss
+from hardneg.losses.matryoshka import Matryoshka
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.multi_similarity import MultiSimilarityLoss
 from hardneg.losses.nt_xent import NTXentLoss
@@ -39,6 +40,7 @@ from hardneg.ops.tiled_backend import Tiled
 from hardneg.penalties import Hinge, Logistic, SquaredHinge
 from hardneg.positives import AllPositives, EasiestPositive, HardestPositive, Paired
 from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
+from hardneg.softmaxes import Debiased, Decoupled, HardnessWeighted, LabelSmoothing
 
 if TYPE_CHECKING:
     from hardneg.distributed import AcrossRanks
@@ -56,6 +58,8 @@ __all__ = [
     "CircleLoss",
     "ContrastiveLoss",
     "Cosine",
+    "Debiased",
+    "Decoupled",
     "Dense",
     "DistanceWeighted",
     "Dot",
@@ -64,11 +68,14 @@ __all__ = [
     "GradCache",
     "Hardest",
     "HardestPositive",
+    "HardnessWeighted",
     "Hinge",
     "InfoNCELoss",
+    "LabelSmoothing",
     "Learned",
     "Logistic",
     "MarginLoss",
+    "Matryoshka",
     "MemoryQueue",
     "Mined",
     "MiningStatistics",

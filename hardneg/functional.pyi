@@ -13,6 +13,7 @@ from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName
 from hardneg.positives import Positives, PositivesName
 from hardneg.similarities import Similarity, SimilarityName
+from hardneg.softmaxes import Softmax, SoftmaxName
 
 Coefficients = tuple[float, ...]
 
@@ -140,6 +141,7 @@ class InfoNCELossOptions(TypedDict, total=False):
     similarity: Similarity | SimilarityName
     positives: Positives | PositivesName
     margin: float
+    softmax: Softmax | SoftmaxName
     directions: Directions | Literal['joint']
     backend: BackendName | Backend
     query_ids: Tensor | None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import hardneg
 import hardneg.functional as H
-from hardneg import Hardest, RandomK, RankWindow, SemiHard, Tiled, TopK
+from hardneg import Hardest, HardnessWeighted, RandomK, RankWindow, SemiHard, Tiled, TopK
 
 BACKENDS = ("auto", "dense", "tiled", Tiled((3, 5)))
 BACKEND_IDS = ("auto", "dense", "tiled", "tiles of 3x5")
@@ -145,6 +145,8 @@ PAIRED = (
     case("info_nce", "paired", negatives="hardest"),
     case("info_nce", "paired", negatives=SemiHard("none")),
     case("info_nce", "paired", negatives=TopK(2)),
+    case("info_nce", "paired", negatives="all", softmax=HardnessWeighted(2.0)),
+    case("info_nce", "paired", negatives=TopK(2), softmax="decoupled"),
     case("unified_pair", "paired", negatives="all"),
     case("unified_pair", "paired", negatives=TopK(2)),
     case("polynomial", "paired", negatives="hardest"),

@@ -257,6 +257,7 @@ def info_nce(
     margin: float = 0.0,
     negatives: object,
     positives: str,
+    softmax: object = None,
     directions: str,
     reduction: str,
 ) -> Value:
@@ -266,11 +267,51 @@ def info_nce(
         pairs = pairs_of(s, rel, positives)
         chosen = weights_of(negatives, s, rel, pairs, name) > 0
         rows, p, _ = anchor_positive(s, pairs)
+        if softmax is not None:
+            terms = softmax_form(softmax, rows, p, chosen, temperature, margin)
+            return reduce(terms, chosen.any(1), chosen.any(1), reduction)
         z = ((rows - p[:, None] + margin) / temperature).masked_fill(~chosen, -torch.inf)
         terms = torch.cat([torch.zeros_like(p)[:, None], z], dim=1).logsumexp(1)
         return reduce(terms, chosen.any(1), chosen.any(1), reduction)
 
     return directed(one_direction, s, rel, directions, reduction, average=True)
+
+
+def softmax_form(
+    form: object,
+    rows: Tensor,
+    p: Tensor,
+    chosen: Tensor,
+    temperature: float | Tensor,
+    margin: float,
+) -> Tensor:
+    """The term of every anchor under a form of the softmax, from the exponents of its classes."""
+    kind = type(form).__name__
+    terms = []
+    for i in range(len(rows)):
+        negative, positive = rows[i][chosen[i]], (p[i] - margin) / temperature
+        z, count = negative / temperature, int(chosen[i].sum())
+        if count == 0:
+            terms.append(p.new_zeros(()))
+            continue
+        if kind == "HardnessWeighted":
+            z = z + form.strength * negative.detach()
+        if kind == "Debiased":
+            lowest = (-1 / torch.as_tensor(temperature)).to(p).exp()
+            total = z.exp().sum() - count * form.prior * (p[i] / temperature).exp()
+            total = torch.maximum(total / (1 - form.prior), count * lowest)
+            terms.append((positive.exp() + total).log() - positive)
+            continue
+        classes = torch.cat([positive[None], z])
+        log_share = classes - classes.logsumexp(0)
+        if kind == "Decoupled":
+            terms.append(z.logsumexp(0) - positive)
+        elif kind == "LabelSmoothing":
+            smooth = log_share.mean() * form.amount
+            terms.append(-(1 - form.amount) * log_share[0] - smooth)
+        else:
+            terms.append(-log_share[0])
+    return torch.stack(terms)
 
 
 def sup_con(

@@ -27,11 +27,15 @@ from hardneg import (
     All,
     Ceiling,
     Cosine,
+    Debiased,
+    Decoupled,
     Dense,
     DistanceWeighted,
     Dot,
     Euclidean,
     Hardest,
+    HardnessWeighted,
+    LabelSmoothing,
     Order,
     RandomK,
     RankWindow,
@@ -95,6 +99,15 @@ LABEL_LAYOUTS = [
 ANY = [name for name in NEGATIVES if name != "selective"]
 PENALTIES = [{"penalty": p} for p in ("hinge", "squared_hinge", "logistic")]
 MARGINS = [{"margin": 0.0}, {"margin": 0.3}]
+SOFTMAXES = [
+    {"margin": margin, "softmax": form}
+    for margin, form in (
+        (0.0, Decoupled()),
+        (0.3, HardnessWeighted(2.0)),
+        (0.1, LabelSmoothing(0.2)),
+        (0.2, Debiased(0.1)),
+    )
+]
 PAIRWISE = [
     {**penalty, "positive_margin": a, "negative_margin": b}
     for penalty, (a, b) in itertools.product(PENALTIES, [(0.1, 1.0), (0.9, -0.1)])
@@ -147,7 +160,7 @@ LOSSES = {
         hardneg.InfoNCELoss,
         oracle.info_nce,
         PAIR_LAYOUTS,
-        MARGINS,
+        MARGINS + SOFTMAXES,
         {"temperature": HALF},
         positives=("paired", "all"),
     ),
@@ -235,6 +248,9 @@ def clash(loss: str, row: Row) -> bool:
             positives == "all" and layout in ("plain", "wide"),
             what.equal_numbers and candidates and paired and layout.startswith("wide"),
             what.equal_numbers and candidates and layout == "wide",
+            "softmax" in option and positives == "all",
+            isinstance(option.get("softmax"), Debiased)
+            and get("similarity") not in (None, "cosine"),
         )
     )
 

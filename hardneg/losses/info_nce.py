@@ -14,11 +14,13 @@ from hardneg.losses.temperature import Temperature
 from hardneg.losses.terms.joint import joint_terms
 from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.softmax import every_positive, one_positive
+from hardneg.losses.terms.softmax_forms import softmax_terms
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.loss_requests import LabelledLoss, LossAgainstNegatives, PairedLoss
 from hardneg.ops.scores import Backend
 from hardneg.positives import AllPositives, Paired, Positives, PositivesName, resolve_positives
-from hardneg.similarities import Similarity, SimilarityName
+from hardneg.similarities import Cosine, Similarity, SimilarityName
+from hardneg.softmaxes import Softmax, SoftmaxName, resolve_softmax
 
 __all__ = ["InfoNCELoss"]
 
@@ -41,6 +43,8 @@ class InfoNCELoss(PairLoss):
         positives: ``"paired"``: candidates of the same id are left out; ``"all"``: each is a positive
             of its own, against the negatives alone (several positives NT-Xent).
         margin: taken off the positive's score.
+        softmax: what is made of the positive and the sum of its negatives: ``"plain"``, ``"decoupled"``, or an object:
+            ``HardnessWeighted(5.0)``, ``LabelSmoothing(0.1)``, ``Debiased(0.1)``. With ``positives="paired"``.
         directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``; ``"joint"``: of the queries, with
             other queries as further negatives of the query, and other candidates as those of its candidate, in one
             softmax (Qwen3-Embedding); paired rows and all negatives only.
@@ -65,6 +69,7 @@ class InfoNCELoss(PairLoss):
         *,
         positives: Positives | PositivesName = "paired",
         margin: float = 0.0,
+        softmax: Softmax | SoftmaxName = "plain",
         directions: Directions | Literal["joint"] = "both",
         reduction: Reduction = "mean",
         backend: BackendName | Backend = "auto",
@@ -73,8 +78,10 @@ class InfoNCELoss(PairLoss):
         self.temperature = Temperature(temperature)
         self.positives = resolve_positives(positives, type(self).__name__, (Paired, AllPositives))
         self.margin = check_number("margin", margin)
+        self.softmax = resolve_softmax(softmax)
         if directions == "joint" and not isinstance(self.positives, Paired):
             raise ValueError('directions="joint" with positives="all": it takes paired rows only')
+        self.check_softmax()
 
     def check_negatives(self, negatives: Negatives | str) -> Negatives:
         """See ``Loss``; in one softmax over three kinds of negatives none are selected."""
@@ -86,9 +93,25 @@ class InfoNCELoss(PairLoss):
             )
         return strategy
 
+    def check_softmax(self) -> None:
+        """A form of the softmax that goes with the other choices.
+
+        Raises:
+            ValueError: naming what it needs.
+        """
+        softmax, needs = self.softmax, ""
+        if type(softmax) is not Softmax and not isinstance(self.positives, Paired):
+            needs = f'positives="paired", not {self.positives!r}'
+        elif softmax.needs_cosine and not isinstance(self.similarity, Cosine):
+            needs = f'similarity="cosine", not {self.similarity!r}'
+        elif type(softmax) is not Softmax and self.directions == "joint":
+            needs = 'directions "queries", "candidates" or "both"'
+        if needs:
+            raise ValueError(f"InfoNCELoss with softmax={softmax!r} takes {needs}")
+
     def whole(self, call: Call) -> LossAgainstNegatives | None:
-        """The cross-entropy of every pair, or of every positive."""
-        if call.directions == "joint":
+        """The cross-entropy of every pair, or of every positive; None for other forms."""
+        if call.directions == "joint" or type(self.softmax) is not Softmax:
             return None
         kind = PairedLoss if isinstance(self.positives, Paired) else LabelledLoss
         scale = self.temperature.factor(call.scores)
@@ -99,6 +122,8 @@ class InfoNCELoss(PairLoss):
         scale = self.temperature.scale(call.scores)
         if call.directions == "joint":
             return joint_terms(call, self.backend, scale, self.margin), None
+        if type(self.softmax) is not Softmax:
+            return softmax_terms(call, scale, self.margin, self.softmax)
         if isinstance(self.positives, Paired):
             return one_positive(call, scale, self.margin)
         return call.in_directions(lambda side: every_positive(side, scale, self.margin))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -73,6 +74,12 @@ class WithOwnNegatives(Scores):
     def size(self) -> int:
         """How many pairs there are."""
         return self.shared.size + self.scores.numel()
+
+    def own_alone(self) -> WithOwnNegatives:
+        """The same scores without the shared candidates."""
+        found = copy.copy(self)
+        found.own = replace(self.own, alone=True)
+        return found
 
     def finite(self) -> Float[Tensor, ""]:
         """See ``Scores``."""

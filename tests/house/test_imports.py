@@ -11,7 +11,7 @@ import pytest
 import hardneg
 
 PACKAGE = Path(hardneg.__file__).parent
-FACTORS = {"similarities", "positives", "negatives", "penalties"}
+FACTORS = {"similarities", "positives", "negatives", "penalties", "softmaxes"}
 LEVELS = [{"checks"}, FACTORS, {"ops"}, {"losses"}, {"functional"}, {"distributed"}]
 ALONE = {
     "mining": {"ops", "checks"} | FACTORS,

@@ -29,6 +29,7 @@ from hardneg.ops.scores import Backend
 from hardneg.penalties import Penalty, PenaltyName
 from hardneg.positives import Positives, PositivesName
 from hardneg.similarities import Similarity, SimilarityName
+from hardneg.softmaxes import Softmax, SoftmaxName
 
 Coefficients = tuple[float, ...]
 '''

@@ -26,9 +26,12 @@ EMPTY = -1e30
 """Log-sum-exp of an empty set; finite, so that subtracting two of them gives 0, not NaN."""
 
 
-def mined_logsumexp(mined: Mined, scale: Tensor) -> Float[Tensor, "t"]:
-    """Log-sum-exp of the selected negatives."""
-    z = torch.where(mined.there, mined.scores * scale, EMPTY)
+def mined_logsumexp(mined: Mined, scale: Tensor, hardness: float = 0.0) -> Float[Tensor, "t"]:
+    """Log-sum-exp of the selected negatives, each weighted by exp(hardness * score)."""
+    z = mined.scores * scale
+    if hardness != 0.0:
+        z = z + hardness * mined.scores.detach()
+    z = torch.where(mined.there, z, EMPTY)
     # torch.logsumexp asks whether there are no rows, which the compiler cannot know of listed pairs
     largest = z.detach().amax(1, keepdim=True)
     return (z - largest).exp().sum(1).log() + largest[:, 0]
