@@ -28,6 +28,7 @@ class About:
         takes_all: whether all negatives of an anchor may count.
         pairs_are_terms: every pair is a term of its own: a positive pair counts even where its anchor has no
             negative.
+        positives_suffice: an anchor with positives has a term, negatives or not.
     """
 
     module: type
@@ -35,6 +36,7 @@ class About:
     similarities: tuple[str, ...] = SIMILARITIES
     takes_all: bool = True
     pairs_are_terms: bool = False
+    positives_suffice: bool = False
 
 
 ABOUT = {
@@ -45,7 +47,7 @@ ABOUT = {
     "sigmoid": About(hardneg.SigmoidLoss, pairs_are_terms=True),
     "triplet": About(hardneg.TripletLoss),
     "nt_xent": About(hardneg.NTXentLoss),
-    "sup_con": About(hardneg.SupConLoss),
+    "sup_con": About(hardneg.SupConLoss, positives_suffice=True),
     "pairwise_contrastive": About(
         hardneg.PairwiseContrastiveLoss, "euclidean", pairs_are_terms=True
     ),

@@ -328,7 +328,7 @@ def sup_con(
 
     def one_direction(s: Tensor, rel: Related) -> Tensor:
         chosen = chosen_by_anchor(negatives, s, rel, name)
-        valid = rel.positive.any(1) & chosen.any(1)
+        valid = rel.positive.any(1)
         z = s / temperature
         terms = []
         for i in range(len(s)):

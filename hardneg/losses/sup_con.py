@@ -23,7 +23,7 @@ from hardneg.penalties import Identity
 from hardneg.similarities import Similarity, SimilarityName
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
 __all__ = ["SupConLoss"]
 
@@ -40,7 +40,7 @@ class SupConLoss(LabelLoss):
         mean = torch.where(positive, z, 0).sum(1) / positive.sum(1)
         loss = (z.logsumexp(1) - mean).mean()
 
-    Anchors without a positive, or without a negative, are left out.
+    Anchors without a positive are left out. One without a negative has its positives alone in the sum, as in the paper.
 
     Args:
         temperature: as in ``InfoNCELoss``.
@@ -86,28 +86,37 @@ class SupConLoss(LabelLoss):
 
 
 def sup_con_terms(call: Call, scale: Float[Tensor, ""]) -> Terms:
-    """The terms of every query."""
+    """The terms of every query that has a positive, reduced; statistics are over those that have both kinds."""
     scores = call.scores
     positives, _ = scores.counts("positives")
     denominator, hardest, some = log_denominator(call, scale)
-    valid = some & (positives > 0)
+    valid = positives > 0
     zeros = scores.zeros()
     terms = PenaltyTerms(Identity(), zeros, among="positives", scale=scale, maxima=False)
     sums = scores.penalty_sum(terms)
     values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
     mean = mean_positive(call, positives) if call.statistics else hardest
-    return Terms(torch.where(valid, values, 0.0), valid, valid.long(), valid.long(), mean, hardest)
+    of_anchors = Terms(values, valid, valid.long(), valid.long(), mean, hardest)
+    both = valid & some
+    reduced = of_anchors.reduce(call.reduction)
+    return Terms(reduced, both, both.long(), both.long(), mean, hardest, summed=True)
 
 
 def log_denominator(
     call: Call, scale: Float[Tensor, ""]
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]:
-    """Log-sum-exp over positives and chosen negatives, each query's hardest negative, and whether it has any."""
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Tensor | bool]:
+    """Log-sum-exp over positives and chosen negatives, each query's hardest negative, and whether it has any.
+
+    The last is told where statistics are wanted.
+    """
     scores, selection = call.scores, call.selection
     window = window_of_negatives(call)
+    some: Tensor | bool = True
     if selection is None:
         terms = ExponentialTerms(Linear(), scale=scale, window=window, columns=False)
-        found, some = scores.logsumexp(terms), count_negatives(scores, window) > 0
+        found = scores.logsumexp(terms)
+        if call.statistics:
+            some = count_negatives(scores, window) > 0
         largest = torch.where(found.row_maxima > -torch.inf, found.row_maxima, 0.0)
         of_negatives, hardest = found.rows, largest / scale.detach()
     else:

@@ -31,6 +31,7 @@ from hardneg import (
 from hardneg.functional import (
     contrastive_loss,
     info_nce_loss,
+    sup_con_loss,
     unified_pair_loss,
 )
 
@@ -44,10 +45,30 @@ def test_no_anchor_has_a_negative(which: Case, backend: object) -> None:
     same = torch.zeros(7, dtype=torch.long)
     groups = [same] * len(embeddings)
     found = value_and_gradients(which, embeddings, groups, backend=backend)
-    if not which.about.pairs_are_terms:
+    if not which.about.pairs_are_terms and not which.about.positives_suffice:
         assert_zero(found)
     assert found[0].isfinite()
     assert all(gradient.isfinite().all() for gradient in found[1])
+
+
+@backends
+@pytest.mark.parametrize("negatives", ["all", TopK(2), All(Ceiling())], ids=str)
+def test_sup_con_keeps_positives_without_a_negative(negatives: object, backend: object) -> None:
+    """Its sum is over all others, of which an anchor without a negative has its positives."""
+    leaf = arguments(LABELLED[0], dtype=torch.float64)[0][0].requires_grad_()
+    labels = torch.zeros(7, dtype=torch.long)
+    told = {"temperature": 0.2, "negatives": negatives, "backend": backend}
+    value = sup_con_loss(leaf, labels, **told)
+    z = torch.nn.functional.normalize(leaf)
+    others = (z @ z.T / 0.2).masked_select(~torch.eye(7, dtype=torch.bool)).view(7, 6)
+    expected = (others.logsumexp(1) - others.mean(1)).mean()
+    torch.testing.assert_close(value, expected)
+    found, *_ = torch.autograd.grad(value, leaf)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, leaf)[0])
+    assert found.abs().max() > 0.01
+    value, stats = sup_con_loss(leaf, labels, **told, return_stats=True)
+    torch.testing.assert_close(value, expected)
+    assert stats.hardest_negative_mean == 0
 
 
 @backends

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Relation, admitted_mask
@@ -39,15 +38,11 @@ def related(relation: Relation, scores: Float[Tensor, "n m"]) -> Related:
     return Related(positive, 1 - negative)
 
 
-def shares_of_anchors(
-    pairs: Related, loss: LossRequest, positives: Float[Tensor, "n"]
-) -> Float[Tensor, "n"]:
-    """The weights of the rows' terms; 0 for a row that lacks a positive or a negative.
+def shares_of_anchors(loss: LossRequest, valid: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """The weights of the rows' terms.
 
     Args:
-        positives: how many each row has.
+        valid: 1 for a row that has a term, 0 for one that has not.
     """
-    negatives = pairs.excluded.shape[1] - pairs.excluded.sum(1)
-    valid = torch.minimum(positives, negatives).clamp_(max=1)
     weights = valid if loss.share == 1 else valid * loss.share
     return weights if loss.reduction == "sum" else weights / valid.sum().clamp_(min=1)

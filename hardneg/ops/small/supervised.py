@@ -27,10 +27,10 @@ def knows_supervised(loss: SupervisedLoss, comparison: Comparison) -> bool:
 def supervised_loss(
     comparison: Comparison, scores: Float[Tensor, "n m"], loss: SupervisedLoss, gradient: bool
 ) -> Slopes:
-    """``logsumexp(scale * others) - scale * mean(positives)`` of every query that has both kinds."""
+    """``logsumexp(scale * others) - scale * mean(positives)`` of every query that has a positive."""
     pairs = related(comparison.relation, scores)
     counts = pairs.positive.sum(1)
-    weights = shares_of_anchors(pairs, loss, counts)
+    weights = shares_of_anchors(loss, counts.clamp(max=1))
     counts.clamp_(min=1)
     z = torch.sub(scores, pairs.excluded - pairs.positive, alpha=FAR)
     largest = z.amax(1, keepdim=True)

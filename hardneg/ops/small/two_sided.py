@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
@@ -57,7 +58,9 @@ def two_sided_loss(
 ) -> Slopes:
     """The terms of every query that has both kinds, of the two sums apart or of their product."""
     pairs = related(comparison.relation, scores)
-    weights = shares_of_anchors(pairs, loss, pairs.positive.sum(1))
+    negatives = pairs.excluded.shape[1] - pairs.excluded.sum(1)
+    both = torch.minimum(pairs.positive.sum(1), negatives).clamp_(max=1)
+    weights = shares_of_anchors(loss, both)
     positive = soft_sum(loss.positive, scores, 1 - pairs.positive)
     negative = soft_sum(loss.negative, scores, pairs.excluded)
     a, b = (1.0, 1.0) if loss.weights is None else loss.weights
