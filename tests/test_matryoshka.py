@@ -107,8 +107,10 @@ def test_parameters_are_shared_and_trained() -> None:
 
 def test_one_graph() -> None:
     loss = Matryoshka(InfoNCELoss(), (8, 3), (1.0, 0.5))
+    torch.compiler.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     assert_same(compiled, loss, [numbers(6, 8, seed) for seed in range(2)], 1e-5)
+    torch.compiler.reset()
 
 
 def test_half_precision_and_ids_of_the_positional_kind() -> None:

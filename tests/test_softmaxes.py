@@ -229,8 +229,10 @@ def test_a_learned_temperature_of_every_form(form: Softmax) -> None:
 @pytest.mark.parametrize("negatives", ["all", TopK(2)], ids=str)
 def test_one_graph(form: Softmax, negatives: Any) -> None:
     loss = InfoNCELoss(0.3, softmax=form, negatives=negatives)
+    torch.compiler.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     assert_same(compiled, loss, rows(6, 8, dtype=torch.float32), 1e-5)
+    torch.compiler.reset()
 
 
 @forms
