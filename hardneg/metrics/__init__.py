@@ -6,8 +6,11 @@ from hardneg.metrics.averages import (
     mean_reciprocal_rank,
     median_rank,
     recall_at_k,
+    success_at_k,
 )
 from hardneg.metrics.best_rank import ranks
+from hardneg.metrics.cutoffs import list_recall_at_k, map_at_k, precision_at_k
+from hardneg.metrics.given_scores import from_scores
 from hardneg.metrics.lists import map_at_r, ndcg, r_precision
 from hardneg.metrics.retrieval import (
     DirectionMetrics,
@@ -21,13 +24,18 @@ __all__ = [
     "RetrievalAccumulator",
     "RetrievalMetrics",
     "coco_folds",
+    "from_scores",
+    "list_recall_at_k",
+    "map_at_k",
     "map_at_r",
     "mean_rank",
     "mean_reciprocal_rank",
     "median_rank",
     "ndcg",
+    "precision_at_k",
     "r_precision",
     "ranks",
     "recall_at_k",
     "retrieval_metrics",
+    "success_at_k",
 ]

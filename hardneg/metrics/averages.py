@@ -12,7 +12,7 @@ from hardneg.checks import check_count
 if TYPE_CHECKING:
     from jaxtyping import Int
 
-__all__ = ["mean_rank", "mean_reciprocal_rank", "median_rank", "recall_at_k"]
+__all__ = ["mean_rank", "mean_reciprocal_rank", "median_rank", "recall_at_k", "success_at_k"]
 
 
 def check_ranks(ranks: Any) -> Int[Tensor, "r"]:
@@ -35,6 +35,9 @@ def check_ranks(ranks: Any) -> Int[Tensor, "r"]:
 def recall_at_k(ranks: Int[Tensor, "n"], k: int) -> float:
     """The fraction, in [0, 1], of queries with a relevant candidate among the first k.
 
+    That is what image-text retrieval and metric learning report as recall@k, and information retrieval calls
+    success@k (``success_at_k``); the share of a query's relevant candidates among the first k is ``list_recall_at_k``.
+
     Args:
         ranks: ranks from 0; negative ones (no relevant candidate) are left out.
         k: how many candidates are retrieved, at least 1.
@@ -49,6 +52,10 @@ def recall_at_k(ranks: Int[Tensor, "n"], k: int) -> float:
     k = check_count("k", k)
     found = check_ranks(ranks)
     return int((found < k).sum()) / len(found)
+
+
+success_at_k = recall_at_k
+"""The name of information retrieval for ``recall_at_k``."""
 
 
 def median_rank(ranks: Int[Tensor, "n"]) -> int:
@@ -81,15 +88,22 @@ def mean_rank(ranks: Int[Tensor, "n"]) -> float:
     return int(found.sum()) / len(found) + 1
 
 
-def mean_reciprocal_rank(ranks: Int[Tensor, "n"]) -> float:
+def mean_reciprocal_rank(ranks: Int[Tensor, "n"], k: int | None = None) -> float:
     """The mean of 1 / (rank + 1), in [0, 1] (Voorhees, TREC-8 question answering track, 1999).
 
+    Args:
+        ranks: ranks from 0; negative ones (no relevant candidate) are left out.
+        k: a relevant candidate behind the first k counts 0 (MRR@k); None: all count.
+
     Raises:
-        ValueError: if no query has a relevant candidate.
+        ValueError: if k < 1 or no query has a relevant candidate.
 
     Example:
         >>> mean_reciprocal_rank(torch.tensor([0, 1, 3, 3]))
         0.5
     """
     found = check_ranks(ranks).cpu().to(torch.float64)
-    return float((1 / (found + 1)).mean())
+    values = 1 / (found + 1)
+    if k is not None:
+        values = torch.where(found < check_count("k", k), values, 0.0)
+    return float(values.mean())

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from hardneg.metrics.ranking import Ranking, make_ranking
-from hardneg.metrics.relevance import Relevant, by_ids
+from hardneg.metrics.relevance import Relevant, relevant_to
 from hardneg.metrics.standings import standings
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["best_ranks", "ranks"]
 
@@ -25,6 +25,7 @@ def ranks(
     query_ids: Int[Tensor, "n"] | None = None,
     candidate_ids: Int[Tensor, "m"] | None = None,
     *,
+    relevance: Float[Tensor, "n m"] | Bool[Tensor, "n m"] | None = None,
     similarity: Similarity | str = "cosine",
     same_set: bool = False,
 ) -> Int[Tensor, "n"]:
@@ -48,6 +49,8 @@ def ranks(
         candidates: m x d embeddings, of the same type and device.
         query_ids, candidate_ids: equal ids are relevant to each other; without them query i
             belongs to candidate i.
+        relevance: in place of ids, an n x m matrix, dense or sparse (COO or CSR: memory for its entries only), of which
+            entries above 0 (True) are relevant: any truth from many to many, such as ECCV Caption's and CxC's.
         similarity: a name, a similarity object or a callable (n x d, m x d) -> n x m.
         same_set: query i and candidate i are the same item, which never retrieves itself.
 
@@ -69,7 +72,7 @@ def ranks(
     Source: Faghri et al., VSE++ (BMVC 2018), section 4; ties as in a pessimistic rank.
     """
     resolved = resolve_similarity(similarity)
-    relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
+    relevant = relevant_to(queries, candidates, query_ids, candidate_ids, relevance, same_set)
     order = make_ranking(queries, candidates, resolved)
     return best_ranks(order, relevant.to(order.device)).to(queries.device)
 

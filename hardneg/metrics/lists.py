@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hardneg.checks import check_count
-from hardneg.metrics.ranking import make_ranking
-from hardneg.metrics.relevance import Relevant, by_gains, by_ids
-from hardneg.metrics.standings import Standing, standings
-from hardneg.similarities import Similarity, resolve_similarity
+from hardneg.metrics.query_means import Relevance, Value, mean_of
+from hardneg.metrics.relevance import by_gains, by_ids, relevant_to
+from hardneg.metrics.standings import Standing
+from hardneg.similarities import Similarity
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -27,13 +26,16 @@ def map_at_r(
     query_ids: Int[Tensor, "n"] | None = None,
     candidate_ids: Int[Tensor, "m"] | None = None,
     *,
+    relevance: Relevance = None,
     similarity: Similarity | str = "cosine",
     same_set: bool = False,
-) -> float:
+    per_query: bool = False,
+) -> Value:
     """Mean average precision at R, in [0, 1]: R is the number of relevant candidates of each query.
 
     ``1/R * sum over i <= R of precision(i) * [candidate i is relevant]``, averaged over the queries
-    with R > 0. Inputs, ties and errors are those of ``ranks``.
+    with R > 0. Inputs, ties and errors are those of ``ranks``; ``per_query``
+    gives the values themselves, float64, NaN for a query without a relevant candidate.
 
     Raises:
         ValueError: also if no query has a relevant candidate.
@@ -54,8 +56,8 @@ def map_at_r(
             torch.where(inside, nth / (block.positions + 1).to(torch.float64), 0.0).sum(1) / counts
         )
 
-    relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
-    return mean_of(average_precision, queries, candidates, relevant, similarity)
+    relevant = relevant_to(queries, candidates, query_ids, candidate_ids, relevance, same_set)
+    return mean_of(average_precision, queries, candidates, relevant, similarity, per_query)
 
 
 @torch.no_grad()
@@ -65,12 +67,15 @@ def r_precision(
     query_ids: Int[Tensor, "n"] | None = None,
     candidate_ids: Int[Tensor, "m"] | None = None,
     *,
+    relevance: Relevance = None,
     similarity: Similarity | str = "cosine",
     same_set: bool = False,
-) -> float:
+    per_query: bool = False,
+) -> Value:
     """The fraction, in [0, 1], of relevant ones among the first R candidates, R as in ``map_at_r``.
 
-    Averaged over the queries with R > 0. Inputs, ties and errors are those of ``ranks``.
+    Averaged over the queries with R > 0. Inputs, ties and errors are those of ``ranks``; ``per_query``
+    gives the values themselves, float64, NaN for a query without a relevant candidate.
 
     Raises:
         ValueError: also if no query has a relevant candidate.
@@ -88,8 +93,8 @@ def r_precision(
         inside = block.valid & (block.positions < counts[:, None])
         return inside.sum(1).to(torch.float64) / counts
 
-    relevant = by_ids(queries, candidates, query_ids, candidate_ids, same_set)
-    return mean_of(precision, queries, candidates, relevant, similarity)
+    relevant = relevant_to(queries, candidates, query_ids, candidate_ids, relevance, same_set)
+    return mean_of(precision, queries, candidates, relevant, similarity, per_query)
 
 
 @torch.no_grad()
@@ -103,12 +108,13 @@ def ndcg(
     k: int | None = None,
     similarity: Similarity | str = "cosine",
     same_set: bool = False,
-) -> float:
+    per_query: bool = False,
+) -> Value:
     """Normalised discounted cumulative gain, in [0, 1].
 
     The sum of ``gain / log2(position + 1)``, positions from 1, over the largest that any order
     reaches; averaged over the queries that have gain. Among tied candidates the least gain comes
-    first. Inputs, ties and errors are else those of ``ranks``.
+    first. Inputs, ties and errors are else those of ``ranks``; ``per_query`` gives the values themselves.
 
     Args:
         queries, candidates, query_ids, candidate_ids, similarity, same_set: as in ``ranks``; a
@@ -145,29 +151,10 @@ def ndcg(
         best = gains.sort(dim=1, descending=True).values
         return discount(gains, block.positions, cut) / discount(best, first, cut)
 
-    return mean_of(normalised_gain, queries, candidates, relevant, similarity)
+    return mean_of(normalised_gain, queries, candidates, relevant, similarity, per_query)
 
 
 def discount(gains: Float[Tensor, "r l"], positions: Tensor, cut: int) -> Float[Tensor, "r"]:
     """The discounted sum of the gains at positions from 0, as far as ``cut``."""
     discount = torch.where(positions < cut, 1 / torch.log2(positions.to(torch.float64) + 2), 0.0)
     return (gains * discount).sum(1)
-
-
-def mean_of(
-    value: Callable[[Standing, Tensor], Tensor],
-    queries: Tensor,
-    candidates: Tensor,
-    relevant: Relevant,
-    similarity: Similarity | str,
-) -> float:
-    """The mean of a value of every standing over the queries with a relevant candidate."""
-    order = make_ranking(queries, candidates, resolve_similarity(similarity))
-    relevant = relevant.to(order.device)
-    if not bool((relevant.counts > 0).any()):
-        why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"
-        raise ValueError(f"no query has a relevant candidate: {why}")
-    values = torch.zeros(len(queries), dtype=torch.float64, device=order.device)
-    for block in standings(order, relevant):
-        values[block.rows] = value(block, relevant.counts[block.rows])
-    return float(values[relevant.counts > 0].mean())

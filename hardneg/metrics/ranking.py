@@ -16,6 +16,7 @@ from hardneg.similarities import (
     Cosine,
     Dot,
     Euclidean,
+    Given,
     Similarity,
     SquaredEuclidean,
     is_builtin,
@@ -85,6 +86,9 @@ def make_ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) ->
     q, c = queries.detach(), candidates.detach()
     if is_builtin(similarity) and not has_float64(q.device):
         q, c = q.cpu(), c.cpu()
+    if type(similarity) is Given:
+        dtype = torch.float64 if has_float64(q.device) else torch.float32
+        return Ranking(compare_rows(q.to(dtype), c, similarity), None, 0.0)
     width = q.shape[1]
     radius = collapse_radius(q.dtype, width)
     if not is_builtin(similarity):

@@ -14,7 +14,7 @@ from hardneg.ops.precision import has_float64
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Relevant", "by_gains", "by_ids"]
+__all__ = ["Relevant", "by_gains", "by_ids", "relevant_to"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,9 @@ def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
     """Two sets of embeddings that can be compared; for one set, equally many."""
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
-    check_alike("queries", queries, "candidates", candidates)
+    given = queries.shape == candidates.shape[::-1] and queries.data_ptr() == candidates.data_ptr()
+    if not given:  # a matrix of scores and its transpose
+        check_alike("queries", queries, "candidates", candidates)
     if same_set and len(queries) != len(candidates):
         raise ValueError(
             f"same_set=True, but there are {len(queries)} queries and "
@@ -168,6 +170,26 @@ def by_gains(queries: Tensor, candidates: Tensor, relevance: Tensor, same_set: b
     row, column, gain = row[kept], column[kept], gain[kept]
     counts = torch.bincount(row, minlength=n)
     return Relevant(counts.cumsum(0) - counts, counts, column, counts, gain, same_set)
+
+
+def relevant_to(
+    queries: Tensor,
+    candidates: Tensor,
+    query_ids: Tensor | None,
+    candidate_ids: Tensor | None,
+    relevance: Tensor | None,
+    same_set: bool,
+) -> Relevant:
+    """By ids, or by a matrix whose entries above 0 are relevant, all alike.
+
+    Raises:
+        ValueError: for both.
+    """
+    if relevance is None:
+        return by_ids(queries, candidates, query_ids, candidate_ids, same_set)
+    if query_ids is not None or candidate_ids is not None:
+        raise ValueError("ids and relevance are both given: pass one of them")
+    return replace(by_gains(queries, candidates, relevance, same_set), gains=None)
 
 
 def entries(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
