@@ -157,12 +157,9 @@ def candidates(
     queries: Float[Tensor, "n d"], block: Block, request: Request, k: int
 ) -> Int[Tensor, "n k"]:
     """The first k places in the block, by products of matrices, in a window as wide as their rounding."""
-    n, m = len(queries), len(block.rows)
-    if request.ids is None or block.ids is None:  # two ids that do not meet
-        ids = block.rows.new_zeros(n), block.rows.new_ones(m)
-    else:
-        ids = request.ids, block.ids
-    relation = Relation(*ids)
+    relation = Relation(row_offset=len(block.rows))  # no two global numbers are equal
+    if request.ids is not None and block.ids is not None:
+        relation = Relation(request.ids, block.ids)
     bounds = score_bounds(queries, block.embeddings, request.similarity)
     floor = None if request.floor is None else bounds(request.floor, -1)
     ceiling = None if request.ceiling is None else bounds(request.ceiling, 1)

@@ -29,8 +29,9 @@ def problem(seed: int = 0, n: int = 37, m: int = 211, width: int = 8) -> Problem
     g = torch.Generator().manual_seed(seed)
     queries = torch.randn(n, width, generator=g)
     corpus = torch.randn(m, width, generator=g)
-    corpus[torch.randint(m, (m // 4,), generator=g)] = corpus[3].clone()
-    corpus[torch.randint(m, (m // 8,), generator=g)] = corpus[7].clone()
+    for query in range(0, n, 4):  # rows that repeat near the top of some lists
+        copies = torch.randperm(m, generator=g)[: 2 + query % 9]
+        corpus[copies] = queries[query] + 0.6 * torch.randn(width, generator=g)
     known = {
         "positives": torch.randint(-1, m, (n, 2), generator=g),
         "exclude": torch.randint(-1, m, (n, 3), generator=g),

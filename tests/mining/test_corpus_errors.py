@@ -117,6 +117,9 @@ def test_other_inputs_or_options_in_the_folder(tmp_path: Path) -> None:
         run(given._replace(corpus=changed), tmp_path)
     with pytest.raises(ValueError, match="belonging was"):
         run(given._replace(known=given.known | {"exclude": None}), tmp_path)
+    other = given.known["exclude"].flip(0)
+    with pytest.raises(ValueError, match="belonging was"):
+        run(given._replace(known=given.known | {"exclude": other}), tmp_path)
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
