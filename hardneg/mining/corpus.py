@@ -143,18 +143,24 @@ class CorpusMiner:
             OSError: for a full disk. What was finished stays.
         """
         place = RunFolder(folder)
-        self.searcher.told(lambda: place.path.mkdir(parents=True, exist_ok=True))
-        sources = {"queries": queries, "corpus": corpus}
-        sides = {name: self.rows(name, source, place) for name, source in sources.items()}
-        shape = check_sides(sides["queries"], sides["corpus"])
-        belonging = belonging_of(
-            shape, positives, exclude, (query_ids, candidate_ids), texts, same_set
-        )
+        self.searcher.told(place.hold)
+        try:
+            sources = {"queries": queries, "corpus": corpus}
+            sides = {name: self.rows(name, source, place) for name, source in sources.items()}
+            shape = check_sides(sides["queries"], sides["corpus"])
+            ids = query_ids, candidate_ids
+            belonging = belonging_of(shape, positives, exclude, ids, texts, same_set)
+            self.mine(place, sides, belonging)
+        finally:
+            place.release()
+        return MinedRows(place.path)
+
+    def mine(self, place: RunFolder, sides: dict[str, Rows], belonging: Belonging) -> None:
+        """Start a run, or go on with it."""
         self.check_ceiling(belonging)
         self.searcher.told(lambda: place.start(self.manifest(sides, belonging)))
         self.run(place, sides, belonging).finish()
         self.searcher.told(place.remove_copies)
-        return MinedRows(place.path)
 
     def rows(self, name: str, source: Any, place: RunFolder) -> Rows:
         """The rows of one side."""

@@ -6,11 +6,16 @@ import io
 import json
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from hardneg.mining.writing import UNFINISHED, write_bytes
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["RunFolder"]
 
@@ -30,6 +35,31 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest: dict[str, Any] = {}
+        self.lock: IO[str] | None = None
+
+    def hold(self) -> None:
+        """Make the folder, for this process alone until it ends or ``release`` is called.
+
+        Raises:
+            ValueError: where another process mines in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if fcntl is None:
+            return
+        self.lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            raise ValueError(
+                f"another process mines in {self.path}: choose another folder"
+            ) from error
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
 
     def open(self) -> dict[str, Any]:
         """The manifest that is there.
@@ -58,7 +88,6 @@ class RunFolder:
         Raises:
             ValueError: naming what differs.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         for left in self.path.glob(f".*{UNFINISHED}"):
             left.unlink(missing_ok=True)
         if not (self.path / MANIFEST).exists():

@@ -103,7 +103,7 @@ def test_parquet(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             miner(Q[:, :2], Parquet(path, column), tmp_path / "run")
-    assert not list((tmp_path / "run").glob("*"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 
 def test_other_inputs_or_options_in_the_folder(tmp_path: Path) -> None:
@@ -120,6 +120,23 @@ def test_other_inputs_or_options_in_the_folder(tmp_path: Path) -> None:
     other = given.known["exclude"].flip(0)
     with pytest.raises(ValueError, match="belonging was"):
         run(given._replace(known=given.known | {"exclude": other}), tmp_path)
+
+
+def test_another_process_in_the_folder(tmp_path: Path) -> None:
+    asked = []
+
+    def rescore(pairs: list[tuple[int, int]]) -> list[float]:
+        if not asked:
+            asked.append(1)
+            with pytest.raises(ValueError, match="another process mines in"):
+                run(problem(), tmp_path)
+        return [0.0] * len(pairs)
+
+    given = problem()
+    options: dict[str, Any] = {"rescore": rescore, "rescored": 5}
+    found = run(given, tmp_path, **options)
+    assert asked
+    assert run(given, tmp_path, **options).indices.equal(found.indices)
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
