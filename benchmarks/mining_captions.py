@@ -32,7 +32,8 @@ def captions(folder: Path, language: str, images: int) -> list[str]:
 
 def features(texts: list[str]) -> np.ndarray:
     """Centred and white."""
-    hashed = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=FEATURES)
+    grams = {"analyzer": "char_wb", "ngram_range": (3, 4), "n_features": FEATURES}
+    hashed = HashingVectorizer(**grams, alternate_sign=False, norm=None)
     weighted = TfidfTransformer(sublinear_tf=True).fit_transform(hashed.transform(texts))
     x = TruncatedSVD(KEPT, random_state=0).fit_transform(weighted)
     x -= x.mean(0)

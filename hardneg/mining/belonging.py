@@ -61,6 +61,11 @@ class Belonging:
         """Whether anything says which rows are positives."""
         return self.query_ids is not None or self.positives.shape[1] > 0
 
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether nothing at all is said."""
+        return not (self.knows_positives or self.exclude.shape[1] or self.same_set)
+
     def fingerprint(self) -> str:
         """A hash of all of it."""
         digest = hashlib.blake2b(str(self.same_set).encode(), digest_size=16)

@@ -158,9 +158,17 @@ class CorpusMiner:
     def mine(self, place: RunFolder, sides: dict[str, Rows], belonging: Belonging) -> None:
         """Start a run, or go on with it."""
         self.check_ceiling(belonging)
-        self.searcher.told(lambda: place.start(self.manifest(sides, belonging)))
+        self.searcher.told(lambda: self.start(place, self.manifest(sides, belonging), belonging))
         self.run(place, sides, belonging).finish()
         self.searcher.told(place.remove_copies)
+
+    def start(self, place: RunFolder, manifest: dict[str, Any], belonging: Belonging) -> None:
+        """Check what can be told from the whole only, then start or go on."""
+        if manifest["queries"] == manifest["corpus"] and belonging.knows_nothing:
+            raise ValueError(
+                "queries and corpus are the same rows, so every row would find itself: pass same_set=True, or ids"
+            )
+        place.start(manifest)
 
     def rows(self, name: str, source: Any, place: RunFolder) -> Rows:
         """The rows of one side."""
@@ -210,6 +218,11 @@ def check_sides(queries: Rows, corpus: Rows) -> tuple[int, int]:
         raise ValueError(
             f"queries are {tuple(queries.array.shape)} but the corpus is {tuple(corpus.array.shape)}: project both to "
             "one width"
+        )
+    double = [rows.array.dtype == "float64" for rows in (queries, corpus)]
+    if double[0] != double[1]:
+        raise TypeError(
+            f"queries are {queries.array.dtype} but the corpus is {corpus.array.dtype}: convert one of them"
         )
     return len(queries), len(corpus)
 

@@ -28,6 +28,8 @@ MISTAKES: list[tuple[Any, Any, dict[str, Any], str]] = [
     (with_nan(2), C, {}, "queries: row 2"),
     (Q, iter([C[:10], with_nan(12)[10:]]), {}, "corpus: row 12"),
     (Q, C[:, :7], {}, "project both to one width"),
+    (Q, C.double(), {}, "queries are float32 but the corpus is float64"),
+    (C, C.clone(), {}, "pass same_set=True"),
     (Q, C.long(), {}, "int64.*expected .rows, width. of floats"),
     (Q, C[:0], {}, "corpus is empty"),
     (Q, iter([]), {}, "corpus has no rows"),

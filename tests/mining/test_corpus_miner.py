@@ -41,7 +41,7 @@ def test_equals_mine_whatever_the_blocks(
     given = problem()
     expected = in_memory(given, negatives, similarity, max_score=0.9)
     scores = []
-    for sizes in ((37, 211), (5, 7), (37, 1), (36, 210), (4, 33)):
+    for sizes in ((37, 211), (11, 29), (36, 210)):
         in_blocks(monkeypatch, sizes)
         miner = CorpusMiner(negatives, similarity, max_score=0.9)
         found = miner(given.queries, given.corpus, tmp_path / str(sizes), **given.known)
@@ -50,6 +50,18 @@ def test_equals_mine_whatever_the_blocks(
         torch.testing.assert_close(found.scores, expected.scores)
         scores.append(found.scores)
     assert all(one.equal(scores[0]) for one in scores)
+
+
+@pytest.mark.parametrize("sizes", [(37, 1), (1, 211), (5, 7), (2, 33)])
+def test_blocks_of_every_odd_size(
+    sizes: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = problem(12)
+    expected = in_memory(given, TopK(3, Ceiling(0.95)))
+    in_blocks(monkeypatch, sizes)
+    miner = CorpusMiner(TopK(3, Ceiling(0.95)))
+    found = miner(given.queries, given.corpus, tmp_path, **given.known)
+    assert found.indices.equal(expected.indices)
 
 
 @pytest.mark.parametrize("negatives", [Hardest(), SemiHard(fallback="none"), TopK(500)], ids=str)

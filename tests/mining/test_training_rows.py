@@ -144,6 +144,7 @@ class Model:
 
 PEERS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
     (TopK(4), {}, {"num_negatives": 4}),
+    (TopK(4), {"positives": 3}, {"num_negatives": 4}),
     (TopK(3, Ceiling(0.8)), {}, {"num_negatives": 3, "relative_margin": 0.2}),
     (TopK(3, Ceiling(1.0, -0.3)), {}, {"num_negatives": 3, "absolute_margin": 0.3}),
     (RankWindow(2, 6), {"max_score": 0.5, "min_score": 0.1},
@@ -153,13 +154,13 @@ PEERS: list[tuple[Any, dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    ("negatives", "ours", "theirs"), PEERS, ids=["top", "relative", "absolute", "window"]
+    ("negatives", "ours", "theirs"), PEERS, ids=["top", "several", "relative", "absolute", "window"]
 )
 def test_equals_sentence_transformers(
     negatives: Any, ours: dict[str, Any], theirs: dict[str, Any], form: str,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """With one positive a query: of several it takes the lowest for a margin, and this the highest."""
+    """A margin with one positive a query: of several it takes the lowest, and this the highest."""
     module = pytest.importorskip(
         "sentence_transformers.util.hard_negatives", reason="what it is compared with"
     )
@@ -172,14 +173,19 @@ def test_equals_sentence_transformers(
     queries = torch.nn.functional.normalize(torch.randn(20, 6, generator=g) + 2 * rows[:20], dim=1)
     names, texts = [f"q{i}" for i in range(20)], [f"c{i}" for i in range(90)]
     model = Model(dict(zip(names + texts, torch.cat([queries, rows]), strict=True)))
-    table = Table({"anchor": names, "positive": texts[:20]})
-    if "range_min" in theirs or "num_negatives" in theirs:
-        theirs = theirs | {"range_max": 80}
+    several = ours.get("positives", 1)
+    positives = [list(range(i, 90, 20))[:several] for i in range(20)]
+    pairs = [(names[i], texts[j]) for i, own in enumerate(positives) for j in own]
+    table = Table(
+        dict(zip(("anchor", "positive"), map(list, zip(*pairs, strict=True)), strict=True))
+    )
+    theirs = theirs | {"range_max": 80}
     mined = module.mine_hard_negatives(
         table, model, corpus=texts, output_format=form, output_scores=True, verbose=False, **theirs
     )
-    miner = CorpusMiner(negatives, memory=SMALL, **ours)
-    found = miner(queries, rows, tmp_path, positives=torch.arange(20))
+    limits = {name: value for name, value in ours.items() if name != "positives"}
+    miner = CorpusMiner(negatives, memory=SMALL, **limits)
+    found = miner(queries, rows, tmp_path, positives=positives)
     assert len(files(tmp_path)) > 1
     wanted = list(training_rows(found, form, queries=names, corpus=texts, scores=True))
     assert len(wanted) == len(mined)
