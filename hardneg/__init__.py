@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hardneg.losses.circle import CircleLoss
 from hardneg.losses.contrastive import ContrastiveLoss
+from hardneg.losses.distillation import KLDistillation, MarginMSE
 from hardneg.losses.info_nce import InfoNCELoss
 from hardneg.losses.margin_loss import MarginLoss
 from hardneg.losses.matryoshka import Matryoshka
@@ -15,6 +16,7 @@ from hardneg.losses.multi_similarity import MultiSimilarityLoss
 from hardneg.losses.nt_xent import NTXentLoss
 from hardneg.losses.pairwise import PairwiseContrastiveLoss
 from hardneg.losses.polynomial import PolynomialLoss
+from hardneg.losses.regularisers import KoLeo, SpreadOut
 from hardneg.losses.scalars import Learned
 from hardneg.losses.sigmoid import SigmoidLoss
 from hardneg.losses.sup_con import SupConLoss
@@ -71,10 +73,13 @@ __all__ = [
     "HardnessWeighted",
     "Hinge",
     "InfoNCELoss",
+    "KLDistillation",
+    "KoLeo",
     "LabelSmoothing",
     "Learned",
     "Logistic",
     "MarginLoss",
+    "MarginMSE",
     "Matryoshka",
     "MemoryQueue",
     "Mined",
@@ -92,6 +97,7 @@ __all__ = [
     "SelectiveHardest",
     "SemiHard",
     "SigmoidLoss",
+    "SpreadOut",
     "SquaredEuclidean",
     "SquaredHinge",
     "Steps",
