@@ -94,6 +94,7 @@ class ContrastiveLossOptions(TypedDict, total=False):
     exempt_own_negatives: bool
     guide: tuple[Tensor, Tensor] | None
     guide_ceiling: Ceiling | None
+    weights: Tensor | None
 
 @overload
 def contrastive_loss(
@@ -155,6 +156,7 @@ class InfoNCELossOptions(TypedDict, total=False):
     exempt_own_negatives: bool
     guide: tuple[Tensor, Tensor] | None
     guide_ceiling: Ceiling | None
+    weights: Tensor | None
 
 @overload
 def info_nce_loss(
@@ -454,6 +456,7 @@ class PolynomialLossOptions(TypedDict, total=False):
     exempt_own_negatives: bool
     guide: tuple[Tensor, Tensor] | None
     guide_ceiling: Ceiling | None
+    weights: Tensor | None
 
 @overload
 def polynomial_loss(
@@ -514,6 +517,7 @@ class SigmoidLossOptions(TypedDict, total=False):
     exempt_own_negatives: bool
     guide: tuple[Tensor, Tensor] | None
     guide_ceiling: Ceiling | None
+    weights: Tensor | None
 
 @overload
 def sigmoid_loss(
@@ -691,6 +695,7 @@ class UnifiedPairLossOptions(TypedDict, total=False):
     exempt_own_negatives: bool
     guide: tuple[Tensor, Tensor] | None
     guide_ceiling: Ceiling | None
+    weights: Tensor | None
 
 @overload
 def unified_pair_loss(

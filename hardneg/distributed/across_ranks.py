@@ -48,7 +48,7 @@ class AcrossRanks(nn.Module):
     **Masks** hold this rank's rows and the global columns: ``n_local x M``, in that order.
 
     **Own negatives** stay on the rank of their query: n_local x k x d, k alike on all ranks; only their scores
-    are sent.
+    are sent. Weights are those of this rank's queries.
 
     **Randomness** takes its seed from the generator of the first rank.
 
@@ -148,8 +148,9 @@ def average_all(output: Any, ranks: Ranks) -> Any:
 
 
 def all_ids(ids: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
-    """The ids, or marks, of all rows."""
-    found = layout.joined(ranks.all_gather(layout.padded(ids.long())))
+    """The ids, marks or weights of all rows."""
+    given = ids.detach() if ids.is_floating_point() else ids.long()
+    found = layout.joined(ranks.all_gather(layout.padded(given)))
     return found.bool() if ids.dtype == torch.bool else found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hardneg.checks import FLOATING, check_embeddings, check_ids, check_mask, check_type
 from hardneg.distributed.collectives import Ranks
+from hardneg.losses.inputs import check_weights
 from hardneg.losses.own_negatives import check_own_embeddings, check_per_query
 
 __all__ = ["OWN", "Given", "agree"]
@@ -32,6 +33,8 @@ MASKS = ("positive_mask", "ignore_mask")
 OWN = "own_negatives"
 OWN_LISTS = ("own_negative_ids", "own_ignore_mask")
 """Arguments of a query's own negatives; its rows are those of the queries."""
+WEIGHTS = "weights"
+"""The argument with a number for each query."""
 
 MUST_AGREE = {
     "width": "width",
@@ -66,7 +69,7 @@ class Given:
         given = {name: x for name, x in arguments.items() if x is not None or name in REQUIRED}
         embeddings, ids, masks, own = (
             {n: given.pop(n) for n in names if n in given}
-            for names in (IDS, IDS.values(), MASKS, (OWN, *OWN_LISTS))
+            for names in (IDS, IDS.values(), MASKS, (OWN, *OWN_LISTS, WEIGHTS))
         )
         guide = given.pop("guide", ())
         return cls(embeddings, ids, masks, own, guide, given)
@@ -93,6 +96,8 @@ class Given:
         queries = self.embeddings.get("queries")
         if OWN in self.own and queries is not None:
             check_own_embeddings(self.own[OWN], queries)
+        if WEIGHTS in self.own and queries is not None:
+            check_weights(self.own[WEIGHTS], queries, True, "queries")
         for name in OWN_LISTS:
             if name in self.own and OWN in self.own and queries is not None:
                 shape = self.own[OWN].shape[0], self.own[OWN].shape[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
@@ -94,10 +95,11 @@ class Loss(WithScalars, ABC):
         return_stats: bool,
         own: OwnNegatives | None = None,
         guide: GuideChoice | None = None,
+        weights: Tensor | None = None,
     ) -> Output:
-        """The loss of a comparison, whose queries may have negatives of their own, and a guide."""
+        """The loss of a comparison, whose queries may have negatives of their own, a guide and weights."""
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
-        if own is None and guide is None:
+        if own is None and guide is None and weights is None:
             found = at_once(self, comparison, strategy, return_stats)
             if found is not None:
                 return found
@@ -108,10 +110,19 @@ class Loss(WithScalars, ABC):
         if own is not None:
             scores = WithOwnNegatives(scores, own)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)
-        return reduce_terms(call, self.terms(call), self.average)
+        if weights is None:
+            return reduce_terms(call, self.terms(call), self.average)
+        held = weights.detach().to(scores.dtype)
+        both = self.terms(replace(call, reduction="none"))
+        queries, candidates = (x and x.weighted(held, self.reduction) for x in both)
+        return reduce_terms(call, (queries, candidates), self.average)
 
     def reduced_scores(
-        self, comparison: Comparison, negatives: Negatives | str | None, return_stats: bool
+        self,
+        comparison: Comparison,
+        negatives: Negatives | str | None,
+        return_stats: bool,
+        weights: Tensor | None = None,
     ) -> Output:
         """The loss of given scores.
 
@@ -129,7 +140,7 @@ class Loss(WithScalars, ABC):
                 f"from_scores does not take negatives {strategy!r}: their weights depend on the width of the "
                 "embeddings; call the loss itself, or choose another strategy"
             )
-        return self.reduced(comparison, strategy, return_stats)
+        return self.reduced(comparison, strategy, return_stats, weights=weights)
 
     def extra_repr(self) -> str:
         """The choices by the constructor's names; those that are modules follow by themselves."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hardneg.checks import refuse_renamed
 from hardneg.losses.guide import check_guide
-from hardneg.losses.inputs import compare_pair_scores, compare_pairs
+from hardneg.losses.inputs import check_weights, compare_pair_scores, compare_pairs
 from hardneg.losses.loss import Loss
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.own_negatives import check_nothing_own, own_negatives_of
@@ -47,6 +47,7 @@ class PairLoss(Loss):
         exempt_own_negatives: bool = False,
         guide: tuple[Tensor, Tensor] | None = None,
         guide_ceiling: Ceiling | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[False] = False,
     ) -> Tensor: ...
@@ -68,6 +69,7 @@ class PairLoss(Loss):
         exempt_own_negatives: bool = False,
         guide: tuple[Tensor, Tensor] | None = None,
         guide_ceiling: Ceiling | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[True],
     ) -> tuple[Tensor, MiningStatistics]: ...
@@ -88,6 +90,7 @@ class PairLoss(Loss):
         exempt_own_negatives: bool = False,
         guide: tuple[Tensor, Tensor] | None = None,
         guide_ceiling: Ceiling | None = None,
+        weights: Float[Tensor, "n"] | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
         **renamed: Any,
@@ -111,6 +114,8 @@ class PairLoss(Loss):
                 negative of an anchor only where their cosine there is below that of the anchor and its positive
                 (GISTEmbed). Own negatives are not asked.
             guide_ceiling: another bound on it, relative to the positive's cosine; None: ``Ceiling()``.
+            weights: n numbers, at least 0: a factor of the terms of query i and of candidate i. A mean divides by the
+                sum of the weights of its terms. No gradient. With ``positives="all"`` of the queries alone.
             negatives: a strategy for this call alone, for schedules.
             return_stats: also return ``MiningStatistics``.
 
@@ -126,15 +131,16 @@ class PairLoss(Loss):
         one_to_one = isinstance(self.positives, Paired)
         given = queries, candidates, self.similarity, *relation
         comparison = compare_pairs(*given, one_to_one=one_to_one)
+        check_weights(weights, queries, one_to_one, self.directions)
         told = check_guide(guide, guide_ceiling, queries, candidates)
         if own_negatives is None:
             said = own_negative_ids, own_ignore_mask, share_negatives, exempt_own_negatives
             check_nothing_own(*said)
-            return self.reduced(comparison, negatives, return_stats, None, told)
+            return self.reduced(comparison, negatives, return_stats, None, told, weights)
         chosen = share_negatives, exempt_own_negatives
         listed = own_negatives, own_negative_ids, own_ignore_mask
         own = own_negatives_of(comparison, *listed, *chosen, self.directions)
-        return self.reduced(comparison, negatives, return_stats, own, told)
+        return self.reduced(comparison, negatives, return_stats, own, told, weights)
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -148,6 +154,7 @@ class PairLoss(Loss):
         candidate_ids: Tensor | None = None,
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[False] = False,
     ) -> Tensor: ...
@@ -161,6 +168,7 @@ class PairLoss(Loss):
         candidate_ids: Tensor | None = None,
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[True],
     ) -> tuple[Tensor, MiningStatistics]: ...
@@ -173,6 +181,7 @@ class PairLoss(Loss):
         candidate_ids: Int[Tensor, "m"] | None = None,
         positive_mask: Bool[Tensor, "n m"] | None = None,
         ignore_mask: Bool[Tensor, "n m"] | None = None,
+        weights: Float[Tensor, "n"] | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
     ) -> Any:
@@ -181,7 +190,8 @@ class PairLoss(Loss):
         Args:
             scores: n x m, that of query i with candidate j; candidate i belongs to query i, m >= n. They rise with
                 closeness: negate distances. What ``similarity`` would compute is not asked for.
-            query_ids, candidate_ids, positive_mask, ignore_mask, negatives, return_stats: as in the call itself.
+            query_ids, candidate_ids, positive_mask, ignore_mask, weights, negatives, return_stats: as in the call
+                itself.
 
         Returns:
             As the call itself; the gradient goes to the scores. One that is NaN or infinite makes the loss NaN:
@@ -193,4 +203,5 @@ class PairLoss(Loss):
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         one_to_one = isinstance(self.positives, Paired)
         comparison = compare_pair_scores(scores, *relation, one_to_one=one_to_one)
-        return self.reduced_scores(comparison, negatives, return_stats)
+        check_weights(weights, scores, one_to_one, self.directions)
+        return self.reduced_scores(comparison, negatives, return_stats, weights)

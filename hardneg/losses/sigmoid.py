@@ -108,4 +108,4 @@ class SigmoidLoss(PairLoss):
         both = (positive.pairs > 0) & (negative.pairs > 0)
         considered = positive.pairs + negative.pairs
         scores = positive.scores, negative.scores
-        return Terms(value, both, active, considered, *scores, summed=True)
+        return Terms(value, both, active, considered, *scores, summed=True, counted=some)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +39,8 @@ class Terms:
         summed: ``values`` is the finished reduction of this direction.
         pairs: how many valid terms each entry stands for, where more than one, for statistics; ``active``
             and ``considered`` are then sums over them, ``positives`` and ``hardest`` means.
+        anchors: whose terms they are, where not one an anchor, in order.
+        counted: which of them are terms, where these are others than the valid ones.
     """
 
     values: Float[Tensor, "t"]
@@ -49,6 +51,8 @@ class Terms:
     hardest: Float[Tensor, "t"]
     summed: bool = False
     pairs: Int[Tensor, "t"] | None = None
+    anchors: Int[Tensor, "t"] | None = None
+    counted: Bool[Tensor, "t"] | None = None
 
     @property
     def valid_terms(self) -> Int[Tensor, "t"]:
@@ -66,6 +70,22 @@ class Terms:
             return values.sum()
         counts = self.valid if reduction == "mean" else torch.where(self.valid, self.active, 0)
         return values.sum() / counts.sum().clamp(min=1)
+
+    def weighted(self, weights: Float[Tensor, "n"], reduction: str) -> Terms:
+        """The finished reduction of terms that are multiplied by a weight of their anchors.
+
+        A mean divides by the sum of the weights, ``"mean_active"`` by that over non-zero terms.
+        """
+        assert self.values.dim() == 1
+        w = weights if self.anchors is None else weights.index_select(0, self.anchors)
+        w = torch.where(self.valid if self.counted is None else self.counted, w, 0.0)
+        values = torch.where(w != 0, self.values, 0.0) * w
+        if reduction == "sum":
+            values = values.sum()
+        elif reduction != "none":
+            total = (w if reduction == "mean" else w * self.active).sum()
+            values = values.sum() / torch.where(total == 0, 1.0, total)
+        return replace(self, values=values, summed=True)
 
 
 Both = tuple[Terms | None, Terms | None]

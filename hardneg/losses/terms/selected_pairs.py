@@ -37,11 +37,12 @@ def selected_pairs(
     found = scores.selected_penalty(terms)
     hardest = highest_negative(scores) if call.statistics else None
     if listed:
-        of_pairs = torch.zeros_like(found.positives)
+        of_pairs, anchors = torch.zeros_like(found.positives), scores.positive_pairs()[0]
         if hardest is not None:
-            of_pairs = hardest.index_select(0, scores.positive_pairs()[0])
+            of_pairs = hardest.index_select(0, anchors)
         valid = found.considered > 0
-        return Terms(found.sums, valid, found.counts, found.considered, found.positives, of_pairs)
+        of_terms = found.sums, valid, found.counts, found.considered, found.positives, of_pairs
+        return Terms(*of_terms, anchors=anchors)
     value = found.sums
     if call.reduction != "sum":
         counted = found.pairs if call.reduction == "mean" else found.counts

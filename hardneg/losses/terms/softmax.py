@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -143,4 +144,5 @@ def listed_positives(call: Call, scale: Float[Tensor, ""], margin: float) -> Ter
     found = scores.logsumexp(all_negatives(scale))
     counts, _ = scores.counts("negatives")
     lse, largest = (x.index_select(0, anchors) for x in (found.rows, found.row_maxima))
-    return from_logsumexp(lse, largest, counts.index_select(0, anchors), p, scale, margin)
+    terms = from_logsumexp(lse, largest, counts.index_select(0, anchors), p, scale, margin)
+    return replace(terms, anchors=anchors)
