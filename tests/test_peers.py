@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardneg import All, Ceiling, Dense, SemiHard, Tiled
+from hardneg import All, Ceiling, Dense, MemoryQueue, SemiHard, Tiled
 from hardneg.functional import (
     circle_loss,
     info_nce_loss,
@@ -431,6 +431,42 @@ def test_margin_gradient_of_one_triplet_for_each_pair(backend: object) -> None:
         return margin_loss(x, labels, **told) + positive
 
     assert_equal(ours, lambda x: peer(x, labels), sphere(4, 3, seed=5))
+
+
+# --- pytorch-metric-learning: a memory of past batches
+
+
+@backends
+def test_a_queue_of_one_labelled_set_is_cross_batch_memory(backend: object) -> None:
+    """XBM: columns have no gradient, those of the batch neither; values and gradients of every step."""
+    peer = losses.CrossBatchMemory(
+        losses.ContrastiveLoss(0, 3, distance=distances.LpDistance(**L2)), 6, memory_size=80
+    )
+    queue = MemoryQueue(60, 6, dtype=torch.float64)
+    told = {"negative_margin": 3.0, "penalty": "hinge", "reduction": "mean_active"}
+    for step in range(3):
+        x, labels = embeddings(seed=step), LABELS.roll(step)
+
+        def ours(x: Tensor, labels: Tensor = labels) -> Tensor:
+            reference = queue.extend(x.detach(), labels)
+            return pairwise_contrastive_loss(
+                x, labels, *reference, same_set=True, **told, backend=backend
+            )
+
+        assert_equal(ours, lambda x, labels=labels: peer(x, labels), x)
+        queue.update(x, labels)
+
+
+def test_a_queue_with_gradients_of_the_columns_pulls_twice() -> None:
+    """At the first step: every pair stands there twice, and moves both rows each time."""
+    queue, found = MemoryQueue(60, 6, dtype=torch.float64), []
+    for detached in (True, False):
+        leaf = embeddings().requires_grad_()
+        reference = queue.extend(leaf.detach() if detached else leaf, LABELS)
+        told = {"negatives": "all", "reduction": "sum"}
+        pairwise_contrastive_loss(leaf, LABELS, *reference, same_set=True, **told).backward()
+        found.append(leaf.grad)
+    torch.testing.assert_close(found[1], 2 * found[0])
 
 
 # --- open_clip, SigLIP, sentence-transformers

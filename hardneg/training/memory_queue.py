@@ -33,9 +33,11 @@ class MemoryQueue(nn.Module):
     changes the queue, however often the loss is computed. Entries carry no gradient. Ids are global
     numbers of samples (their place in the data set, or the image of a caption): equal ids are never
     negatives, so a sample that is met again while an older embedding of it is queued is not its own
-    negative. No id value is reserved. Losses over labels take the queue as their reference::
+    negative. No id value is reserved. Losses over labels take the queue as their reference, whose columns have no
+    gradient, the batch's own neither::
 
-        value = loss(embeddings, labels, *queue.extend(embeddings, labels), same_set=True)
+        reference = queue.extend(embeddings.detach(), labels)
+        value = loss(embeddings, labels, *reference, same_set=True)
         queue.update(embeddings, labels)
 
     All of the state is in ``state_dict``, so a run that is resumed goes on exactly. Keep the queue outside
