@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hardneg.checks import check_count, check_number
+from hardneg.checks import check_choice, check_count, check_number
 from hardneg.mining.mined_rows import MinedBlock, MinedRows
 from hardneg.mining.report_page import page_of
 
@@ -93,6 +93,7 @@ def false_negatives(
     mined: MinedRows,
     limit: int = 100,
     margin: float = 0.05,
+    by: str = "excess",
     *,
     queries: Sequence[Any] | None = None,
     corpus: Sequence[Any] | None = None,
@@ -106,6 +107,8 @@ def false_negatives(
         limit: how many to keep.
         margin: how far below the positive counts as near, as a share of its score: 0.05 takes what a
             ``Ceiling(0.95)`` leaves out.
+        by: ``"excess"``, how far they score above the positive, which finds wrong positives too; or ``"score"``,
+            their own score, which finds those that fit best.
         queries, corpus: texts.
         query_pictures, corpus_pictures: paths of pictures, embedded in the page.
 
@@ -114,6 +117,7 @@ def false_negatives(
     """
     check_count("limit", limit)
     check_number("margin", margin, at_least=0)
+    check_choice("by", by, ("excess", "score"))
     if mined.manifest["ceiling"]:
         raise ValueError(
             f"{mined} has a ceiling, which leaves out what is looked for here: mine with TopK(k) alone"
@@ -132,8 +136,10 @@ def false_negatives(
                 total += 1
                 yield one
 
-    key = lambda one: (-one.excess, one.query, one.candidate)  # noqa: E731
-    found = heapq.nsmallest(limit, counted(), key=key)
+    def place(one: LikelyPositive) -> tuple[float, int, int]:
+        return -getattr(one, by), one.query, one.candidate
+
+    found = heapq.nsmallest(limit, counted(), key=place)
     return FalseNegatives(found, total, queries, corpus, (query_pictures, corpus_pictures))
 
 

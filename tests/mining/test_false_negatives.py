@@ -44,6 +44,9 @@ def test_equals_the_definition(tmp_path: Path) -> None:
     assert {(x.query, x.candidate, x.positive) for x in report.found} == {x[1:] for x in expected}
     excess = [one.excess for one in report.found]
     assert excess == pytest.approx([one[0] for one in expected], abs=1e-6)
+    by_score = false_negatives(found, 10_000, 0.1, "score").found
+    assert [one.score for one in by_score] == sorted((x.score for x in report.found), reverse=True)
+    assert set(by_score) == set(report.found)
     few = false_negatives(found, 7, 0.1)
     assert few.found == report.found[:7]
     assert (len(few), few.total) == (7, report.total)
@@ -98,5 +101,7 @@ def test_a_page_holds_texts_and_pictures(tmp_path: Path) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has a ceiling"):
         false_negatives(run(problem(), tmp_path / "a"))
+    with pytest.raises(ValueError, match="choose one of excess, score"):
+        false_negatives(mined(tmp_path / "c")[0], by="rank")
     with pytest.raises(ValueError, match="expected 37"):
         false_negatives(mined(tmp_path / "b")[0], queries=["a"])
