@@ -72,8 +72,12 @@ def main() -> None:
             f"{len(found)} queries, {found.short} with fewer: {time.perf_counter() - started:.0f} s"
         )
         for by in ("excess", "score"):
-            report = false_negatives(found, 10, 0.0, by, queries=english, corpus=german)
-            print(f"{report.total} score above every positive of their query; the first by {by}:")
+            report = false_negatives(
+                found, 10, 0.0, by, per_query=1, queries=english, corpus=german
+            )
+            print(
+                f"{report.total} queries have one that scores above every positive; the first by {by}:"
+            )
             print(*(shown(row) for row in report.table()), sep="\n")
         if options.page:
             report.write_page(options.page)

@@ -192,7 +192,7 @@ def as_ids(argument: str, ids: Any, rows: int) -> Int[Tensor, "n"] | None:
         raise ValueError(
             f"{argument} are {tuple(found.shape)} of {found.dtype}: expected ({rows},) integers, one a row"
         )
-    return found.long()
+    return found.long().contiguous()
 
 
 def first_of_each(texts: Sequence[str]) -> Int[Tensor, "m"]:

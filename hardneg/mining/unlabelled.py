@@ -95,6 +95,7 @@ def false_negatives(
     margin: float = 0.05,
     by: str = "excess",
     *,
+    per_query: int | None = None,
     queries: Sequence[Any] | None = None,
     corpus: Sequence[Any] | None = None,
     query_pictures: Sequence[Any] | None = None,
@@ -109,6 +110,7 @@ def false_negatives(
             ``Ceiling(0.95)`` leaves out.
         by: ``"excess"``, how far they score above the positive, which finds wrong positives too; or ``"score"``,
             their own score, which finds those that fit best.
+        per_query: at most so many of each query, the highest-scoring ones; None for all.
         queries, corpus: texts.
         query_pictures, corpus_pictures: paths of pictures, embedded in the page.
 
@@ -118,6 +120,8 @@ def false_negatives(
     check_count("limit", limit)
     check_number("margin", margin, at_least=0)
     check_choice("by", by, ("excess", "score"))
+    if per_query is not None:
+        check_count("per_query", per_query)
     if mined.manifest["ceiling"]:
         raise ValueError(
             f"{mined} has a ceiling, which leaves out what is looked for here: mine with TopK(k) alone"
@@ -132,7 +136,7 @@ def false_negatives(
     def counted() -> Iterator[LikelyPositive]:
         nonlocal total
         for block in mined.blocks():
-            for one in near(block, margin):
+            for one in near(block, margin, per_query):
                 total += 1
                 yield one
 
@@ -143,14 +147,14 @@ def false_negatives(
     return FalseNegatives(found, total, queries, corpus, (query_pictures, corpus_pictures))
 
 
-def near(block: MinedBlock, margin: float) -> Iterator[LikelyPositive]:
+def near(block: MinedBlock, margin: float, most: int | None) -> Iterator[LikelyPositive]:
     """Those of a block."""
     for i in range(len(block.counts)):
         positives = block.positives_of(i)
         if not positives:
             continue
         positive, high = max(positives, key=lambda one: (one[1], -one[0]))
-        for candidate, score in block.negatives_of(i):
+        for candidate, score in block.negatives_of(i)[:most]:
             if score < high - margin * abs(high):
                 break
             yield LikelyPositive(block.start + i, candidate, positive, score, high, score - high)

@@ -161,6 +161,15 @@ def test_types(dtype: torch.dtype, tmp_path: Path) -> None:
     assert found.scores.dtype == expected.scores.dtype
 
 
+def test_ids_that_are_a_part_of_an_array(tmp_path: Path) -> None:
+    given = problem(13)
+    ids = {
+        name: given.known[name].numpy().repeat(2)[::2] for name in ("query_ids", "candidate_ids")
+    }
+    found = run(given._replace(known=given.known | ids), tmp_path)
+    assert found.indices.equal(in_memory(given, TopK(4, Ceiling(0.95))).indices)
+
+
 def test_repeated_texts(tmp_path: Path) -> None:
     """Of one text only the first row can be a negative, and none where a positive or an exclusion has it."""
     scores = torch.tensor([[9.0, 8, 8, 7, 9, 6, 5, 7]])

@@ -47,6 +47,9 @@ def test_equals_the_definition(tmp_path: Path) -> None:
     by_score = false_negatives(found, 10_000, 0.1, "score").found
     assert [one.score for one in by_score] == sorted((x.score for x in report.found), reverse=True)
     assert set(by_score) == set(report.found)
+    one = false_negatives(found, 10_000, 0.1, per_query=1)
+    highest = {x.query: x for x in reversed(report.found)}
+    assert set(one.found) == set(highest.values())
     few = false_negatives(found, 7, 0.1)
     assert few.found == report.found[:7]
     assert (len(few), few.total) == (7, report.total)
