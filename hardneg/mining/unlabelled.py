@@ -93,7 +93,7 @@ def false_negatives(
     mined: MinedRows,
     limit: int = 100,
     margin: float = 0.05,
-    by: str = "excess",
+    by: str = "score",
     *,
     per_query: int | None = None,
     queries: Sequence[Any] | None = None,
@@ -108,8 +108,8 @@ def false_negatives(
         limit: how many to keep.
         margin: how far below the positive counts as near, as a share of its score: 0.05 takes what a
             ``Ceiling(0.95)`` leaves out.
-        by: ``"excess"``, how far they score above the positive, which finds wrong positives too; or ``"score"``,
-            their own score, which finds those that fit best.
+        by: ``"score"``, their own score, which finds those that fit best; or ``"excess"``, how far they score above
+            the positive, which finds wrong positives, and where the model is wrong.
         per_query: at most so many of each query, the highest-scoring ones; None for all.
         queries, corpus: texts.
         query_pictures, corpus_pictures: paths of pictures, embedded in the page.

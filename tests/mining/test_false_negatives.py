@@ -39,18 +39,18 @@ def test_equals_the_definition(tmp_path: Path) -> None:
             if row[j] >= row[high] - 0.1 * row[high].abs():
                 expected.append(((row[j] - row[high]).item(), i, j, high))
     expected.sort(key=lambda one: -one[0])
-    report = false_negatives(found, 10_000, 0.1)
+    report = false_negatives(found, 10_000, 0.1, "excess")
     assert report.total == len(report) == len(expected) > 100
     assert {(x.query, x.candidate, x.positive) for x in report.found} == {x[1:] for x in expected}
     excess = [one.excess for one in report.found]
     assert excess == pytest.approx([one[0] for one in expected], abs=1e-6)
-    by_score = false_negatives(found, 10_000, 0.1, "score").found
+    by_score = false_negatives(found, 10_000, 0.1).found
     assert [one.score for one in by_score] == sorted((x.score for x in report.found), reverse=True)
     assert set(by_score) == set(report.found)
     one = false_negatives(found, 10_000, 0.1, per_query=1)
     highest = {x.query: x for x in reversed(report.found)}
     assert set(one.found) == set(highest.values())
-    few = false_negatives(found, 7, 0.1)
+    few = false_negatives(found, 7, 0.1, "excess")
     assert few.found == report.found[:7]
     assert (len(few), few.total) == (7, report.total)
 
