@@ -34,11 +34,12 @@ endef
 
 .PHONY: test test-all test-newest test-oldest constraints lint types demo bench kernels gpu clean help
 
+# Files in their own order: sorted by their number of tests, the longest of all would come last.
 test: lint types            ## lint, check types, run the tests
-	$(call PYTEST,$(VENV)) --dist loadfile
+	$(call PYTEST,$(VENV)) --dist loadfile --no-loadscope-reorder
 
 test-all: lint types        ## the full product of the test matrix too
-	$(call PYTEST,$(VENV)) --dist loadfile
+	$(call PYTEST,$(VENV)) --dist loadfile --no-loadscope-reorder
 	$(call PYTEST,$(VENV)) --dist load --full -m full
 
 test-newest:                ## the tests with the newest release of everything, in .venv-newest

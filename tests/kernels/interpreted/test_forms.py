@@ -56,7 +56,8 @@ def compared(similarity: object = similarities.Cosine()) -> Comparison:
 def test_everything_built_in_has_a_form() -> None:
     assert set(PENALTIES) == {type(x) for x in penalties.BY_NAME.values()}
     assert set(ENERGIES) == set(energies.BY_CODE.values())
-    assert set(SIMILARITIES) == set(similarities.BY_CODE.values())
+    # given scores have nothing to fuse
+    assert {*SIMILARITIES, similarities.Given()} == set(similarities.BY_CODE.values())
 
 
 def test_a_penalty_without_a_form_runs_tiled() -> None:

@@ -153,7 +153,10 @@ def test_ceilings(name: str, dtype: torch.dtype) -> None:
         assert_like_dense(UNDER_CEILINGS[name], *embeddings(*shape, dtype), {}, **given)
 
 
-@pytest.mark.parametrize(("n", "dtype"), [(200, torch.float32), (300, torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [(200, torch.float32), pytest.param(300, torch.bfloat16, marks=pytest.mark.full)],
+)
 @pytest.mark.parametrize("name", ["hardest", "all", "InfoNCE, learned"])
 def test_more_rows(name: str, n: int, dtype: torch.dtype) -> None:
     assert_like_dense(LOSSES[name], *embeddings(n, n + 7, 20, dtype), {})

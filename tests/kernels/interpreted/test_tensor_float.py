@@ -139,7 +139,7 @@ def test_rounding_keeps_what_is_not_finite_and_both_signs() -> None:
 
 
 @pytest.mark.parametrize("similarity", [Dot(), Cosine()], ids=str)
-@pytest.mark.parametrize("width", [16, 21, 100])
+@pytest.mark.parametrize("width", [16, 21, pytest.param(100, marks=pytest.mark.full)])
 def test_parts_keep_sixteen_digits(similarity: object, width: int) -> None:
     """What ``"high"`` promises: float32 as a sum of two bfloat16 numbers, 64 times as near as tf32."""
     x, y = torch.randn(40, width), torch.randn(50, width)
