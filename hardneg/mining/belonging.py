@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ class Belonging:
         query_ids, candidate_ids: rows of equal ids are positives.
         first: the first row of the corpus with the text of each row; None where texts are not told apart.
         same_set: row i of both is one sample.
+        by_id: values and order of the candidates' ids, sorted.
     """
 
     positives: Int[Tensor, "n p"]
@@ -51,10 +52,11 @@ class Belonging:
     candidate_ids: Int[Tensor, "m"] | None = None
     first: Int[Tensor, "m"] | None = None
     same_set: bool = False
+    by_id: tuple[Tensor, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.candidate_ids is not None:
-            object.__setattr__(self, "by_id", self.candidate_ids.sort(stable=True))
+            object.__setattr__(self, "by_id", tuple(self.candidate_ids.sort(stable=True)))
 
     @property
     def knows_positives(self) -> bool:
@@ -108,9 +110,9 @@ class Belonging:
     def related(self, ids: Int[Tensor, "n"] | None) -> tuple[Int[Tensor, "t"], Int[Tensor, "t"]]:
         """(query, row) pairs of equal ids."""
         none = torch.empty(0, dtype=torch.long)
-        if ids is None:
+        if ids is None or self.by_id is None:
             return none, none
-        values, order = self.by_id  # type: ignore[attr-defined]
+        values, order = self.by_id
         low, high = (torch.searchsorted(values, ids, right=right) for right in (False, True))
         counts = high - low
         queries = torch.arange(len(ids)).repeat_interleave(counts)

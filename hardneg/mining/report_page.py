@@ -12,18 +12,22 @@ from hardneg.mining.extras import require
 __all__ = ["page_of"]
 
 TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Likely unlabelled positives</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<title>Likely unlabelled positives</title>
 <style>
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; color: #222; }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; }
+div { overflow-x: auto; }
 table { border-collapse: collapse; }
-th, td { text-align: left; vertical-align: top; padding: .4em .8em; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; vertical-align: top; padding: .4em .8em; border-bottom: 1px solid #8886; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: #777; } img { display: block; max-width: 160px; max-height: 160px; }
+small { color: #808080; } img { display: block; max-width: 160px; max-height: 160px; }
 </style></head><body>
 <h1>Likely unlabelled positives</h1>
 <p>{{ rows | length }} of {{ total }} candidates that score near or above the highest-scoring positive of their
 query.</p>
-<table><thead><tr><th>query</th><th>candidate</th><th>score</th><th>its positive</th><th>score</th><th>excess</th></tr>
+<div><table>
+<thead><tr><th>query</th><th>candidate</th><th>score</th><th>its positive</th><th>score</th><th>excess</th></tr>
 </thead><tbody>
 {% for row in rows %}<tr>
 <td>{{ cell(row.query, row.query_text, row.rows[0]) }}</td>
@@ -33,7 +37,7 @@ query.</p>
 <td class="number">{{ "%.4f" | format(row.positive_score) }}</td>
 <td class="number">{{ "%+.4f" | format(row.excess) }}</td>
 </tr>{% endfor %}
-</tbody></table></body></html>
+</tbody></table></div></body></html>
 """
 CELL = """{% macro cell(picture, text, row) %}{% if picture %}<img src="{{ picture }}" alt="">{% endif %}\
 {% if text is defined and text is not none %}{{ text }} {% endif %}<small>row {{ row }}</small>{% endmacro %}"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ class Run:
         with bar(self.options.progress, len(missing) * len(self.corpus.parts())) as tick:
             for b in missing:
                 arrays = self.block(slice(starts[b], min(starts[b] + self.block_rows, n)), tick)
-                told(lambda b=b, arrays=arrays: self.place.write(b, arrays))  # type: ignore[misc]
+                told(partial(self.place.write, b, arrays))
 
     def block(self, rows: slice, tick: Callable[[], None]) -> dict[str, np.ndarray]:
         """The result of some queries."""
@@ -144,10 +145,11 @@ class Run:
             ValueError: unless it returns a finite number for each.
         """
         assert self.options.rescore is not None
+        rescore, _ = self.options.rescore
         pairs = list(zip(queries.tolist(), rows.tolist(), strict=True))
         if not pairs:
             return torch.empty(0)
-        found = self.options.searcher.told(lambda: self.options.rescore[0](pairs))  # type: ignore[index]
+        found = self.options.searcher.told(lambda: rescore(pairs))
         scores = torch.as_tensor(found).detach().cpu().reshape(-1)
         if len(scores) != len(pairs) or not bool(scores.isfinite().all()):
             raise ValueError(

@@ -117,22 +117,33 @@ class WithOwnNegatives(Scores):
             return self.shared.select(search)
         search = replace(search, seed=self.shared.shared_seed(search.seed))
         selection = search.selection
-        chosen = self.first(search)[:, selection.skip :]
+        found = self.shared_choices(search)
+        chosen = self.first(search, found)[:, selection.skip :]
         if selection.fallback != "none":
             order = "lowest" if selection.fallback == "easiest" else "highest"
             chosen = with_fallback(chosen, self.first(Search(Selection(order, 1))))
         hardest = chosen.new_empty(0, 1)
         if search.hardest:
-            hardest = self.first(Search(Selection("highest", 1)))
-        columns = self.shared.select(replace(search, rows=False))
-        return Selected(chosen, columns.columns, hardest, columns.hardest_columns)
+            highest = None if found is None else found._replace(rows=found.hardest_rows)
+            hardest = self.first(Search(Selection("highest", 1)), highest)
+        if found is None and search.columns:
+            found = self.shared.select(replace(search, rows=False))
+        if found is None:
+            return Selected(chosen, chosen[:0], hardest, chosen.new_empty(0, 1))
+        return found._replace(rows=chosen, hardest_rows=hardest)
 
-    def first(self, search: Search) -> Int[Tensor, "n k"]:
-        """The first k of every query, without a fallback."""
+    def shared_choices(self, search: Search) -> Selected | None:
+        """Both sides of the shared candidates in one pass, where the rows need nothing left out and no fallback."""
+        plain = search.selection.skip == 0 and search.selection.fallback == "none"
+        both = plain and search.columns and not self.own.alone
+        return self.shared.select(search) if both else None
+
+    def first(self, search: Search, found: Selected | None = None) -> Int[Tensor, "n k"]:
+        """The first k of every query, without a fallback; ``found`` of the shared candidates, where it is known."""
         selection = replace(search.selection, skip=0, fallback="none")
         own = self.row_numbers()
-        chosen = own.new_empty(len(own), 0)
-        if not self.own.alone:
+        chosen = own.new_empty(len(own), 0) if found is None else found.rows
+        if found is None and not self.own.alone:
             plain = replace(search, selection=selection, columns=False, hardest=False)
             chosen = self.shared.select(plain).rows
         return self.merged(own, chosen, self.within(search.window), selection, search.seed)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardneg.losses.terms.mining import bound_of
 from hardneg.losses.terms.reduction import Terms
-from hardneg.losses.terms.softmax import from_logsumexp
+from hardneg.losses.terms.softmax import EMPTY, from_logsumexp
 from hardneg.ops.backends import bind
 from hardneg.ops.comparison import OPEN, Comparison, Relation, Window
 from hardneg.ops.energies import Linear
@@ -42,12 +42,8 @@ def joint_terms(
     sums, largest, counts = (torch.stack(x) for x in zip(*parts, strict=True))
     counts = torch.where(sums.detach() > -torch.inf, counts, 0).sum(0)
     counts = torch.where(positive >= 0, counts, 0)
-    lse = torch.logsumexp(torch.where(sums > -torch.inf, sums, NOTHING), dim=0)
+    lse = torch.logsumexp(torch.where(sums > -torch.inf, sums, EMPTY), dim=0)
     return from_logsumexp(lse, largest.amax(0), counts, p, scale, margin)
-
-
-NOTHING = -1e30
-"""Log-sum-exp of an empty set, finite for the sake of its gradient."""
 
 
 def within_sides(scores: Scores, backend: str | Backend) -> Iterator[Scores]:
