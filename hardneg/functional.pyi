@@ -27,6 +27,7 @@ class CircleLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def circle_loss(
@@ -208,6 +209,7 @@ class MarginLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def margin_loss(
@@ -269,6 +271,7 @@ class MultiSimilarityLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def multi_similarity_loss(
@@ -328,6 +331,7 @@ class NTXentLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def nt_xent_loss(
@@ -388,6 +392,7 @@ class PairwiseContrastiveLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def pairwise_contrastive_loss(
@@ -568,6 +573,7 @@ class SupConLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def sup_con_loss(
@@ -628,6 +634,7 @@ class TripletLossOptions(TypedDict, total=False):
     positive_mask: Tensor | None
     ignore_mask: Tensor | None
     same_set: bool
+    weights: Tensor | None
 
 @overload
 def triplet_loss(

@@ -48,7 +48,7 @@ class AcrossRanks(nn.Module):
     **Masks** hold this rank's rows and the global columns: ``n_local x M``, in that order.
 
     **Own negatives** stay on the rank of their query: n_local x k x d, k alike on all ranks; only their scores
-    are sent. Weights are those of this rank's queries.
+    are sent. Weights are those of this rank's anchors.
 
     **Randomness** takes its seed from the generator of the first rank.
 
@@ -115,7 +115,7 @@ class AcrossRanks(nn.Module):
             sides = zip(given.guide, ("queries", "candidates"), strict=True)
             whole["guide"] = tuple(ShardedRows(x, layouts[name], ranks) for x, name in sides)
         for name, x in given.own.items():
-            rows = layouts["queries"]
+            rows = next(iter(layouts.values()))
             own = ShardedRows(scale_gradient(x, ranks), rows, ranks) if name == OWN else None
             whole[name] = all_ids(x, rows, ranks) if own is None else own
         for name, mask in given.masks.items():

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from hardneg.checks import FLOATING, check_embeddings, check_ids, check_mask, check_type
 from hardneg.distributed.collectives import Ranks
-from hardneg.losses.inputs import check_weights
 from hardneg.losses.own_negatives import check_own_embeddings, check_per_query
+from hardneg.losses.weights import check_weights
 
 __all__ = ["OWN", "Given", "agree"]
 
@@ -34,7 +34,7 @@ OWN = "own_negatives"
 OWN_LISTS = ("own_negative_ids", "own_ignore_mask")
 """Arguments of a query's own negatives; its rows are those of the queries."""
 WEIGHTS = "weights"
-"""The argument with a number for each query."""
+"""The argument with a number for each anchor."""
 
 MUST_AGREE = {
     "width": "width",
@@ -96,8 +96,8 @@ class Given:
         queries = self.embeddings.get("queries")
         if OWN in self.own and queries is not None:
             check_own_embeddings(self.own[OWN], queries)
-        if WEIGHTS in self.own and queries is not None:
-            check_weights(self.own[WEIGHTS], queries, True, "queries")
+        if WEIGHTS in self.own:
+            check_weights(self.own[WEIGHTS], next(iter(self.embeddings.values())), "an anchor")
         for name in OWN_LISTS:
             if name in self.own and OWN in self.own and queries is not None:
                 shape = self.own[OWN].shape[0], self.own[OWN].shape[1]

@@ -32,6 +32,7 @@ class Call:
         reduction: how terms become a loss; engines may reduce on the way (``Terms.summed``).
         directions: ``"queries"``, ``"candidates"`` or ``"both"``; ``"joint"`` is of the queries.
         statistics: whether ``MiningStatistics`` are wanted.
+        by_anchor: with ``reduction="none"``: whether the terms of one anchor may be added up, as under weights.
     """
 
     scores: Scores
@@ -39,6 +40,7 @@ class Call:
     reduction: str
     directions: str
     statistics: bool
+    by_anchor: bool = False
 
     @property
     def queries(self) -> bool:
@@ -49,6 +51,11 @@ class Call:
     def candidates(self) -> bool:
         """Whether candidates are anchors."""
         return self.directions in ("candidates", "both")
+
+    @property
+    def lists_terms(self) -> bool:
+        """Whether the terms of an anchor with several positives are wanted one by one."""
+        return self.reduction == "none" and not self.by_anchor
 
     @property
     def selection(self) -> Selection | None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 __all__ = [
-    "check_weights",
     "compare_label_scores",
     "compare_labelled",
     "compare_pair_scores",
@@ -235,31 +234,4 @@ def check_directions(directions: str, reference: Tensor | None) -> None:
         raise ValueError(
             f'directions={directions!r} with one set: its anchors are all rows already; use "queries", or '
             "pass a reference"
-        )
-
-
-def check_weights(weights: Any, queries: Tensor, one_to_one: bool, directions: str) -> None:
-    """A floating-point number for each query, or none.
-
-    Raises:
-        ValueError, TypeError: naming what was expected, and what came.
-    """
-    if weights is None:
-        return
-    n = queries.shape[0]
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights is a {type(weights).__name__}: expected a tensor of shape ({n},)")
-    check_layout("weights", weights)
-    if tuple(weights.shape) != (n,):
-        raise ValueError(
-            f"weights has shape {tuple(weights.shape)}: expected ({n},), one number a query"
-        )
-    if weights.dtype not in FLOATING:
-        raise TypeError(f"weights is {weights.dtype}: expected a floating-point type")
-    if weights.device != queries.device:
-        raise ValueError(f"weights is on {weights.device}: expected {queries.device}")
-    if not one_to_one and directions != "queries":
-        raise ValueError(
-            f'weights with positives="all" and directions={directions!r}: they belong to queries, so use '
-            'directions="queries"'
         )

@@ -10,6 +10,7 @@ from hardneg.checks import refuse_renamed
 from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
 from hardneg.losses.loss import Loss
 from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.losses.weights import check_label_weights
 from hardneg.negatives import Negatives
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class LabelLoss(Loss):
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
         same_set: bool = False,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[False] = False,
     ) -> Tensor: ...
@@ -47,6 +49,7 @@ class LabelLoss(Loss):
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
         same_set: bool = False,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[True],
     ) -> tuple[Tensor, MiningStatistics]: ...
@@ -61,6 +64,7 @@ class LabelLoss(Loss):
         positive_mask: Bool[Tensor, "n m"] | None = None,
         ignore_mask: Bool[Tensor, "n m"] | None = None,
         same_set: bool = False,
+        weights: Float[Tensor, "n"] | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
         **renamed: Any,
@@ -75,6 +79,8 @@ class LabelLoss(Loss):
             positive_mask: n x m mask of the pairs that belong together, instead of labels.
             ignore_mask: n x m mask of pairs left out.
             same_set: row i of the reference is the same sample as embedding i; it may have further rows.
+            weights: n numbers, at least 0: a factor of the terms of embedding i as an anchor. A mean divides by the sum
+                of the weights of its terms. No gradient. Of the queries alone.
             negatives: a strategy for this call alone, for schedules.
             return_stats: also return ``MiningStatistics``.
 
@@ -89,7 +95,8 @@ class LabelLoss(Loss):
         check_directions(self.directions, reference)
         sides = embeddings, labels, reference, reference_labels
         comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)
-        return self.reduced(comparison, negatives, return_stats)
+        check_label_weights(weights, embeddings, self.directions)
+        return self.reduced(comparison, negatives, return_stats, weights=weights)
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -104,6 +111,7 @@ class LabelLoss(Loss):
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
         same_set: bool | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[False] = False,
     ) -> Tensor: ...
@@ -118,6 +126,7 @@ class LabelLoss(Loss):
         positive_mask: Tensor | None = None,
         ignore_mask: Tensor | None = None,
         same_set: bool | None = None,
+        weights: Tensor | None = None,
         negatives: Negatives | str | None = None,
         return_stats: Literal[True],
     ) -> tuple[Tensor, MiningStatistics]: ...
@@ -131,6 +140,7 @@ class LabelLoss(Loss):
         positive_mask: Bool[Tensor, "n m"] | None = None,
         ignore_mask: Bool[Tensor, "n m"] | None = None,
         same_set: bool | None = None,
+        weights: Float[Tensor, "n"] | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
     ) -> Any:
@@ -143,7 +153,7 @@ class LabelLoss(Loss):
             reference_labels: m integers; None: those of the anchors, which are one set with the candidates.
             same_set: row i and column i are one sample, never compared; None: with labels, whether there are
                 no ``reference_labels``. With a ``positive_mask`` say it.
-            positive_mask, ignore_mask, negatives, return_stats: as in the call itself.
+            positive_mask, ignore_mask, weights, negatives, return_stats: as in the call itself.
 
         Returns:
             As the call itself; the gradient goes to the scores. One that is NaN or infinite makes the loss NaN:
@@ -154,4 +164,5 @@ class LabelLoss(Loss):
         """
         sides = labels, reference_labels, positive_mask, ignore_mask, same_set
         comparison = compare_label_scores(scores, *sides, self.directions)
-        return self.reduced_scores(comparison, negatives, return_stats)
+        check_label_weights(weights, scores, self.directions)
+        return self.reduced_scores(comparison, negatives, return_stats, weights)

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from hardneg.checks import refuse_renamed
 from hardneg.losses.guide import check_guide
-from hardneg.losses.inputs import check_weights, compare_pair_scores, compare_pairs
+from hardneg.losses.inputs import compare_pair_scores, compare_pairs
 from hardneg.losses.loss import Loss
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.own_negatives import check_nothing_own, own_negatives_of
+from hardneg.losses.weights import check_pair_weights
 from hardneg.negatives import Ceiling, Negatives
 from hardneg.positives import Paired, Positives
 
@@ -131,7 +132,7 @@ class PairLoss(Loss):
         one_to_one = isinstance(self.positives, Paired)
         given = queries, candidates, self.similarity, *relation
         comparison = compare_pairs(*given, one_to_one=one_to_one)
-        check_weights(weights, queries, one_to_one, self.directions)
+        check_pair_weights(weights, queries, one_to_one, self.directions)
         told = check_guide(guide, guide_ceiling, queries, candidates)
         if own_negatives is None:
             said = own_negative_ids, own_ignore_mask, share_negatives, exempt_own_negatives
@@ -203,5 +204,5 @@ class PairLoss(Loss):
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         one_to_one = isinstance(self.positives, Paired)
         comparison = compare_pair_scores(scores, *relation, one_to_one=one_to_one)
-        check_weights(weights, scores, one_to_one, self.directions)
+        check_pair_weights(weights, scores, one_to_one, self.directions)
         return self.reduced_scores(comparison, negatives, return_stats, weights)

@@ -97,9 +97,9 @@ def sup_con_terms(call: Call, scale: Float[Tensor, ""]) -> Terms:
     values = torch.where(valid, denominator, 0.0) - sums.rows / positives.clamp(min=1)
     mean = mean_positive(call, positives) if call.statistics else hardest
     of_anchors = Terms(values, valid, valid.long(), valid.long(), mean, hardest)
-    both = valid & some
+    both, active = valid & some, valid.long()
     reduced = of_anchors.reduce(call.reduction)
-    return Terms(reduced, both, both.long(), both.long(), mean, hardest, summed=True)
+    return Terms(reduced, both, active, active, mean, hardest, summed=True, counted=valid)
 
 
 def log_denominator(

@@ -1,4 +1,4 @@
-"""Weights of queries across ranks: each rank's own, and the loss is that of one process."""
+"""Weights of anchors across ranks: each rank's own, and the loss is that of one process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,27 @@ from process_groups import ProcessGroups
 from test_own_negatives_across_ranks import LOSSES, NUMBERS, batch
 from torch import Tensor
 
-from hardneg import AcrossRanks, InfoNCELoss
+from hardneg import (
+    AcrossRanks,
+    InfoNCELoss,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NTXentLoss,
+    SupConLoss,
+    TopK,
+    TripletLoss,
+)
+
+LABEL_LOSSES = (
+    TripletLoss(negatives="all"),
+    TripletLoss(negatives="semihard", reduction="mean_active"),
+    TripletLoss(positives="hardest", negatives="hardest"),
+    NTXentLoss(0.3),
+    SupConLoss(0.3, negatives=TopK(2)),
+    MarginLoss(negatives="all"),
+    MultiSimilarityLoss(),
+)
+ON_A_RING = (*LABEL_LOSSES[2:], TripletLoss(negatives=TopK(2)))
 
 
 def every_loss(rank: int, size: int, ring: bool) -> None:
@@ -36,6 +56,29 @@ def every_loss(rank: int, size: int, ring: bool) -> None:
 @pytest.mark.parametrize("size", list(NUMBERS))
 def test_equals_one_process(groups: ProcessGroups, size: int, ring: bool) -> None:
     groups(size)(every_loss, ring)
+
+
+def every_label_loss(rank: int, size: int, ring: bool) -> None:
+    numbers = NUMBERS[size]
+    start, n = sum(numbers[:rank]), sum(numbers)
+    mine = slice(start, start + numbers[rank])
+    weights = torch.linspace(0.1, 2.0, n, dtype=torch.float64)
+    x, labels = batch(n)[0][0], torch.arange(n) % 3
+    for loss in ON_A_RING if ring else LABEL_LOSSES:
+        whole, here = (x[rows].clone().requires_grad_() for rows in (slice(None), mine))
+        expected = loss(whole, labels, weights=weights)
+        expected.backward()
+        value = AcrossRanks(loss, ring=ring)(here, labels[mine], weights=weights[mine])
+        value.backward()
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-10)
+        assert here.grad is not None
+        torch.testing.assert_close(here.grad / size, whole.grad[mine], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("ring", [False, True], ids=["gathered", "ring"])
+@pytest.mark.parametrize("size", list(NUMBERS))
+def test_of_labels_equals_one_process(groups: ProcessGroups, size: int, ring: bool) -> None:
+    groups(size)(every_label_loss, ring)
 
 
 def wrong_on_one(rank: int, size: int) -> str:

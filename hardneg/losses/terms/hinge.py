@@ -139,33 +139,39 @@ def all_positives(call: Call, margin: float, penalty: Penalty) -> Terms:
     """Every candidate of a query's label as its positive, each pair a term."""
     if call.selection is not None:
         return selected_pairs(call, margin, penalty)
-    if call.reduction != "none":
+    if not call.lists_terms:
         return batch_all(call, margin, penalty)
     scores = call.scores
     anchors, positives = scores.positive_pairs()
     found = scores.batch_all(BatchAllTerms(penalty, margin, call.negatives.ceiling, per_pair=True))
     p = scores.pairs(anchors, positives)
     considered = scores.counts("negatives")[0][anchors]
-    return Terms(found.sums, considered > 0, found.counts, considered, p, found.maxima[anchors])
+    hardest = found.maxima[anchors]
+    of_terms = found.sums, considered > 0, found.counts, considered, p, hardest
+    return Terms(*of_terms, anchors=anchors)
 
 
 def batch_all(call: Call, margin: float, penalty: Penalty) -> Terms:
-    """All positives against all negatives: the finished sum or mean, from one pass.
+    """All positives against all negatives: the finished sum or mean, or sums by anchor, from one pass.
 
     Statistics are by anchor: each anchor's mean positive stands for its pairs.
     """
-    terms = BatchAllTerms(penalty, margin, call.negatives.ceiling, total=True)
+    total = call.reduction != "none"
+    terms = BatchAllTerms(penalty, margin, call.negatives.ceiling, total=total)
     found = call.scores.batch_all(terms)
     negatives, _ = call.scores.counts("negatives")
     positives, _ = call.scores.counts("positives")
-    pairs = found.pairs.sum()
-    divisor = {"sum": torch.ones_like(pairs), "mean": pairs, "mean_active": found.counts.sum()}
+    value = found.sums
+    if call.reduction in ("mean", "mean_active"):
+        terms_in_all = found.pairs if call.reduction == "mean" else found.counts
+        value = value / terms_in_all.sum().clamp(min=1)
     return Terms(
-        found.sums / divisor[call.reduction].clamp(min=1),
+        value,
         found.pairs > 0,
         found.counts,
         positives * negatives,
         found.positive_sums / positives.clamp(min=1),
         found.maxima,
         summed=True,
+        counted=found.pairs,
     )

@@ -137,6 +137,7 @@ def mined_terms(call: Call, thresholds: PairThresholds, selection: Selection) ->
 def mean_of_kinds(call: Call, thresholds: PairThresholds) -> Terms:
     """Both kinds of terms under one reduction: each mean is over its own pairs, or its own active ones."""
     positive, negative = pair_terms(call, thresholds)
+    kinds = (positive, negative) if call.reduction == "none" else ()
     return Terms(
         positive.mean(call.reduction) + negative.mean(call.reduction),
         (positive.pairs > 0) & (negative.pairs > 0),
@@ -145,6 +146,7 @@ def mean_of_kinds(call: Call, thresholds: PairThresholds) -> Terms:
         positive.scores,
         negative.scores,
         summed=True,
+        kinds=kinds,
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from hardneg.losses.call import Call
+    from hardneg.losses.terms.pairs import PairTerms
 
 __all__ = ["DIRECTIONS", "REDUCTIONS", "Both", "Output", "Result", "Terms", "reduce_terms"]
 
@@ -40,7 +41,8 @@ class Terms:
         pairs: how many valid terms each entry stands for, where more than one, for statistics; ``active``
             and ``considered`` are then sums over them, ``positives`` and ``hardest`` means.
         anchors: whose terms they are, where not one an anchor, in order.
-        counted: which of them are terms, where these are others than the valid ones.
+        counted: how many terms of a mean each entry stands for, where other than ``valid_terms``.
+        kinds: the positive and the negative terms, where each kind has a mean of its own.
     """
 
     values: Float[Tensor, "t"]
@@ -52,7 +54,8 @@ class Terms:
     summed: bool = False
     pairs: Int[Tensor, "t"] | None = None
     anchors: Int[Tensor, "t"] | None = None
-    counted: Bool[Tensor, "t"] | None = None
+    counted: Int[Tensor, "t"] | Bool[Tensor, "t"] | None = None
+    kinds: tuple[PairTerms, ...] = ()
 
     @property
     def valid_terms(self) -> Int[Tensor, "t"]:
@@ -76,16 +79,31 @@ class Terms:
 
         A mean divides by the sum of the weights, ``"mean_active"`` by that over non-zero terms.
         """
-        assert self.values.dim() == 1
         w = weights if self.anchors is None else weights.index_select(0, self.anchors)
-        w = torch.where(self.valid if self.counted is None else self.counted, w, 0.0)
-        values = torch.where(w != 0, self.values, 0.0) * w
-        if reduction == "sum":
-            values = values.sum()
-        elif reduction != "none":
-            total = (w if reduction == "mean" else w * self.active).sum()
-            values = values.sum() / torch.where(total == 0, 1.0, total)
+        if self.kinds:
+            parts = [weighted(x.sums, w, x.pairs, x.active, reduction) for x in self.kinds]
+            return replace(self, values=torch.stack(parts).sum(0), summed=True)
+        counts = self.valid_terms if self.counted is None else self.counted
+        values = weighted(self.values, w, counts, self.active, reduction)
         return replace(self, values=values, summed=True)
+
+
+def weighted(
+    values: Float[Tensor, "t"],
+    weights: Float[Tensor, "t"],
+    counts: Int[Tensor, "t"],
+    active: Int[Tensor, "t"],
+    reduction: str,
+) -> Float[Tensor, "..."]:
+    """The reduction of entries that stand for so many terms each, of which so many are active."""
+    w = torch.where(counts > 0, weights, 0.0)
+    values = torch.where(w != 0, values, 0.0) * w
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    total = (w * (counts if reduction == "mean" else active)).sum()
+    return values.sum() / torch.where(total == 0, 1.0, total)
 
 
 Both = tuple[Terms | None, Terms | None]

@@ -25,14 +25,14 @@ __all__ = ["selected_pairs"]
 def selected_pairs(
     call: Call, margin: float, penalty: Penalty | None = None, scale: Tensor | None = None
 ) -> Terms:
-    """The terms of all queries' positives, by a penalty or a softmax; reduced, except with ``reduction="none"``."""
-    scores, listed = call.scores, call.reduction == "none"
+    """The terms of all queries' positives, by a penalty or a softmax; reduced, or one by one."""
+    scores, listed, total = call.scores, call.lists_terms, call.reduction != "none"
     # all negatives under a ceiling for each pair are the first m of them
     selection = call.selection or Selection("highest", scores.shape[1])
     seed = seed_for(selection, scores)
     ceiling = call.negatives.ceiling
     terms = SelectedTerms(
-        selection, margin, penalty, scale, ceiling, seed, per_pair=listed, total=not listed
+        selection, margin, penalty, scale, ceiling, seed, per_pair=listed, total=total
     )
     found = scores.selected_penalty(terms)
     hardest = highest_negative(scores) if call.statistics else None
@@ -44,7 +44,7 @@ def selected_pairs(
         of_terms = found.sums, valid, found.counts, found.considered, found.positives, of_pairs
         return Terms(*of_terms, anchors=anchors)
     value = found.sums
-    if call.reduction != "sum":
+    if call.reduction in ("mean", "mean_active"):
         counted = found.pairs if call.reduction == "mean" else found.counts
         value = value / counted.sum().clamp(min=1)
     mean = found.positives / found.pairs.clamp(min=1)

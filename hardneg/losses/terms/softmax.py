@@ -110,7 +110,7 @@ def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms
     """All candidates of a query's id as positives, each against the negatives alone; queries only."""
     if call.selection is not None or call.negatives.ceiling is not None:
         return selected_pairs(call, margin, scale=scale)
-    if call.reduction == "none":
+    if call.lists_terms:
         return listed_positives(call, scale, margin)
     scores = call.scores
     found = scores.logsumexp(all_negatives(scale))
@@ -121,11 +121,14 @@ def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms
     terms = PenaltyTerms(
         Logistic(), against, among="positives", sign=-1.0, scale=scale, maxima=False
     )
-    total = torch.where(valid, scores.penalty_sum(terms).rows, 0.0).sum()
-    pairs = torch.where(valid, positives, 0).sum().clamp(min=1)
+    sums = torch.where(valid, scores.penalty_sum(terms).rows, 0.0)
+    pairs = torch.where(valid, positives, 0)
     hardest = torch.where(valid, found.row_maxima, 0.0) / scale.detach()
-    value = total if call.reduction == "sum" else total / pairs
     mean = mean_positive(call, positives) if call.statistics else hardest
+    if call.by_anchor:
+        return Terms(sums, valid, pairs, pairs, mean, hardest, counted=pairs)
+    total = sums.sum()
+    value = total if call.reduction == "sum" else total / pairs.sum().clamp(min=1)
     return Terms(value, valid, valid.long(), valid.long(), mean, hardest, summed=True)
 
 
