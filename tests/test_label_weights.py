@@ -148,3 +148,16 @@ def test_a_reference_has_no_weights() -> None:
         loss = SupConLoss(directions=directions)
         with pytest.raises(ValueError, match=f"weights with directions='{directions}'"):
             loss(e, LABELS, r, REFERENCE_LABELS, weights=torch.ones(N))
+
+
+def test_supcon_weighs_anchors_without_a_negative_too() -> None:
+    """As in the paper their positives are the whole sum; with statistics, which are of the others alone, as well."""
+    (x, _), labels = sides(), torch.tensor([0, 0, 1, 1, 2, 2, 2])
+    ignore = torch.zeros(N, N, dtype=torch.bool)
+    ignore[4] = labels != 2
+    terms = SupConLoss(reduction="none")(x, labels, ignore_mask=ignore)[0]
+    w = TIMES.double() + 0.5
+    for reduction in ("mean", "mean_active"):
+        loss = SupConLoss(reduction=reduction)
+        value, _ = loss(x, labels, ignore_mask=ignore, weights=w, return_stats=True)
+        torch.testing.assert_close(value, (terms * w).sum() / w.sum())
