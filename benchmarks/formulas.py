@@ -171,6 +171,13 @@ def info_nce_of_queries(queries: Tensor, candidates: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device))
 
 
+def info_nce_beside_own(queries: Tensor, candidates: Tensor, own_negatives: Tensor) -> Tensor:
+    """Cross-entropy of the queries over all candidates and a few negatives of their own."""
+    further = torch.einsum("nd,nkd->nk", F.normalize(queries), F.normalize(own_negatives, dim=-1))
+    logits = torch.cat([cosine(queries, candidates), further], dim=1) / TEMPERATURE
+    return F.cross_entropy(logits, torch.arange(logits.shape[0], device=logits.device))
+
+
 def info_nce_of_nearest(queries: Tensor, candidates: Tensor) -> Tensor:
     """The same over the thousand nearest of the others."""
     scores = cosine(queries, candidates)

@@ -52,19 +52,31 @@ LABELS: dict[str, tuple[Step, Step]] = {
         formulas.batch_hard,
     ),
 }
+OF_QUERIES = InfoNCELoss(formulas.TEMPERATURE, directions="queries")
+MINED: dict[str, tuple[Step, Step]] = {
+    "InfoNCE, 4 own negatives": (
+        lambda q, c, own: OF_QUERIES(q, c, own_negatives=own),
+        formulas.info_nce_beside_own,
+    ),
+}
+CASES = PAIRS | LABELS | MINED
+OWN = 4
 
 
-def inputs(n: int, d: int, labelled: bool) -> tuple[Tensor, Tensor]:
-    """Pairs as noisy copies, or rows in classes of four."""
+def inputs(n: int, d: int, name: str) -> tuple[Tensor, ...]:
+    """Pairs as noisy copies, perhaps with negatives of every query, or rows in classes of four."""
     made = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=made).requires_grad_()
-    if labelled:
+    if name in LABELS:
         return x, torch.arange(n) // 4
     noise = torch.randn(n, d, generator=made)
-    return x, (x.detach() + 3 * noise).requires_grad_()
+    pairs = x, (x.detach() + 3 * noise).requires_grad_()
+    if name not in MINED:
+        return pairs
+    return *pairs, torch.randn(n, OWN, d, generator=made).requires_grad_()
 
 
-def run(step: Step, given: tuple[Tensor, Tensor], calls: int, clock: Callable[[], float]) -> float:
+def run(step: Step, given: tuple[Tensor, ...], calls: int, clock: Callable[[], float]) -> float:
     """Seconds of a forward and a backward pass."""
     started = clock()
     for _ in range(calls):
@@ -74,7 +86,7 @@ def run(step: Step, given: tuple[Tensor, Tensor], calls: int, clock: Callable[[]
     return (clock() - started) / calls
 
 
-def compare(ours: Step, plain: Step, given: tuple[Tensor, Tensor]) -> dict[str, float]:
+def compare(ours: Step, plain: Step, given: tuple[Tensor, ...]) -> dict[str, float]:
     """Milliseconds of both, and the ratio."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for step in (ours, plain):
@@ -102,7 +114,7 @@ def table() -> str:
     heads = [f"{n:,} x {d:,}" for n, d in SIZES]
     rows = [
         [name, *(f"{last[name, size]:.2f}" if (name, size) in last else "-" for size in SIZES)]
-        for name in PAIRS | LABELS
+        for name in CASES
     ]
     grid = [["forward + backward, x plain formula", *heads], ["---"] * (len(SIZES) + 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in grid)
@@ -120,10 +132,10 @@ def main() -> None:
         return
     torch.set_num_threads(options.threads)
     for n, d in SIZES:
-        for name, (ours, plain) in (PAIRS | LABELS).items():
+        for name, (ours, plain) in CASES.items():
             if options.only and not any(part in name for part in options.only):
                 continue
-            found = compare(ours, plain, inputs(n, d, name in LABELS))
+            found = compare(ours, plain, inputs(n, d, name))
             row = {"case": name, "shape": [n, d], **found, **setting(options.threads)}
             print(
                 f"{n:5} x {d:4}  {name:18}  {found['milliseconds']:8.3f} ms, {found['ratio']:.2f} x plain"

@@ -17,6 +17,7 @@ from hardneg import (
     ContrastiveLoss,
     Hardest,
     InfoNCELoss,
+    Learned,
     PolynomialLoss,
     RandomK,
     RankWindow,
@@ -134,7 +135,9 @@ class Inputs:
         }
 
 
-def with_gradients(loss: Any, embeddings: Any, **options: Any) -> tuple[Any, list[Tensor], Any]:
+def with_gradients(
+    loss: Any, embeddings: Any, statistics: bool = True, **options: Any
+) -> tuple[Any, list[Tensor], Any]:
     """Value, gradients (zeros for none) and statistics."""
     given = [x.detach().clone().requires_grad_() for x in embeddings]
     sides = given
@@ -142,10 +145,13 @@ def with_gradients(loss: Any, embeddings: Any, **options: Any) -> tuple[Any, lis
         options, sides = {**options, "own_negatives": given[2]}, given[:2]
     else:
         sides = [given[0], torch.cat([given[1], given[2].flatten(0, 1)])]
-    value, stats = loss(*sides, return_stats=True, **options)
+    if statistics:
+        value, stats = loss(*sides, return_stats=True, **options)
+    else:
+        value, stats = loss(*sides, **options), None
     found = torch.autograd.grad(total(value), given, allow_unused=True)
     gradients = [torch.zeros_like(x) if g is None else g for g, x in zip(found, given, strict=True)]
-    return total(value).detach(), gradients, stats.as_dict()
+    return total(value).detach(), gradients, stats and stats.as_dict()
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=BACKEND_IDS)
@@ -193,6 +199,65 @@ def test_alone_the_candidates_are_no_negatives(name: str, backend: Any) -> None:
     for stats in (found[2], expected[2]):
         stats.pop("masked_count")
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_in_one_step(name: str, similarity: str, share: bool) -> None:
+    """Without statistics a small batch takes one step, by other code than above."""
+    kind, options = LOSSES[name]
+    chosen = {**options, "similarity": similarity}
+    if not share:
+        chosen["directions"] = "queries"
+    for n, m, k in (*SHAPES, (30, 30, 5)):
+        inputs = Inputs.of(n, m, k)
+        named: dict[str, Any] = {"own_negatives": True, "share_negatives": share}
+        for said in (inputs.named, {}) if "positives" not in options else (inputs.named,):
+            auto, dense = (
+                with_gradients(kind(backend=b, **chosen), inputs.embeddings, False, **named, **said)
+                for b in ("auto", "dense")
+            )
+            torch.testing.assert_close(auto, dense, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25])
+def test_rows_of_any_length_in_one_step(scale: float, dtype: torch.dtype) -> None:
+    """Zero rows, and rows whose squares leave the range of floats."""
+    inputs = Inputs.of(6, 8, 3)
+    q, c, own = (x.to(dtype) for x in inputs.embeddings)
+    q, own = q * scale, own * scale
+    own[1, 2], own[4], c[7] = 0, 0, 0
+    for loss in (InfoNCELoss(0.3), ContrastiveLoss(1.0, TopK(2))):
+        found = with_gradients(loss, (q, c, own), False, own_negatives=True)
+        exact = with_gradients(
+            type(loss)(
+                *((0.3,) if isinstance(loss, InfoNCELoss) else (1.0, TopK(2))), backend="dense"
+            ),
+            [x.double() for x in (q, c, own)],
+            False,
+            own_negatives=True,
+        )
+        tolerance = {"rtol": max(1e-9, 16 * torch.finfo(dtype).eps), "atol": 1e-6}
+        for one, other in zip((found[0], *found[1]), (exact[0], *exact[1]), strict=True):
+            largest = other.abs().max()
+            torch.testing.assert_close(one.double() / largest, other / largest, **tolerance)
+
+
+def test_a_learned_temperature_and_frozen_sides_in_one_step() -> None:
+    inputs = Inputs.of(9, 9, 3)
+    for learned in ((True, True, True), (False, False, True), (True, False, False)):
+        results = []
+        for backend in ("auto", "dense"):
+            sides = [
+                x.clone().requires_grad_(w) for x, w in zip(inputs.embeddings, learned, strict=True)
+            ]
+            loss = InfoNCELoss(Learned(0.2), backend=backend).double()
+            loss(*sides[:2], own_negatives=sides[2]).backward()
+            results.append([x.grad for x in (*sides, *loss.parameters())])
+        assert [x is not None for x in results[0]] == [*learned, True]
+        torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)
 
 
 def test_the_formula_of_a_softmax_over_batch_and_own_negatives() -> None:

@@ -13,6 +13,7 @@ from hardneg.negatives import Negatives
 from hardneg.ops.backends import for_whole_losses
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.loss_requests import LossRequest
+from hardneg.ops.own import OwnNegatives
 
 if TYPE_CHECKING:
     from hardneg.losses.base import Loss
@@ -21,7 +22,11 @@ __all__ = ["at_once"]
 
 
 def at_once(
-    loss: Loss, comparison: Comparison, negatives: Negatives, statistics: bool
+    loss: Loss,
+    comparison: Comparison,
+    negatives: Negatives,
+    statistics: bool,
+    own: OwnNegatives | None = None,
 ) -> Tensor | None:
     """The finished loss; None where it is made of reductions, as always under a compiler, which joins steps itself."""
     if torch.compiler.is_compiling() or statistics or loss.reduction == "none":
@@ -33,7 +38,9 @@ def at_once(
         return None
     call = Call(small, negatives, loss.reduction, loss.directions, statistics)
     request: LossRequest | None = loss.whole(call)  # type: ignore[operator]
-    return None if request is None else small.loss(request)
+    if request is None:
+        return None
+    return small.loss(request) if own is None else small.loss_beside(own, request)
 
 
 @cache

@@ -19,7 +19,8 @@ from hardneg.negatives import Negatives, resolve_negatives
 from hardneg.ops.backends import bind, check_backend
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.guided import GuidedScores
-from hardneg.ops.own_negatives import OwnNegatives, WithOwnNegatives
+from hardneg.ops.own import OwnNegatives
+from hardneg.ops.own_negatives import WithOwnNegatives
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, is_spherical, resolve_similarity
 
@@ -99,8 +100,8 @@ class Loss(WithScalars, ABC):
     ) -> Output:
         """The loss of a comparison, whose queries may have negatives of their own, a guide and weights."""
         strategy = self.negatives if negatives is None else self.check_negatives(negatives)
-        if own is None and guide is None and weights is None:
-            found = at_once(self, comparison, strategy, return_stats)
+        if guide is None and weights is None:
+            found = at_once(self, comparison, strategy, return_stats, own)
             if found is not None:
                 return found
         if guide is None:

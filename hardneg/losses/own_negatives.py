@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hardneg.checks import FLOATING, check_layout, check_type
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.own_negatives import OwnNegatives
+from hardneg.ops.own import OwnNegatives
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int

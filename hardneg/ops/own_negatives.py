@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from hardneg.negatives import Selection
 from hardneg.negatives.selection import ROW_SALT, pair_keys, with_fallback
 from hardneg.ops.comparison import Among, Window, finite_or_nan
+from hardneg.ops.own import OwnNegatives
 from hardneg.ops.reference import weighted_total
 from hardneg.ops.reference_pairs import selected_penalty
 from hardneg.ops.reference_rows import first_k, masked_logsumexp, penalty_of_rows, within
@@ -37,24 +38,7 @@ from hardneg.ops.scores import (
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["OwnNegatives", "WithOwnNegatives"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class OwnNegatives:
-    """Negatives of each query alone.
-
-    Attributes:
-        embeddings: k of them for each query.
-        admitted: which of them count; None: all.
-        alone: whether the candidates of the batch are no negatives beside them.
-        exempt: whether bounds on the scores of negatives leave them out of account.
-    """
-
-    embeddings: Float[Tensor, "n k d"]
-    admitted: Bool[Tensor, "n k"] | None = None
-    alone: bool = False
-    exempt: bool = False
+__all__ = ["WithOwnNegatives"]
 
 
 class WithOwnNegatives(Scores):

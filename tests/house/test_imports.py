@@ -20,7 +20,7 @@ ALONE = {
     "training": {"checks", "distributed"},
 }
 OPS = [
-    {"guide"},
+    {"guide", "own"},
     {"comparison", "energies", "geometry", "grid", "precision", "transforms", "callable_checks"},
     {"half_precision", "requests", "loss_requests", "rounding"},
     {"scores"},

@@ -12,11 +12,13 @@ from hardneg.ops import operators
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.half_precision import with_float32_gradients
 from hardneg.ops.loss_requests import LossRequest
+from hardneg.ops.own import OwnNegatives
 from hardneg.ops.reference import DenseScores
 from hardneg.ops.requests import BatchAllTerms, Engine
 from hardneg.ops.scores import BatchAll
 from hardneg.ops.small.by_kernels import has_kernels, kernel_loss
 from hardneg.ops.small.loss import is_known, whole_loss
+from hardneg.ops.small.own import beside_own, takes_own
 from hardneg.ops.tiled_backend import TiledScores
 
 if TYPE_CHECKING:
@@ -80,6 +82,15 @@ class SmallScores(DenseScores):
     def batch_all(self, terms: BatchAllTerms) -> BatchAll:
         """See ``DenseScores``."""
         return TiledScores(self.for_operators, Engine()).batch_all(terms)
+
+    def loss_beside(self, own: OwnNegatives, request: LossRequest) -> Float[Tensor, ""] | None:
+        """The loss with own negatives of the queries; None for one that is not known as a whole."""
+        exempt = own.exempt and request.negatives.ceiling is not None
+        if exempt or not self.knows.others or not takes_own(self.comparison, own):
+            return None
+        beside = beside_own(self.comparison, own)
+        known = is_known(request, beside)
+        return whole_loss(beside, request, own.embeddings) if known else None
 
     def loss(self, request: LossRequest) -> Float[Tensor, ""] | None:
         """The loss; None for one that is not known as a whole."""

@@ -22,7 +22,8 @@ from hardneg.ops.requests import Wanted
 from hardneg.ops.scores import NO_SECOND_DERIVATIVE
 from hardneg.ops.small.every_pair import every_pair_loss, knows_every_pair
 from hardneg.ops.small.labelled import knows_labelled, labelled_loss
-from hardneg.ops.small.matrix import Matrix, gradients, matrix_of, oddness
+from hardneg.ops.small.matrix import gradients, matrix_of, oddness
+from hardneg.ops.small.own import WithOwn
 from hardneg.ops.small.paired import knows_paired, paired_loss
 from hardneg.ops.small.slopes import Slopes
 from hardneg.ops.small.supervised import knows_supervised, supervised_loss
@@ -55,12 +56,16 @@ def is_known(loss: LossRequest, comparison: Comparison) -> bool:
     return EQUATIONS[type(loss)].known(loss, comparison)
 
 
-def whole_loss(comparison: Comparison, loss: LossRequest) -> Float[Tensor, ""]:
-    """A loss in float32 or float64: the scores once, and what follows from them by hand."""
-    numbers = loss.scale, loss.bias
-    value: Tensor = WholeLoss.apply(
-        comparison, loss, comparison.queries, comparison.candidates, *numbers
-    )
+def whole_loss(
+    comparison: Comparison, loss: LossRequest, own: Float[Tensor, "n k d"] | None = None
+) -> Float[Tensor, ""]:
+    """A loss in float32 or float64: the scores once, and what follows from them by hand.
+
+    Args:
+        own: negatives of each query alone, which the relation of the comparison knows as further candidates.
+    """
+    sides = comparison.queries, comparison.candidates
+    value: Tensor = WholeLoss.apply(comparison, loss, *sides, loss.scale, loss.bias, own)
     return value
 
 
@@ -76,43 +81,50 @@ class WholeLoss(torch.autograd.Function):
         candidates: Float[Tensor, "m d"],
         scale: float | Tensor | None,
         bias: float | Tensor | None,
+        own: Float[Tensor, "n k d"] | None,
     ) -> Float[Tensor, ""]:
         """The loss."""
-        *of_inputs, of_bias = ctx.needs_input_grad[2:]
+        *of_inputs, of_bias, of_own = ctx.needs_input_grad[2:]
         wanted = Wanted(*of_inputs)
         with without_autocast(queries):
-            matrix = matrix_of(comparison.similarity, queries, candidates, scale)
-            slopes = any(wanted) or of_bias
-            found = EQUATIONS[type(loss)].slopes(comparison, matrix.scores, loss, slopes)
-            by_scale, by_bias = by_numbers(matrix, found, loss, wanted.scale, of_bias)
-            dq = dc = None
-            if found.by_scores is not None and wanted.embeddings:
-                one_set = candidates is queries
-                told = matrix, one_set, comparison.similarity
-                dq, dc = gradients(*told, found.by_scores, wanted)
-            finite = oddness(matrix, queries, candidates)
-        ctx.save_for_backward(dq, dc, by_scale, by_bias, finite)
+            told = comparison.similarity, queries, candidates
+            matrix = matrix_of(*told, scale)
+            with_own = None if own is None else WithOwn.of(matrix, *told[1:], own, scale)
+            scores = matrix.scores if with_own is None else with_own.scores
+            slopes = any(wanted) or of_bias or of_own
+            found = EQUATIONS[type(loss)].slopes(comparison, scores, loss, slopes)
+            by_scale, by_bias = by_numbers(scores, found, loss, wanted.scale, of_bias)
+            dq = dc = do = None
+            if found.by_scores is not None and (wanted.embeddings or of_own):
+                given = candidates is queries, comparison.similarity, found.by_scores, wanted
+                if with_own is None:
+                    dq, dc = gradients(matrix, *given)
+                else:
+                    dq, dc, do = with_own.pulls(*given, of_own)
+            odd = oddness(matrix, queries, candidates) if with_own is None else with_own.oddness
+        ctx.save_for_backward(dq, dc, by_scale, by_bias, do, odd)
         ctx.dtype = queries.dtype
-        return found.value if finite is None else found.value + finite
+        return found.value if odd is None else found.value + odd
 
     @staticmethod
     def backward(ctx: Any, upstream: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
-        """The gradients of queries, candidates, scale and bias."""
+        """The gradients of queries, candidates, scale, bias and own negatives."""
         if torch.is_grad_enabled():
             raise RuntimeError(NO_SECOND_DERIVATIVE)
-        *gradients, finite = ctx.saved_tensors
-        upstream = upstream if finite is None else upstream + finite
-        dq, dc, *by_numbers = (None if g is None else g * upstream for g in gradients)
-        return None, None, rounded(dq, ctx.dtype), rounded(dc, ctx.dtype), *by_numbers
+        *gradients, odd = ctx.saved_tensors
+        upstream = upstream if odd is None else upstream + odd
+        dq, dc, *by_numbers, do = (None if g is None else g * upstream for g in gradients)
+        dq, dc, do = (rounded(g, ctx.dtype) for g in (dq, dc, do))
+        return None, None, dq, dc, *by_numbers, do
 
 
 def by_numbers(
-    matrix: Matrix, found: Slopes, loss: LossRequest, of_scale: bool, of_bias: bool
+    scores: Float[Tensor, "n m"], found: Slopes, loss: LossRequest, of_scale: bool, of_bias: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """The derivatives by the scale and by the bias, where they are wanted."""
     by_scale = by_bias = None
     if of_scale and found.by_scores is not None and isinstance(loss.scale, Tensor):
-        by_scale = (found.by_scores * matrix.scores).sum() / loss.scale
+        by_scale = (found.by_scores * scores).sum() / loss.scale
         if found.by_scale is not None:
             by_scale += found.by_scale
     if of_bias and found.by_scores is not None and isinstance(loss.bias, Tensor):

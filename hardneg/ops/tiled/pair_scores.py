@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Rows",
     "chunk_size",
+    "in_range",
     "is_dense",
     "named_rows",
     "pair_scores",
@@ -86,10 +87,14 @@ def row_lengths(
         return None
     of_q = torch.linalg.vector_norm(q, dim=1)
     of_c = of_q if c is q else torch.linalg.vector_norm(c, dim=1)
-    least, largest = torch.aminmax(of_q if c is q else torch.cat((of_q, of_c)))
-    shortest, longest = range_of_lengths(q.dtype)
-    inside = least.item() > shortest and largest.item() < longest
-    return (of_q, of_c) if inside else None
+    return (of_q, of_c) if in_range(of_q if c is q else torch.cat((of_q, of_c))) else None
+
+
+def in_range(lengths: Float[Tensor, "..."]) -> bool:
+    """Whether products of rows of any two of these lengths stay in range; reads them."""
+    least, largest = torch.aminmax(lengths)
+    shortest, longest = range_of_lengths(lengths.dtype)
+    return bool(least.item() > shortest and largest.item() < longest)
 
 
 @cache
