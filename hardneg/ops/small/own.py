@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WithOwn", "beside_own", "takes_own"]
 
-ALONE, SHARED = 1 << 14, 1 << 21
+ALONE, SHARED = 1 << 18, 1 << 21
 """Up to how many scores are computed: where only the own negatives count, those of the candidates are for nothing."""
 
 
