@@ -1,6 +1,7 @@
 """Retrieval metrics: ranks, recall@k, mAP@R, NDCG and more; ties count against the model."""
 
 from hardneg.metrics.accumulator import RetrievalAccumulator
+from hardneg.metrics.across_ranks import across_ranks
 from hardneg.metrics.averages import (
     mean_rank,
     mean_reciprocal_rank,
@@ -23,6 +24,7 @@ __all__ = [
     "DirectionMetrics",
     "RetrievalAccumulator",
     "RetrievalMetrics",
+    "across_ranks",
     "coco_folds",
     "from_scores",
     "list_recall_at_k",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from hardneg.checks import check_choice, check_embeddings, check_ids
+from hardneg.checks import check_choice, check_embeddings, check_ids, check_two_sets
+from hardneg.metrics.across_ranks import across_ranks as over_ranks
 from hardneg.metrics.retrieval import RetrievalMetrics, retrieval_metrics
 from hardneg.similarities import Similarity, resolve_similarity
 
@@ -63,11 +65,12 @@ class RetrievalAccumulator:
         """Take in a batch; without ``caption_ids``, caption i belongs to image i of the batch.
 
         Raises:
-            ValueError, TypeError: for embeddings or ids of the wrong shape or type.
+            ValueError, TypeError: for embeddings or ids of the wrong shape or type, or one tensor as both.
         """
         belongs = image_ids if caption_ids is None else caption_ids
         check_side("image", images, image_ids)
         check_side("caption", captions, belongs)  # before anything is taken in
+        check_two_sets("images", images, "captions", captions, "pass the embeddings of each")
         self.add_images(images, image_ids)
         self.add_captions(captions, belongs)
 
@@ -94,26 +97,39 @@ class RetrievalAccumulator:
         kept = torch.empty_like(embeddings, device=device)
         return kept.copy_(embeddings.detach()), ids.detach().to(device, torch.long, copy=True)
 
-    def compute(self) -> RetrievalMetrics:
+    def compute(
+        self, *, across_ranks: bool = False, group: dist.ProcessGroup | None = None
+    ) -> RetrievalMetrics:
         """The metrics of all that was collected; collecting may go on afterwards.
+
+        Args:
+            across_ranks: of what all ranks collected, the same on every rank, which may have collected nothing; all
+                of them must call it. An image that several ranks have counts once, a caption as often as it
+                is there: a sampler that repeats rows to even out the ranks must not.
+            group: the process group; None for all processes.
 
         Raises:
             ValueError: if images or captions are missing, or their widths differ.
         """
-        if not self.images or not self.captions:
+        if not across_ranks and not (self.images and self.captions):
             missing = "captions" if self.images else "images"
             raise ValueError(f"no {missing} were collected: call update for every batch first")
         images, image_ids = self.joined("images", self.images)
         captions, caption_ids = self.joined("captions", self.captions)
-        return retrieval_metrics(
+        metric = over_ranks(retrieval_metrics, group=group) if across_ranks else retrieval_metrics
+        found: RetrievalMetrics = metric(
             images, captions, image_ids, caption_ids, similarity=self.similarity
         )
+        return found
 
     def joined(self, name: str, batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """All batches of one side in one."""
         widths = sorted({embeddings.shape[1] for embeddings, _ in batches})
         if len(widths) > 1:
             raise ValueError(f"{name} came with widths {widths}: expected one width in every batch")
+        if not batches:
+            nothing = torch.empty(0, 0, device=self.device)
+            return nothing, nothing.new_empty(0, dtype=torch.long)
         embeddings, ids = zip(*batches, strict=True)
         return torch.cat(embeddings), torch.cat(ids)
 

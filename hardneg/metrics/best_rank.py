@@ -10,6 +10,7 @@ from torch import Tensor
 from hardneg.metrics.ranking import Ranking, make_ranking
 from hardneg.metrics.relevance import Relevant, relevant_to
 from hardneg.metrics.standings import standings
+from hardneg.metrics.work_share import all_values
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def ranks(
 
 def best_ranks(order: Ranking, relevant: Relevant) -> Int[Tensor, "n"]:
     """The first position of every query's standing, -1 where it has none."""
-    found = torch.full_like(relevant.counts, -1)
-    for block in standings(order, relevant, best_only=True):
-        if block.valid.shape[1]:
-            found[block.rows] = torch.where(block.valid[:, 0], block.positions[:, 0], -1)
-    return found
+    blocks = (
+        (block.rows, torch.where(block.valid[:, 0], block.positions[:, 0], -1))
+        for block in standings(order, relevant, best_only=True)
+        if block.valid.shape[1]
+    )
+    return all_values(torch.full_like(relevant.counts, -1), blocks)

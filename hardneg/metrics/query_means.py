@@ -11,6 +11,7 @@ from torch import Tensor
 from hardneg.metrics.ranking import make_ranking
 from hardneg.metrics.relevance import Relevant
 from hardneg.metrics.standings import Standing, standings
+from hardneg.metrics.work_share import all_values
 from hardneg.similarities import Similarity, resolve_similarity
 
 __all__ = ["Relevance", "Value", "mean_of"]
@@ -36,9 +37,13 @@ def mean_of(
     if not bool((relevant.counts > 0).any()):
         why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"
         raise ValueError(f"no query has a relevant candidate: {why}")
-    values = torch.zeros(len(queries), dtype=torch.float64, device=order.device)
-    for block in standings(order, relevant):
-        values[block.rows] = value(block, relevant.counts[block.rows])
+    values = all_values(
+        torch.zeros(len(queries), dtype=torch.float64, device=order.device),
+        (
+            (block.rows, value(block, relevant.counts[block.rows]))
+            for block in standings(order, relevant)
+        ),
+    )
     if per_query:
         return torch.where(relevant.counts > 0, values, torch.nan)
     return float(values[relevant.counts > 0].mean())

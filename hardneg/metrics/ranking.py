@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hardneg.distributed.sharded_rows import ShardedRows
+from hardneg.metrics.work_share import rows_here
 from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.geometry import central_row, unit_rows
 from hardneg.ops.grid import chunks
@@ -57,11 +59,13 @@ class Ranking:
         comparison: what is scored; its relation is kept elsewhere.
         bounds: factors of the queries and of the candidates, whose product is the bound; None for 0.
         relative: what of a score is allowed for besides.
+        first: which query the first row of the comparison is; others than 0 where a rank holds its own scores only.
     """
 
     comparison: Comparison
     bounds: tuple[Float[Tensor, "n k"], Float[Tensor, "m k"]] | None
     relative: float
+    first: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +92,9 @@ def make_ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) ->
         q, c = q.cpu(), c.cpu()
     if type(similarity) is Given:
         dtype = torch.float64 if has_float64(q.device) else torch.float32
-        return Ranking(compare_rows(q.to(dtype), c, similarity), None, 0.0)
+        matrix = own_rows(q)
+        compared = compare_rows(matrix.to(dtype), matrix.T, similarity)
+        return Ranking(compared, None, 0.0, rows_here(len(q)).start)
     width = q.shape[1]
     radius = collapse_radius(q.dtype, width)
     if not is_builtin(similarity):
@@ -110,6 +116,11 @@ def make_ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) ->
         return with_bounds(*as_product(q, c), square_of_sum((width + 8) * eps, q, c))
     relative = (width + 4) * eps * (2 if type(similarity) is SquaredEuclidean else 1)
     return Ranking(compare_rows(q, c, similarity), None, relative)
+
+
+def own_rows(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "r m"]:
+    """The rows of given scores that this process holds."""
+    return matrix.local if isinstance(matrix, ShardedRows) else matrix
 
 
 def with_bounds(q: Tensor, c: Tensor, bounds: tuple[Tensor, Tensor]) -> Ranking:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings, check_ids, check_two_sets
+from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.ops.precision import has_float64
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
     """Two sets of embeddings that can be compared; for one set, equally many."""
     check_embeddings("queries", queries)
     check_embeddings("candidates", candidates)
-    given = queries.shape == candidates.shape[::-1] and queries.data_ptr() == candidates.data_ptr()
-    if not given:  # a matrix of scores and its transpose
+    if not are_given_scores(queries, candidates):
         check_alike("queries", queries, "candidates", candidates)
     if same_set and len(queries) != len(candidates):
         raise ValueError(
@@ -77,6 +77,15 @@ def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
             f"{len(candidates)} candidates: query i and candidate i are "
             "the same item, so pass the same embeddings twice"
         )
+
+
+def are_given_scores(queries: Tensor, candidates: Tensor) -> bool:
+    """A matrix of scores and its transpose; across ranks of which each holds some rows."""
+    if queries.shape != candidates.shape[::-1]:
+        return False
+    if isinstance(queries, ShardedRows) and isinstance(candidates, ShardedRows):
+        return candidates.local is queries.local
+    return queries.data_ptr() == candidates.data_ptr()
 
 
 def check_distinct(queries: Tensor, candidates: Tensor, same_set: bool) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hardneg.metrics.ranking import Ranking
 from hardneg.metrics.relevance import Relevant
+from hardneg.metrics.work_share import rows_here
 from hardneg.ops.grid import Tile, chunks
 from hardneg.ops.tiled.scores import TileScores, tile_scores
 
@@ -44,7 +45,7 @@ class Standing:
 def panel_rows(n: int, m: int, device: torch.device) -> int:
     """How many rows of scores are held at a time."""
     kind = "cpu" if device.type == "cpu" else "cuda"
-    return min(n, max(1, PANEL_ELEMENTS[kind] // m))
+    return max(1, min(n, PANEL_ELEMENTS[kind] // m))
 
 
 def standings(ranking: Ranking, relevant: Relevant, best_only: bool = False) -> Iterator[Standing]:
@@ -54,10 +55,11 @@ def standings(ranking: Ranking, relevant: Relevant, best_only: bool = False) -> 
     their rivals stand, and compared with it: no score is computed twice or in another way.
     """
     compared = ranking.comparison
-    n, m = len(compared.queries), len(compared.candidates)
-    size = panel_rows(n, m, compared.queries.device)
+    own, m = rows_here(len(relevant.counts)), len(compared.candidates)
+    size = panel_rows(own.stop - own.start, m, compared.queries.device)
     tiles = tile_scores(compared, (size, m))
-    for rows in chunks(n, size):
+    for part in chunks(own.stop - own.start, size):
+        rows = slice(own.start + part.start, own.start + part.stop)
         yield compute_standing(ranking, relevant, tiles, rows, best_only)
 
 
@@ -66,7 +68,8 @@ def compute_standing(
 ) -> Standing:
     """The standing of a block of queries."""
     m = len(ranking.comparison.candidates)
-    scores = tiles.scores(Tile(rows, slice(0, m)))
+    held = slice(rows.start - ranking.first, rows.stop - ranking.first)
+    scores = tiles.scores(Tile(held, slice(0, m)))
     columns, valid, gains = relevant.listed(rows)
     if columns.shape[1] == 0:
         return Standing(rows, columns, valid, gains)

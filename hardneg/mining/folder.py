@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hardneg.mining.writing import UNFINISHED, write_bytes
+from hardneg.writing import UNFINISHED, write_bytes
 
 try:
     import fcntl

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hardneg.checks import check_choice
-from hardneg.mining.extras import require
+from hardneg.extras import require
 from hardneg.mining.mined_rows import MinedRows
-from hardneg.mining.writing import write_file
+from hardneg.writing import write_file
 
 __all__ = ["FORMS", "Written", "training_rows", "write_training_rows"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardneg.mining.extras import require
+from hardneg.extras import require
 from hardneg.mining.search import Request, TopLists, merge
 from hardneg.mining.searchers import Corpus, InProcess
 

@@ -7,7 +7,7 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
-from hardneg.mining.extras import require
+from hardneg.extras import require
 
 __all__ = ["page_of"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardneg.mining.extras import require
-from hardneg.mining.writing import write_file
+from hardneg.extras import require
+from hardneg.writing import write_file
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hardneg.extras import require
 from hardneg.mining.belonging import Belonging, Kin
 from hardneg.mining.exact_scores import exact_scores, under_positives
-from hardneg.mining.extras import require
 from hardneg.mining.folder import RunFolder
 from hardneg.mining.rows import Rows
 from hardneg.mining.search import Request, TopLists, first

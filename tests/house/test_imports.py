@@ -12,10 +12,17 @@ import hardneg
 
 PACKAGE = Path(hardneg.__file__).parent
 FACTORS = {"similarities", "positives", "negatives", "penalties", "softmaxes"}
-LEVELS = [{"checks"}, FACTORS, {"ops"}, {"losses"}, {"functional"}, {"distributed"}]
+LEVELS = [
+    {"checks", "extras", "writing"},
+    FACTORS,
+    {"ops"},
+    {"losses"},
+    {"functional"},
+    {"distributed"},
+]
 ALONE = {
-    "mining": {"ops", "checks"} | FACTORS,
-    "metrics": {"ops", "checks"} | FACTORS,
+    "mining": {"ops", "checks", "extras", "writing"} | FACTORS,
+    "metrics": {"ops", "checks", "distributed", "extras", "writing"} | FACTORS,
     "encoders": {"checks"},
     "training": {"checks", "distributed"},
 }

@@ -61,6 +61,7 @@ X, IDS = torch.eye(4), torch.arange(4)
         (lambda: RetrievalAccumulator("cosin"), ValueError, "unknown similarity"),
         (lambda: RetrievalAccumulator(repeated_images="no"), ValueError, "repeated_images"),
         (lambda: RetrievalAccumulator().update(X, X[:2], IDS), ValueError, "caption_ids has"),
+        (lambda: RetrievalAccumulator().update(X, X, IDS), ValueError, "the same tensor"),
         (lambda: RetrievalAccumulator().update(X, X, [0, 1, 2, 3]), TypeError, "image_ids is a"),
     ],
 )
@@ -71,8 +72,8 @@ def test_messages(call, error, message):
 
 def test_widths_must_agree_between_batches():
     accumulator = RetrievalAccumulator()
-    accumulator.update(X, X, IDS)
-    accumulator.update(X[:, :2], X[:, :2], IDS + 4)
+    accumulator.update(X, X.clone(), IDS)
+    accumulator.update(X[:, :2], X[:, :2].clone(), IDS + 4)
     with pytest.raises(ValueError, match=r"widths \[2, 4\]"):
         accumulator.compute()
 

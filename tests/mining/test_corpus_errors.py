@@ -10,8 +10,8 @@ import pytest
 import torch
 from corpora import problem, run
 
-from hardneg import Ceiling, RandomK, SemiHard, TopK
-from hardneg.mining import CorpusMiner, Parquet, extras
+from hardneg import Ceiling, RandomK, SemiHard, TopK, extras
+from hardneg.mining import CorpusMiner, Parquet
 
 Q, C = torch.randn(5, 8), torch.randn(30, 8)
 

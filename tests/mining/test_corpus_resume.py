@@ -17,7 +17,8 @@ from corpora import files, problem, run
 from torch import Tensor
 from warning_filters import filter_warnings
 
-from hardneg.mining import InProcess, MinedRows, Request, TopLists, writing
+from hardneg import writing
+from hardneg.mining import InProcess, MinedRows, Request, TopLists
 from hardneg.mining.searchers import Corpus
 
 N = 61

@@ -1,4 +1,4 @@
-"""Packages that mining needs for some inputs and outputs only, imported when they are."""
+"""Packages that some inputs and outputs need only, imported when they do."""
 
 from __future__ import annotations
 
