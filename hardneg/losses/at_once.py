@@ -28,10 +28,13 @@ def at_once(
     statistics: bool,
     own: OwnNegatives | None = None,
 ) -> Tensor | None:
-    """The finished loss; None where it is made of reductions, as always under a compiler, which joins steps itself."""
+    """The finished loss; None where it is made of reductions.
+
+    So it is under a compiler, which joins steps itself, and with a range of scores, which no step knows.
+    """
     if torch.compiler.is_compiling() or statistics or loss.reduction == "none":
         return None
-    if not says_whole(type(loss)):
+    if negatives.ranged or not says_whole(type(loss)):
         return None
     small = for_whole_losses(loss.backend, comparison)
     if small is None:

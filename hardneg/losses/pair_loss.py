@@ -110,7 +110,7 @@ class PairLoss(Loss):
             own_negative_ids: n x k integers; own negatives of their query's id are left out.
             own_ignore_mask: n x k mask of own negatives left out, such as the (finite) padding of shorter lists.
             share_negatives: False: the own negatives are the only ones, whatever the candidates.
-            exempt_own_negatives: whether a strategy's ceiling leaves them out of account.
+            exempt_own_negatives: whether a strategy's ceiling and ``max_score`` leave them out of account.
             guide: another model's embeddings of the queries (n x g) and of the candidates (m x g): a candidate is a
                 negative of an anchor only where their cosine there is below that of the anchor and its positive
                 (GISTEmbed). Own negatives are not asked.

@@ -12,7 +12,7 @@ import torch
 from hardneg.checks import check_count, check_type
 from hardneg.mining.belonging import Belonging, belonging_of
 from hardneg.mining.folder import RunFolder
-from hardneg.mining.in_memory import bounds_of, check_strategy
+from hardneg.mining.in_memory import check_strategy, limits_of
 from hardneg.mining.memory import block_sizes, bytes_of
 from hardneg.mining.mined_rows import MinedRows
 from hardneg.mining.rows import Rows, copy_rows, fingerprint, is_copied, open_rows
@@ -83,7 +83,7 @@ class CorpusMiner:
                 f"CorpusMiner does not take negatives {strategy!r}: it needs the highest-scoring ones, without a "
                 'fallback, such as TopK(8) or SemiHard(fallback="none")'
             )
-        bounds_of(self.min_score, self.max_score)
+        limits_of(strategy, self.min_score, self.max_score)
         bytes_of(self.memory)
         check_count("rescored", self.rescored, 1 if self.rescore is None else selection.k)
         check_type("progress", self.progress, bool)
@@ -96,7 +96,7 @@ class CorpusMiner:
         strategy = resolve_negatives(self.negatives)
         selection = strategy.selection(1)
         assert selection is not None
-        limits = bounds_of(self.min_score, self.max_score)
+        limits = limits_of(strategy, self.min_score, self.max_score)
         rescore = None if self.rescore is None else (self.rescore, self.rescored)
         return Options(
             selection,

@@ -107,7 +107,8 @@ def mine(
     positives = check_lists("positives", positives, n, m, queries.device)
     exclude = check_lists("exclude", exclude, n, m, queries.device)
     scores = bind(backend, Comparison(queries, corpus, resolved, relation))
-    miner = Miner(scores, strategy, positives, exclude, bounds_of(min_score, max_score))
+    limits = limits_of(strategy, min_score, max_score)
+    miner = Miner(scores, strategy, positives, exclude, limits)
     return miner.mined(with_positives=query_ids is not None)
 
 
@@ -161,6 +162,18 @@ def bounds_of(
     if low is not None and high is not None and low >= high:
         raise ValueError(f"min_score is {low}, max_score {high}: nothing lies between")
     return low, high
+
+
+def limits_of(
+    strategy: Negatives, min_score: float | None, max_score: float | None
+) -> tuple[float | None, float | None]:
+    """Bounds on the scores of negatives: the narrower of these and of the strategy's own."""
+    low, high = bounds_of(min_score, max_score)
+    if strategy.min_score is not None:
+        low = strategy.min_score if low is None else max(low, strategy.min_score)
+    if strategy.max_score is not None:
+        high = strategy.max_score if high is None else min(high, strategy.max_score)
+    return bounds_of(low, high)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

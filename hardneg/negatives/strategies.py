@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hardneg.checks import check_choice, check_type, count_field, number_field
 from hardneg.negatives.ceiling import Ceiling
+from hardneg.negatives.score_range import ScoreRange
 from hardneg.negatives.selection import Selection
 
 __all__ = [
@@ -25,10 +26,14 @@ __all__ = [
 FALLBACKS = ("none", "easiest", "hardest")
 
 
-class Negatives(ABC):
+class Negatives(ScoreRange, ABC):
     """Base of the strategies, and of your own: a frozen dataclass that says what to select.
 
+    Every strategy takes ``min_score`` and ``max_score`` by name: only negatives whose score lies strictly between are
+    considered, such as ``TopK(8, max_score=0.9)``. An anchor without such a negative takes the fallback.
+
     Attributes:
+        min_score, max_score: bounds on the scores of negatives, whatever the positive's; None for none.
         ceiling: a bound on the scores of negatives, relative to the positive's; None for none.
         complete: whether all negatives count, so that nothing is selected.
         needs_distance: whether it needs distances between unit vectors.
@@ -43,6 +48,7 @@ class Negatives(ABC):
     def __post_init__(self) -> None:
         check_type("ceiling", self.ceiling, Ceiling, type(None))
         check_choice("fallback", getattr(self, "fallback", "none"), FALLBACKS)
+        self.check_range()
 
     @property
     def mean_if_closer(self) -> float | None:
@@ -54,12 +60,17 @@ class Negatives(ABC):
         """Whether negatives are compared with the positive's score."""
         return self.ceiling is not None
 
+    @property
+    def bounded(self) -> bool:
+        """Whether a ceiling or a range bounds the scores of negatives."""
+        return self.ceiling is not None or self.ranged
+
     @abstractmethod
     def selection(self, width: int) -> Selection | None:
         """What to ask of ``select`` for embeddings of this width; None where all negatives count."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class All(Negatives):
     """Every negative (below the ceiling, where one is given)."""
 
@@ -72,7 +83,7 @@ class All(Negatives):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hardest(Negatives):
     """The negative that scores highest (VSE++; batch-hard).
 
@@ -90,7 +101,7 @@ class Hardest(Negatives):
         return Selection("highest", 1, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SemiHard(Negatives):
     """The hardest negative that scores below the positive (FaceNet: Schroff et al., CVPR 2015).
 
@@ -112,7 +123,7 @@ class SemiHard(Negatives):
         return Selection("highest", 1, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TopK(Negatives):
     """The k hardest negatives; an anchor with fewer takes what there is (kNN-margin)."""
 
@@ -129,7 +140,7 @@ class TopK(Negatives):
         return Selection("highest", self.k, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RandomK(Negatives):
     """k negatives drawn uniformly without replacement, by torch's generator."""
 
@@ -146,7 +157,7 @@ class RandomK(Negatives):
         return Selection("random", self.k, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RankWindow(Negatives):
     """The negatives of ranks ``start`` (included) to ``stop`` (excluded), 0 the hardest.
 
@@ -168,7 +179,7 @@ class RankWindow(Negatives):
         return Selection("highest", self.stop, skip=self.start, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistanceWeighted(Negatives):
     """k negatives drawn with probability inverse to the density of their distance on the unit sphere.
 
@@ -201,7 +212,7 @@ class DistanceWeighted(Negatives):
         return Selection("distance_weighted", self.k, parameters=parameters, fallback=self.fallback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SelectiveHardest(Negatives):
     """The hardest negative; the mean over all negatives where it is too close to the positive to tell apart.
 
@@ -219,6 +230,7 @@ class SelectiveHardest(Negatives):
 
     def __post_init__(self) -> None:
         number_field(self, "threshold", at_least=0)
+        super().__post_init__()
 
     def selection(self, width: int) -> Selection:
         """See ``Negatives``."""

@@ -160,9 +160,10 @@ class WithOwnNegatives(Scores):
         chosen = anchors.new_empty(len(anchors), 0)
         if not self.own.alone:
             chosen = self.shared.select_per_pair(plain)
-        ceilings = None if self.own.exempt else search.ceilings
+        floor, ceiling = search.bounds
         own = self.scores.detach()[anchors]
-        inside = within(self.admitted[anchors], own, None, ceilings)
+        below = None if self.own.exempt else ceiling
+        inside = within(self.admitted[anchors], own, floor, below)
         found = self.merged(anchors, chosen, inside, plain.selection, seed)[:, selection.skip :]
         if selection.fallback == "none":
             return found

@@ -141,7 +141,7 @@ class DenseScores(Scores):
         with torch.no_grad():
             s, taken, anchors = self.matrix.detach(), self.mask("negatives"), search.anchors
             keys = self.keys(s, search.selection, search.seed)[anchors]
-            bounds = None, search.ceilings
+            bounds = search.bounds
             return select_rows(s[anchors], taken[anchors], keys, search.selection, bounds)
 
     def pairs(self, rows: Int[Tensor, "..."], columns: Int[Tensor, "..."]) -> Float[Tensor, "..."]:

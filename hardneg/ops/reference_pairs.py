@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hardneg.ops.requests import BatchAllTerms, PairSearch, Search, SelectedTerms
+from hardneg.ops.requests import BatchAllTerms, PairSearch, SelectedTerms
 from hardneg.ops.rounding import Ceilings, bounds_under, rounding_of
 from hardneg.ops.scores import BatchAll, Scores, SelectedSums
 from hardneg.ops.selected_terms import collect_terms
@@ -29,6 +29,9 @@ def batch_all(scores: DenseScores, terms: BatchAllTerms) -> BatchAll:
         ceilings = Ceilings(terms.ceiling, scores.comparison)
         bounds = ceilings.over(rows[:, None], columns, s.detach())
     positive, negative = scores.mask("positives"), scores.mask("negatives")
+    if terms.score_range:
+        low, high = terms.score_range
+        negative = negative & (s.detach() > low) & (s.detach() < high)
     sums, counts, pairs = [], [], []
     for i in range(s.shape[0]):
         p, c = s[i][positive[i]], s[i][negative[i]]
@@ -52,11 +55,11 @@ def selected_penalty(scores: Scores, terms: SelectedTerms) -> SelectedSums:
     queries, positives = scores.positive_pairs()
     p = scores.pairs(queries, positives)
     if terms.ceiling is None:
-        search = Search(terms.selection, seed=terms.seed, columns=False)
-        chosen = scores.select(search).rows[queries]
+        chosen = scores.select(terms.search(scores.zeros())).rows[queries]
     else:
         rounding = rounding_of(scores.comparison, p, lambda: scores.magnitudes(queries, positives))
         bounds = bounds_under(terms.ceiling, p.detach(), rounding)
-        chosen = scores.select_per_pair(PairSearch(queries, bounds, terms.selection, terms.seed))
+        search = PairSearch(queries, bounds, terms.selection, terms.seed, terms.score_range)
+        chosen = scores.select_per_pair(search)
     negatives = scores.pairs(queries[:, None].expand_as(chosen), chosen)
     return collect_terms(terms, queries, p, negatives, chosen >= 0, scores.shape[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hardneg.negatives import Ceiling, Selection
@@ -62,12 +63,23 @@ class PairSearch:
         ceilings: one bound on the score for each of them.
         selection: which come first, and how many are taken.
         seed: of a random selection.
+        score_range: all negatives' scores lie strictly between these two numbers, whatever the positive's; empty for no
+            bounds.
     """
 
     anchors: Int[Tensor, "t"]
     ceilings: Float[Tensor, "t"]
     selection: Selection
     seed: Int[Tensor, ""] | None = None
+    score_range: tuple[float, ...] = ()
+
+    @property
+    def bounds(self) -> tuple[Tensor | None, Tensor]:
+        """Floor and ceiling of each listed query's negatives."""
+        if not self.score_range:
+            return None, self.ceilings
+        floor, ceiling = (torch.full_like(self.ceilings, bound) for bound in self.score_range)
+        return floor, torch.minimum(self.ceilings, ceiling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +116,8 @@ class BatchAllTerms:
         ceiling: of the negatives' scores, relative to each positive's; None: all negatives.
         per_pair: one sum for each (query, positive) pair instead of one for each query.
         total: one sum over all queries.
+        score_range: all negatives' scores lie strictly between these two numbers, whatever the positive's; empty for no
+            bounds.
     """
 
     penalty: Penalty
@@ -111,6 +125,7 @@ class BatchAllTerms:
     ceiling: Ceiling | None = None
     per_pair: bool = False
     total: bool = False
+    score_range: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +145,8 @@ class SelectedTerms:
         seed: of a random selection.
         per_pair: one term for each (query, positive) pair instead of one sum for each query.
         total: one sum over all queries.
+        score_range: all negatives' scores lie strictly between these two numbers, whatever the positive's; empty for no
+            bounds.
     """
 
     selection: Selection
@@ -140,6 +157,12 @@ class SelectedTerms:
     seed: Int[Tensor, ""] | None = None
     per_pair: bool = False
     total: bool = False
+    score_range: tuple[float, ...] = ()
+
+    def search(self, like: Float[Tensor, "n"]) -> Search:
+        """For the negatives of each query where there is no ceiling; ``like``: a number for each query."""
+        window = rows_in_range(self.score_range, like)
+        return Search(self.selection, window=window, seed=self.seed, columns=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +183,14 @@ class ExponentialTerms:
     window: Window = OPEN
     rows: bool = True
     columns: bool = True
+
+
+def rows_in_range(score_range: tuple[float, ...], like: Float[Tensor, "n"]) -> Window:
+    """The window of rows whose scores lie between two numbers; open where there are none."""
+    if not score_range:
+        return OPEN
+    floor, ceiling = (like.new_full(like.shape, bound) for bound in score_range)
+    return Window(floor, ceiling)
 
 
 class Weights(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.ops.requests import Search, SelectedTerms
+from hardneg.ops.requests import SelectedTerms
 from hardneg.ops.scores import Scores, SelectedSums
 from hardneg.penalties import softplus
 
@@ -111,7 +111,7 @@ def listed_penalty(scores: Scores, terms: SelectedTerms) -> SelectedSums:
     """The terms of all pairs listed at once, by the other reductions of ``scores``; without a ceiling."""
     queries, positives = scores.positive_pairs()
     p = scores.pairs(queries, positives)
-    chosen = scores.select(Search(terms.selection, seed=terms.seed, columns=False)).rows
+    chosen = scores.select(terms.search(scores.zeros())).rows
     own = scores.row_numbers()[:, None].expand_as(chosen)
     negatives = scores.pairs(own, chosen).index_select(0, queries)
     there = (chosen >= 0).index_select(0, queries)

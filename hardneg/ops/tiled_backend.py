@@ -132,8 +132,7 @@ class TiledScores(Scores):
         """See ``Scores``."""
         chosen = None
         if terms.ceiling is None:
-            search = Search(terms.selection, seed=terms.seed, columns=False)
-            chosen = self.select(search).rows
+            chosen = self.select(terms.search(self.zeros())).rows
         given = self.comparison, terms, Chosen(chosen)
         if terms.total and self.gradients_in_one_pass(terms.scale):
             found = operators.SELECTED_PENALTY_TOTAL(*given, self.wanted(terms.scale))

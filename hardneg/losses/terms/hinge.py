@@ -11,11 +11,11 @@ from torch import Tensor
 from hardneg.losses.terms.mining import (
     NEVER,
     Mined,
-    bound_of,
+    counts_of_all,
     mine,
     pad_candidates,
     pair_rounding,
-    under_ceilings,
+    window_of_pairs,
 )
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.selected_pairs import selected_pairs
@@ -59,7 +59,9 @@ def hinge_terms(call: Call, positive: Int[Tensor, "n"], margin: float, penalty: 
     )
     if call.negatives.mean_if_closer is None:
         return queries, candidates
-    every = replace(call, negatives=All(), reduction="none")
+    bounds = call.negatives.min_score, call.negatives.max_score
+    strategy = All(min_score=bounds[0], max_score=bounds[1])
+    every = replace(call, negatives=strategy, reduction="none")
     means = every_negative(every, positive, margin, penalty)
     threshold = call.negatives.mean_if_closer
     rounding = pair_rounding(call.scores, call.scores.row_numbers(), positive, p)
@@ -92,16 +94,18 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
     p, has = scores.pairs(own, positive), positive >= 0
     thresholds = torch.where(has, p - margin, NEVER)
     of_columns = pad_candidates(thresholds, scores, NEVER) if call.candidates else None
-    rows, columns = scores.counts("negatives")
-    considered = rows, columns[:n] if call.candidates else rows
+    window = window_of_pairs(call, positive, p)
+    rows, columns = counts_of_all(call, window if call.negatives.ranged else OPEN)
+    columns = columns[:n]
+    considered = rows if call.queries else columns, columns if call.candidates else rows
     valid = tuple(has & (counts > 0) for counts in considered)
-    ceiling = call.negatives.ceiling
-    # under a ceiling they tell which anchors have any negative left
-    maxima = call.statistics or ceiling is not None
+    bounded = call.negatives.bounded
+    # in a window they tell which anchors have any negative left
+    maxima = call.statistics or bounded
     of_rows = thresholds if call.queries else None
     terms = PenaltyTerms(penalty, of_rows, of_columns, maxima=maxima)
     found: Sums | Total
-    if call.reduction in ("sum", "mean") and ceiling is None:
+    if call.reduction in ("sum", "mean") and not bounded:
         weights = [anchor_weights(some, call.reduction, p) for some in valid]
         found = scores.penalty_total(
             terms,
@@ -111,9 +115,6 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
         # the total of both directions stands in the first one asked for
         values = found.value, torch.zeros_like(found.value) if call.queries else found.value
     else:
-        window = OPEN
-        if ceiling is not None:
-            window = under_ceilings(call, bound_of(call, own, positive, p))
         found = scores.penalty_sum(replace(terms, window=window))
         values = found.rows, found.columns[:n]
 
@@ -143,7 +144,9 @@ def all_positives(call: Call, margin: float, penalty: Penalty) -> Terms:
         return batch_all(call, margin, penalty)
     scores = call.scores
     anchors, positives = scores.positive_pairs()
-    found = scores.batch_all(BatchAllTerms(penalty, margin, call.negatives.ceiling, per_pair=True))
+    strategy = call.negatives
+    terms = BatchAllTerms(penalty, margin, strategy.ceiling, True, score_range=strategy.score_range)
+    found = scores.batch_all(terms)
     p = scores.pairs(anchors, positives)
     considered = scores.counts("negatives")[0][anchors]
     hardest = found.maxima[anchors]
@@ -156,8 +159,9 @@ def batch_all(call: Call, margin: float, penalty: Penalty) -> Terms:
 
     Statistics are by anchor: each anchor's mean positive stands for its pairs.
     """
-    total = call.reduction != "none"
-    terms = BatchAllTerms(penalty, margin, call.negatives.ceiling, total=total)
+    strategy, total = call.negatives, call.reduction != "none"
+    bounds = strategy.ceiling, strategy.score_range
+    terms = BatchAllTerms(penalty, margin, bounds[0], total=total, score_range=bounds[1])
     found = call.scores.batch_all(terms)
     negatives, _ = call.scores.counts("negatives")
     positives, _ = call.scores.counts("positives")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import bound_of
+from hardneg.losses.terms.mining import window_of_pairs
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import EMPTY, from_logsumexp
 from hardneg.ops.backends import bind
-from hardneg.ops.comparison import OPEN, Comparison, Relation, Window
+from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.energies import Linear
 from hardneg.ops.guide import Guide
 from hardneg.ops.requests import ExponentialTerms
@@ -30,10 +30,9 @@ def joint_terms(
     call: Call, backend: str | Backend, scale: Float[Tensor, ""], margin: float
 ) -> Terms:
     """Query i with candidate i against all three kinds, each below the strategy's ceiling over that positive."""
-    positive, own, window = call.own_positive(), call.scores.row_numbers(), OPEN
-    p = call.scores.pairs(own, positive)
-    if call.negatives.ceiling is not None:
-        window = Window(row_ceiling=bound_of(call, own, positive, p))
+    positive = call.own_positive()
+    p = call.scores.pairs(call.scores.row_numbers(), positive)
+    window = window_of_pairs(call, positive, p)
     terms = ExponentialTerms(Linear(), scale=scale, window=window, columns=False)
     parts = []
     for scores in (call.scores, *within_sides(call.scores, backend)):

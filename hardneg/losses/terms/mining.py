@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,15 @@ __all__ = [
     "Mined",
     "bound_of",
     "count_negatives",
+    "counts_of_all",
     "flat_pairs",
     "mine",
     "mined_queries",
     "pad_candidates",
     "pair_rounding",
     "seed_for",
-    "under_ceilings",
     "window_of_negatives",
+    "window_of_pairs",
 ]
 
 
@@ -81,11 +83,8 @@ def mine(
         Scores of the positives, and the negatives of queries and of candidates (None where these are no
         anchors).
     """
-    scores, own, window = call.scores, call.scores.row_numbers(), OPEN
-    if call.negatives.ceiling is not None:
-        with torch.no_grad():
-            found_positives = scores.pairs(own, positive)
-        window = under_ceilings(call, bound_of(call, own, positive, found_positives))
+    scores, own = call.scores, call.scores.row_numbers()
+    window = window_of_pairs(call, positive)
     seed = seed_for(selection, scores)
     wanted = call.queries, call.candidates, call.statistics
     found = scores.select(Search(selection, "negatives", window, seed, *wanted))
@@ -136,14 +135,14 @@ def bound_of(
 
 @torch.no_grad()
 def window_of_negatives(call: Call) -> Window:
-    """The window of each query's negatives, where a ceiling bounds them.
+    """The window of each query's negatives, where a ceiling or a range of scores bounds them.
 
     For losses whose negatives belong to a query rather than to one of its positives: the ceiling is that of the
     paired candidate or else of the highest-scoring positive. A query without a positive has no ceiling.
     """
     scores = call.scores
     if call.negatives.ceiling is None:
-        return OPEN
+        return in_range(call, OPEN, columns=False)
     own = scores.row_numbers()
     if scores.relation.paired:
         positive = call.own_positive()
@@ -151,7 +150,8 @@ def window_of_negatives(call: Call) -> Window:
         highest = Search(Selection("highest", 1), "positives", columns=False)
         positive = scores.select(highest).rows[:, 0]
     bound = bound_of(call, own, positive, scores.pairs(own, positive))
-    return Window(row_ceiling=torch.where(positive >= 0, bound, math.inf))
+    window = Window(row_ceiling=torch.where(positive >= 0, bound, math.inf))
+    return in_range(call, window, columns=False)
 
 
 @torch.no_grad()
@@ -165,10 +165,64 @@ def count_negatives(scores: Scores, window: Window) -> Int[Tensor, "n"]:
     ).row_counts
 
 
-def under_ceilings(call: Call, bound: Float[Tensor, "n"]) -> Window:
-    """Each query, and the candidate paired with it, under one ceiling; further candidates under none."""
-    of_columns = pad_candidates(bound, call.scores, math.inf) if call.candidates else None
-    return Window(row_ceiling=bound if call.queries else None, column_ceiling=of_columns)
+@torch.no_grad()
+def counts_of_all(call: Call, window: Window) -> tuple[Tensor, Tensor]:
+    """How many negatives of each query and of each candidate are in the window."""
+    if window.open:
+        return call.scores.counts("negatives")
+    everything = torch.full_like(call.scores.zeros(), -NEVER)
+    of_columns = pad_candidates(everything, call.scores, -NEVER) if call.candidates else None
+    of_rows = everything if call.queries else None
+    terms = PenaltyTerms(Hinge(), of_rows, of_columns, window=window, maxima=False)
+    found = call.scores.penalty_sum(terms)
+    return found.row_counts, found.column_counts
+
+
+@torch.no_grad()
+def window_of_pairs(
+    call: Call, positive: Int[Tensor, "n"], found: Float[Tensor, "n"] | None = None
+) -> Window:
+    """The window of each query's negatives and of those of the candidate paired with it: one ceiling, one range.
+
+    Args:
+        found: the scores of the positives, where they are known.
+    """
+    scores, window = call.scores, OPEN
+    if call.negatives.ceiling is not None:
+        own = scores.row_numbers()
+        found = scores.pairs(own, positive) if found is None else found
+        bound = bound_of(call, own, positive, found)
+        # further candidates are under none
+        of_columns = pad_candidates(bound, scores, math.inf) if call.candidates else None
+        window = Window(row_ceiling=bound if call.queries else None, column_ceiling=of_columns)
+    return in_range(call, window, call.queries, call.candidates)
+
+
+def in_range(call: Call, window: Window, rows: bool = True, columns: bool = True) -> Window:
+    """The window narrowed by the range that the strategy sets to the scores of all negatives."""
+    strategy, scores = call.negatives, call.scores
+    if not strategy.ranged:
+        return window
+    sides = zip((rows, columns), scores.shape, (window[:2], window[2:]), strict=True)
+    bounds: list[Tensor | None] = []
+    for wanted, length, (floor, ceiling) in sides:
+        like = scores.zeros().new_zeros(length) if wanted else None
+        bounds.append(narrowed(floor, strategy.min_score, like, torch.maximum))
+        bounds.append(narrowed(ceiling, strategy.max_score, like, torch.minimum))
+    return Window(*bounds)
+
+
+def narrowed(
+    bound: Tensor | None,
+    limit: float | None,
+    like: Tensor | None,
+    narrower: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor | None:
+    """The bounds of one side, and a number that bounds them all; ``like`` is None for a side without anchors."""
+    if limit is None or like is None:
+        return bound
+    of_all = torch.full_like(like, limit)
+    return of_all if bound is None else narrower(bound, of_all)
 
 
 def pad_candidates(

@@ -30,10 +30,9 @@ def selected_pairs(
     # all negatives under a ceiling for each pair are the first m of them
     selection = call.selection or Selection("highest", scores.shape[1])
     seed = seed_for(selection, scores)
-    ceiling = call.negatives.ceiling
-    terms = SelectedTerms(
-        selection, margin, penalty, scale, ceiling, seed, per_pair=listed, total=total
-    )
+    strategy = call.negatives
+    given = selection, margin, penalty, scale, strategy.ceiling, seed
+    terms = SelectedTerms(*given, listed, total, strategy.score_range)
     found = scores.selected_penalty(terms)
     hardest = highest_negative(scores) if call.statistics else None
     if listed:

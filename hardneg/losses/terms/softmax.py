@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import Mined, bound_of, mine, under_ceilings
+from hardneg.losses.terms.mining import (
+    Mined,
+    count_negatives,
+    mine,
+    window_of_negatives,
+    window_of_pairs,
+)
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.selected_pairs import selected_pairs
-from hardneg.ops.comparison import OPEN
+from hardneg.ops.comparison import Window
 from hardneg.ops.energies import Linear
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
 from hardneg.penalties import Identity, Logistic, softplus
@@ -80,10 +86,9 @@ def against_all(
     call: Call, positive: Int[Tensor, "n"], scale: Float[Tensor, ""], margin: float
 ) -> Both:
     """These positives against all negatives (below the ceiling, where there is one)."""
-    scores, own, window = call.scores, call.scores.row_numbers(), OPEN
-    p = scores.pairs(own, positive)
-    if call.negatives.ceiling is not None:
-        window = under_ceilings(call, bound_of(call, own, positive, p))
+    scores = call.scores
+    p = scores.pairs(scores.row_numbers(), positive)
+    window = window_of_pairs(call, positive, p)
     sides = call.queries, call.candidates
     found = scores.logsumexp(ExponentialTerms(Linear(), "negatives", scale, window, *sides))
     row_counts, column_counts = scores.counts("negatives")
@@ -101,9 +106,9 @@ def against_all(
     )
 
 
-def all_negatives(scale: Float[Tensor, ""]) -> ExponentialTerms:
-    """Exponentials of every query's negatives, all of them."""
-    return ExponentialTerms(Linear(), scale=scale, columns=False)
+def all_negatives(scale: Float[Tensor, ""], window: Window) -> ExponentialTerms:
+    """Exponentials of every query's negatives in the window, all of them."""
+    return ExponentialTerms(Linear(), scale=scale, window=window, columns=False)
 
 
 def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms:
@@ -112,9 +117,9 @@ def every_positive(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms
         return selected_pairs(call, margin, scale=scale)
     if call.lists_terms:
         return listed_positives(call, scale, margin)
-    scores = call.scores
-    found = scores.logsumexp(all_negatives(scale))
-    negatives, _ = scores.counts("negatives")
+    scores, window = call.scores, window_of_negatives(call)
+    found = scores.logsumexp(all_negatives(scale, window))
+    negatives = count_negatives(scores, window)
     positives, _ = scores.counts("positives")
     valid = (negatives > 0) & (positives > 0)
     against = torch.where(valid, found.rows, EMPTY) + scale * margin
@@ -141,11 +146,11 @@ def mean_positive(call: Call, counts: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
 
 def listed_positives(call: Call, scale: Float[Tensor, ""], margin: float) -> Terms:
     """The terms by listed (anchor, positive) pairs, one by one."""
-    scores = call.scores
+    scores, window = call.scores, window_of_negatives(call)
     anchors, positives = scores.positive_pairs()
     p = scores.pairs(anchors, positives)
-    found = scores.logsumexp(all_negatives(scale))
-    counts, _ = scores.counts("negatives")
+    found = scores.logsumexp(all_negatives(scale, window))
+    counts = count_negatives(scores, window)
     lse, largest = (x.index_select(0, anchors) for x in (found.rows, found.row_maxima))
     terms = from_logsumexp(lse, largest, counts.index_select(0, anchors), p, scale, margin)
     return replace(terms, anchors=anchors)

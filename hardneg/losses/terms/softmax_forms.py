@@ -8,21 +8,20 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.terms.mining import (
-    NEVER,
     Mined,
-    bound_of,
+    counts_of_all,
     mine,
     pad_candidates,
-    under_ceilings,
+    window_of_pairs,
 )
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import EMPTY, mined_logsumexp
-from hardneg.ops.comparison import OPEN, Window
+from hardneg.ops.comparison import Window
 from hardneg.ops.energies import Linear
 from hardneg.ops.own_negatives import WithOwnNegatives
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms
 from hardneg.ops.scores import Scores
-from hardneg.penalties import Hinge, Identity
+from hardneg.penalties import Identity
 from hardneg.softmaxes import Against, Softmax
 
 if TYPE_CHECKING:
@@ -87,9 +86,7 @@ def sums_of_all(
     softmax: Softmax,
 ) -> Sides:
     """Over all negatives (below the ceiling, where there is one)."""
-    scores, window = call.scores, OPEN
-    if call.negatives.ceiling is not None:
-        window = under_ceilings(call, bound_of(call, scores.row_numbers(), positive, p))
+    window = window_of_pairs(call, positive, p)
     found = weighted_logsumexp(call, scale, softmax, window)
     totals = totals_of_all(call, scale, window) if softmax.needs_total else (p * 0.0,) * 2
     counts, n = counts_of_all(call, window), p.shape[0]
@@ -163,16 +160,3 @@ def totals_of_all(call: Call, scale: Float[Tensor, ""], window: Window) -> tuple
     terms = PenaltyTerms(Identity(), of_rows, of_columns, scale=scale, window=window, maxima=False)
     found = call.scores.penalty_sum(terms)
     return found.rows, found.columns
-
-
-@torch.no_grad()
-def counts_of_all(call: Call, window: Window) -> tuple[Tensor, Tensor]:
-    """How many negatives there are by rows and columns."""
-    if window.open:
-        return call.scores.counts("negatives")
-    everything = torch.full_like(call.scores.zeros(), -NEVER)
-    of_columns = pad_candidates(everything, call.scores, -NEVER) if call.candidates else None
-    of_rows = everything if call.queries else None
-    terms = PenaltyTerms(Hinge(), of_rows, of_columns, window=window, maxima=False)
-    found = call.scores.penalty_sum(terms)
-    return found.row_counts, found.column_counts

@@ -27,7 +27,8 @@ def one_pass(
     wanted: Wanted = EVERYTHING,
 ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
     """One pass over blocks of full rows."""
-    choices = terms.penalty, terms.margin, terms.ceiling, terms.per_pair
+    bounds = terms.ceiling, terms.score_range
+    choices = terms.penalty, terms.margin, bounds, terms.per_pair
     return batch_all(comparison, *choices, weights, engine.tile_size, wanted)
 
 

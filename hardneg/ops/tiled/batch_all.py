@@ -29,7 +29,7 @@ from hardneg.ops.tiled.sorted_thresholds import by_search
 from hardneg.penalties import Hinge, Logistic, Penalty, SquaredHinge
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 __all__ = ["PairTerms", "batch_all"]
 
@@ -101,7 +101,7 @@ def batch_all(
     comparison: Comparison,
     penalty: Penalty,
     margin: float,
-    ceiling: Ceiling | None,
+    bounds: tuple[Ceiling | None, tuple[float, ...]],
     per_pair: bool,
     weights: Tensor | None = None,
     tile: tuple[int, int] | None = None,
@@ -109,6 +109,7 @@ def batch_all(
 ) -> tuple[PairTerms, tuple[Tensor, Tensor] | None]:
     """See ``reference.batch_all``. With ``weights`` (one an anchor, or a pair) also the gradients.
 
+    ``bounds`` are the negatives' ceiling and the range of their scores.
     Reads the number of positives from the device: the one reduction that synchronises.
     """
     n, m = len(comparison.queries), len(comparison.candidates)
@@ -116,12 +117,16 @@ def batch_all(
     tiles = tile_scores(comparison, (rows_at_once, m), wanted)
     admission = Admission(comparison.relation, "negatives", tiles.buffers)
     joined = Joined(n, per_pair, tiles.buffers.dtype, tiles.buffers.device)
-    bounds, done = None if ceiling is None else Ceilings(ceiling, comparison), 0
+    ceiling, score_range = bounds
+    ceilings, done = None if ceiling is None else Ceilings(ceiling, comparison), 0
     for rows in chunks(n, tiles.tile[0]):
         block = Tile(rows, slice(0, m))
         scores = tiles.scores(block)
-        positives = find_positives(scores, comparison, block, margin, bounds)
+        positives = find_positives(scores, comparison, block, margin, ceilings)
+        out = beyond(scores, score_range)
         negatives = admission.fill(scores, block, -excluded_value(scores.dtype))
+        if out is not None:
+            negatives = negatives.masked_fill_(out, -excluded_value(scores.dtype))
         first, done = done, done + len(positives.rows)
         mine = None
         if weights is not None:
@@ -132,6 +137,15 @@ def batch_all(
         if total is not None:
             tiles.add_gradient(block, total)
     return joined.result(), None if weights is None else tiles.gradients()
+
+
+def beyond(
+    scores: Float[Tensor, "r m"], score_range: tuple[float, ...]
+) -> Bool[Tensor, "r m"] | None:
+    """Which scores are not between the two numbers; None where there are none."""
+    if not score_range:
+        return None
+    return (scores <= score_range[0]) | (scores >= score_range[1])
 
 
 class Joined:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hardneg.negatives.selection import ROW_SALT, Selection, ranking_keys, with_fallback
+from hardneg.negatives.selection import ROW_SALT, ranking_keys, with_fallback
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.grid import Tile, chunks
 from hardneg.ops.requests import PairSearch
@@ -42,7 +43,8 @@ def select_per_pair(comparison: Comparison, search: PairSearch) -> Int[Tensor, "
             mine = slice(start, stop)
             block = Block(comparison, tiles, admission, Tile(rows, slice(0, m)))
             own = anchors[mine] - rows.start
-            chosen[mine] = block.select(own, search.ceilings[mine], selection, search.seed)
+            found = replace(search, anchors=own, ceilings=search.ceilings[mine])
+            chosen[mine] = block.select(found)
     return chosen
 
 
@@ -57,18 +59,20 @@ class Block:
         self.scores = admission.fill(tiles.scores(tile), tile, self.lowest)
         self.taken: Bool[Tensor, "r m"] = self.scores > self.lowest / 2
 
-    def select(
-        self, anchors: Tensor, ceilings: Tensor, selection: Selection, seed: Tensor | None
-    ) -> Int[Tensor, "t k"]:
-        """The selection of every pair, with its fallback."""
+    def select(self, search: PairSearch) -> Int[Tensor, "t k"]:
+        """The selection of every pair of the block, with its fallback."""
+        anchors, selection, (floor, ceilings) = search.anchors, search.selection, search.bounds
+        inside = self.taken
+        if floor is not None:
+            inside = inside & (self.scores > search.score_range[0])
         ranked, order = self.scores.sort(dim=1, descending=True, stable=True)
         counts = self.taken.sum(dim=1)
         rising = -ranked
         above = rank_in_rows(rising, anchors, -ceilings, right=True)
         if selection.order == "highest":
-            chosen = consecutive(order, counts, anchors, above, selection.k)
+            chosen = consecutive(order, inside.sum(dim=1), anchors, above, selection.k)
         else:
-            chosen = self.first_below(anchors, ceilings, selection, seed)
+            chosen = self.first_below(inside, ceilings, search)
         chosen = chosen[:, selection.skip :]
         if selection.fallback == "none":
             return chosen
@@ -80,19 +84,20 @@ class Block:
         return with_fallback(chosen, consecutive(order, counts, anchors, place, 1))
 
     def first_below(
-        self, anchors: Tensor, ceilings: Tensor, selection: Selection, seed: Tensor | None
+        self, taken: Bool[Tensor, "r m"], ceilings: Float[Tensor, "t"], search: PairSearch
     ) -> Int[Tensor, "t k"]:
         """Order by keys other than the score: one masked ranking a pair, some pairs at a time."""
+        anchors, selection = search.anchors, search.selection
         relation, tile, device = self.comparison.relation, self.tile, anchors.device
         row = torch.arange(tile.rows.start, tile.rows.stop, device=device) + relation.row_offset
         column = torch.arange(self.scores.shape[1], device=device) + relation.column_offset
         safe = torch.where(self.taken, self.scores, 0.0)
         similarity = self.comparison.similarity
-        keys = ranking_keys(safe, selection, similarity, seed, row, column, ROW_SALT)
+        keys = ranking_keys(safe, selection, similarity, search.seed, row, column, ROW_SALT)
         found = []
         for part in chunks(len(anchors), len(self.scores)):
             which, bound = anchors[part], ceilings[part]
-            inside = self.taken[which] & (self.scores[which] < bound[:, None])
+            inside = taken[which] & (self.scores[which] < bound[:, None])
             masked = torch.where(inside, keys[which], self.lowest)
             values, order = first_k(masked, selection.k)
             kept = torch.where(values > self.lowest / 2, order, -1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison, of_rows
-from hardneg.ops.requests import EVERYTHING, PairSearch, Search, SelectedTerms, Wanted
+from hardneg.ops.requests import EVERYTHING, PairSearch, SelectedTerms, Wanted
 from hardneg.ops.rounding import Ceilings
 from hardneg.ops.scores import SelectedSums
 from hardneg.ops.selected_terms import term_slopes, term_values, terms_by_query
@@ -126,12 +126,12 @@ def pairs_of(
     anchors, owners = queries, None
     if ceilings is not None:
         bounds = ceilings.over(queries + first, positives, scores)
-        search = PairSearch(queries, bounds, terms.selection, terms.seed)
+        search = PairSearch(queries, bounds, terms.selection, terms.seed, terms.score_range)
         chosen = select_per_pair(block, search)
     else:
         anchors, owners = torch.arange(n, device=queries.device), queries
         if chosen is None:
-            chosen = select(block, Search(terms.selection, seed=terms.seed, columns=False)).rows
+            chosen = select(block, terms.search(scores.new_zeros(n))).rows
     listed = anchors[:, None].expand_as(chosen).reshape(-1), chosen.reshape(-1)
     negatives = listed_scores(block, matrix, *listed).view(chosen.shape)
     return Pairs(queries, positives, scores, anchors, chosen, negatives, owners)

@@ -45,6 +45,7 @@ MINED = {
     "VSE++ order": contrastive(negatives="hardest", similarity="order"),
     "VSE++ queries only": contrastive(negatives="hardest", directions="queries", reduction="none"),
     "semi-hard": contrastive(negatives=SemiHard(), reduction="mean_active"),
+    "in a range": contrastive(negatives=TopK(2, min_score=-0.2, max_score=0.5)),
     "kNN-margin": contrastive(negatives=TopK(3), similarity="dot", margin=1.0),
     "rank window": contrastive(negatives=RankWindow(2, 5, fallback="easiest"), reduction="sum"),
     "batch hard": triplet(positives="hardest", negatives=Hardest(), similarity="euclidean"),
