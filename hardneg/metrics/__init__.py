@@ -19,11 +19,14 @@ from hardneg.metrics.retrieval import (
     coco_folds,
     retrieval_metrics,
 )
+from hardneg.metrics.top_lists import Retrieved, top_candidates
+from hardneg.metrics.trec import write_trec_qrels, write_trec_run
 
 __all__ = [
     "DirectionMetrics",
     "RetrievalAccumulator",
     "RetrievalMetrics",
+    "Retrieved",
     "across_ranks",
     "coco_folds",
     "from_scores",
@@ -40,4 +43,7 @@ __all__ = [
     "recall_at_k",
     "retrieval_metrics",
     "success_at_k",
+    "top_candidates",
+    "write_trec_qrels",
+    "write_trec_run",
 ]

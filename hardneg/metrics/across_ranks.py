@@ -17,6 +17,7 @@ from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.metrics.rank_agreement import Facts, RankInput, agree
 from hardneg.metrics.relevance import entries
 from hardneg.metrics.retrieval import coco_folds, retrieval_metrics
+from hardneg.metrics.top_lists import top_candidates
 from hardneg.metrics.work_share import WorkShare, gathered, sharing_work
 from hardneg.ops.precision import has_float64
 from hardneg.similarities import Given
@@ -24,7 +25,7 @@ from hardneg.similarities import Given
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["MetricAcrossRanks", "across_ranks", "takes_captions"]
+__all__ = ["MetricAcrossRanks", "across_ranks", "pairing"]
 
 
 def across_ranks(
@@ -98,7 +99,7 @@ class MetricAcrossRanks:
             scored,
             self.replicated_candidates and not scored,
             named(self.metric),
-            takes_captions(self.metric),
+            pairing(self.metric),
             options,
         )
         facts = agree(given, ranks)
@@ -128,9 +129,12 @@ def named(metric: Callable[..., Any]) -> str:
     return getattr(metric, "__qualname__", None) or repr(metric)
 
 
-def takes_captions(metric: Callable[..., Any]) -> bool:
-    """Whether candidates without ids are captions, equally many of each image in order."""
-    return getattr(metric, "func", metric) in (retrieval_metrics, coco_folds)
+def pairing(metric: Callable[..., Any]) -> str:
+    """Which rows belong together without ids: of one place, captions of an image in order, or none."""
+    metric = getattr(metric, "func", metric)
+    if metric in (retrieval_metrics, coco_folds):
+        return "captions"
+    return "none" if metric is top_candidates else "rows"
 
 
 def is_movable(found: Any, device: torch.device) -> bool:

@@ -26,7 +26,8 @@ class RankInput:
         scored: whether the queries are rows of given scores, and the candidates their transpose.
         replicated: whether candidates and their ids are those of all ranks already.
         metric: its name.
-        by_captions: whether candidates without ids are captions, equally many of each query.
+        pairing: which rows belong together without ids: ``"rows"`` of one place, ``"captions"``, equally many of each
+            query in order, or ``"none"``.
         options: of the metric, alike on all ranks.
     """
 
@@ -38,13 +39,14 @@ class RankInput:
     scored: bool
     replicated: bool
     metric: str
-    by_captions: bool
+    pairing: str
     options: dict[str, Any]
 
     @property
     def paired(self) -> bool:
         """Whether rows belong together by their places."""
-        return self.query_ids is None and self.candidate_ids is None and self.relevance is None
+        given = (self.query_ids, self.candidate_ids, self.relevance)
+        return self.pairing != "none" and all(x is None for x in given)
 
     def check(self) -> None:
         """What can be told without the other ranks; a rank may have no rows."""
@@ -148,7 +150,7 @@ def check_facts(facts: Facts, given: RankInput) -> None:
         same(f"has other candidates, {why}", facts.rows_checksum, held)
         same(f"has other ids of candidates, {why}", facts.ids_checksum, held)
     elif given.paired:
-        check_places(facts, given.by_captions)
+        check_places(facts, given.pairing == "captions")
     if given.relevance is not None:
         total = max(candidates) if given.replicated or given.scored else sum(candidates)
         wrong = [r for r, n in enumerate(facts.columns) if n != total and queries[r]]
@@ -178,7 +180,7 @@ def check_options(given: RankInput) -> None:
             raise TypeError(
                 f"{name} is a tensor: pass queries, candidates and their ids by position, and relevance by name"
             )
-    if given.scored and given.by_captions:
+    if given.scored and given.pairing == "captions":
         raise ValueError(
             f"{given.metric} of given scores ranks columns too, which no rank holds whole: gather the scores, or pass "
             "embeddings"

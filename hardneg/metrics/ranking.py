@@ -72,6 +72,14 @@ class Ranking:
         """Where ranks are computed: the embeddings' device, or the CPU for one without float64."""
         return self.comparison.queries.device
 
+    def without_bounds(self) -> Ranking:
+        """The scores themselves, in whose order ties are equal scores."""
+        if self.bounds is None:
+            return self
+        compared, width = self.comparison, self.bounds[0].shape[1]
+        q, c = (x[:, :-width].contiguous() for x in (compared.queries, compared.candidates))
+        return Ranking(compare_rows(q, c, compared.similarity), None, 0.0, self.first)
+
     def lower(
         self, upper: Float[Tensor, "r l"], rows: slice, columns: Int[Tensor, "r l"]
     ) -> Float[Tensor, "r l"]:

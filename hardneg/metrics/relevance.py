@@ -139,6 +139,11 @@ def by_ids(
     check_sets(queries, candidates, same_set)
     wanted, offered = resolve_ids(queries, candidates, query_ids, candidate_ids, same_set)
     check_distinct(queries, candidates, same_set)
+    return same_ids(wanted, offered, same_set)
+
+
+def same_ids(wanted: Int[Tensor, "n"], offered: Int[Tensor, "m"], same_set: bool) -> Relevant:
+    """Candidates of equal ids."""
     ordered, columns = offered.sort(stable=True)
     starts = torch.searchsorted(ordered, wanted)
     lengths = torch.searchsorted(ordered, wanted, right=True) - starts

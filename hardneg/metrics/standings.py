@@ -18,7 +18,7 @@ from hardneg.ops.tiled.scores import TileScores, tile_scores
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-__all__ = ["Standing", "standings"]
+__all__ = ["Standing", "score_panels", "standings"]
 
 PANEL_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 25}
 FEW = 8
@@ -54,22 +54,33 @@ def standings(ranking: Ranking, relevant: Relevant, best_only: bool = False) -> 
     A block's scores are one tile of full width. Relevant scores are read from that tile, where
     their rivals stand, and compared with it: no score is computed twice or in another way.
     """
+    for rows, scores, tiles in score_panels(ranking, len(relevant.counts)):
+        yield compute_standing(ranking, relevant, (rows, scores, tiles), best_only)
+
+
+def score_panels(
+    ranking: Ranking, n: int
+) -> Iterator[tuple[slice, Float[Tensor, "r m"], TileScores]]:
+    """The scores of the queries, out of n, that this process ranks: a block at a time, in one buffer."""
     compared = ranking.comparison
-    own, m = rows_here(len(relevant.counts)), len(compared.candidates)
+    own, m = rows_here(n), len(compared.candidates)
     size = panel_rows(own.stop - own.start, m, compared.queries.device)
     tiles = tile_scores(compared, (size, m))
     for part in chunks(own.stop - own.start, size):
         rows = slice(own.start + part.start, own.start + part.stop)
-        yield compute_standing(ranking, relevant, tiles, rows, best_only)
+        held = slice(rows.start - ranking.first, rows.stop - ranking.first)
+        yield rows, tiles.scores(Tile(held, slice(0, m))), tiles
 
 
 def compute_standing(
-    ranking: Ranking, relevant: Relevant, tiles: TileScores, rows: slice, best_only: bool
+    ranking: Ranking,
+    relevant: Relevant,
+    panel: tuple[slice, Float[Tensor, "r m"], TileScores],
+    best_only: bool,
 ) -> Standing:
-    """The standing of a block of queries."""
-    m = len(ranking.comparison.candidates)
-    held = slice(rows.start - ranking.first, rows.stop - ranking.first)
-    scores = tiles.scores(Tile(held, slice(0, m)))
+    """The standing of a block of queries; overwrites its scores."""
+    rows, scores, tiles = panel
+    m = scores.shape[1]
     columns, valid, gains = relevant.listed(rows)
     if columns.shape[1] == 0:
         return Standing(rows, columns, valid, gains)

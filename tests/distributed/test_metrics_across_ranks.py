@@ -25,6 +25,7 @@ from hardneg.metrics import (
     ranks,
     recall_at_k,
     retrieval_metrics,
+    top_candidates,
 )
 
 CUTS = {1: ((11,), (17,)), 2: ((3, 8), (17, 0)), 3: ((6, 0, 5), (1, 9, 7))}
@@ -194,6 +195,8 @@ def reports(rank: int, size: int) -> list[Any]:
         across_ranks(partial(coco_folds, folds=2))(own, told),
         across_ranks(retrieval_metrics, replicated_candidates=True)(own, captions),
         accumulator.compute(across_ranks=True),
+        across_ranks(top_candidates)(own, told, k=4).indices.tolist(),
+        from_scores(across_ranks(top_candidates), own @ captions.T, k=50).indices.tolist(),
     ]
 
 
@@ -202,6 +205,10 @@ def test_reports(size: int, groups: ProcessGroups) -> None:
     sides = pictures()
     whole = retrieval_metrics(*sides)
     expected = [whole, coco_folds(*sides, folds=2), whole, whole]
+    expected += [
+        top_candidates(*sides, 4).indices.tolist(),
+        from_scores(top_candidates, sides[0] @ sides[1].T, 50).indices.tolist(),
+    ]
     assert groups(size)(reports) == [expected] * size
 
 
