@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["at_once"]
 
+KNOWN = ("mean", "sum", "mean_active")
+"""Reductions that are one step."""
+
 
 def at_once(
     loss: Loss,
@@ -32,7 +35,7 @@ def at_once(
 
     So it is under a compiler, which joins steps itself, and with a range of scores, which no step knows.
     """
-    if torch.compiler.is_compiling() or statistics or loss.reduction == "none":
+    if torch.compiler.is_compiling() or statistics or loss.reduction not in KNOWN:
         return None
     if negatives.ranged or not says_whole(type(loss)):
         return None

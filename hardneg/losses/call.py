@@ -58,6 +58,11 @@ class Call:
         return self.reduction == "none" and not self.by_anchor
 
     @property
+    def counts_triplets(self) -> bool:
+        """Whether a mean may divide by the number of triplets."""
+        return self.reduction == "mean_triplets" or self.by_anchor
+
+    @property
     def selection(self) -> Selection | None:
         """What the strategy asks of ``select``; None where all negatives count."""
         return self.negatives.selection(self.scores.width)

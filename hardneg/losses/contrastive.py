@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hardneg.checks import check_number
-from hardneg.losses.base import BackendName, Directions, PairLoss, Reduction
+from hardneg.losses.base import BackendName, Directions, HingeReduction, PairLoss
 from hardneg.losses.call import Call
 from hardneg.losses.terms.hinge import hinge_terms
 from hardneg.losses.terms.reduction import Both
@@ -39,7 +39,8 @@ class ContrastiveLoss(PairLoss):
         penalty: ``"hinge"``, ``"squared_hinge"`` or ``"logistic"`` (soft margin), or an object.
         directions: ``"both"``, ``"queries"`` (candidates are the negatives) or ``"candidates"``.
         reduction: ``"mean"`` over the pairs that have a negative, ``"sum"`` (the paper),
-            ``"mean_active"`` over the non-zero terms, ``"none"``: (query terms, candidate terms).
+            ``"mean_active"`` over the non-zero triplets (pair, negative), ``"mean_triplets"`` over all of them,
+            ``"none"``: (query terms, candidate terms), in the order of the rows.
         backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an object such as ``Tiled()``.
 
     Source: Faghri et al., "VSE++: Improving Visual-Semantic Embeddings with Hard Negatives", BMVC 2018,
@@ -51,6 +52,7 @@ class ContrastiveLoss(PairLoss):
     """
 
     takes_mean: ClassVar[bool] = True
+    takes_triplets: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class ContrastiveLoss(PairLoss):
         *,
         penalty: Penalty | PenaltyName = "hinge",
         directions: Directions = "both",
-        reduction: Reduction = "mean",
+        reduction: HingeReduction = "mean",
         backend: BackendName | Backend = "auto",
     ) -> None:
         super().__init__(negatives, similarity, directions, reduction, backend)

@@ -48,7 +48,8 @@ class InfoNCELoss(PairLoss):
         directions: ``"both"`` (averaged), ``"queries"`` or ``"candidates"``; ``"joint"``: of the queries, with
             other queries as further negatives of the query, and other candidates as those of its candidate, in one
             softmax (Qwen3-Embedding); paired rows and all negatives only.
-        reduction: ``"mean"``, ``"sum"``, ``"mean_active"`` (the mean: every term is active), ``"none"``.
+        reduction: ``"mean"``, ``"sum"``, ``"mean_active"`` (the mean: every term is active), ``"none"``: (query terms,
+            candidate terms); with ``positives="all"`` ``term_pairs`` says which pair each of them is.
         backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an object such as ``Tiled()``.
 
     Source: van den Oord et al., 2018; Radford et al. (CLIP), ICML 2021.
@@ -108,6 +109,11 @@ class InfoNCELoss(PairLoss):
             needs = 'directions "queries", "candidates" or "both"'
         if needs:
             raise ValueError(f"InfoNCELoss with softmax={softmax!r} takes {needs}")
+
+    @property
+    def lists_positives(self) -> bool:
+        """With ``positives="all"``."""
+        return isinstance(self.positives, AllPositives)
 
     def whole(self, call: Call) -> LossAgainstNegatives | None:
         """The cross-entropy of every pair, or of every positive; None for other forms."""

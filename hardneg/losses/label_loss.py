@@ -101,6 +101,33 @@ class LabelLoss(Loss):
     if TYPE_CHECKING:
         __call__ = forward
 
+    def term_pairs(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, "n"] | None = None,
+        reference: Float[Tensor, "m d"] | None = None,
+        reference_labels: Int[Tensor, "m"] | None = None,
+        *,
+        positive_mask: Bool[Tensor, "n m"] | None = None,
+        ignore_mask: Bool[Tensor, "n m"] | None = None,
+        same_set: bool = False,
+    ) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "u 2"]]:
+        """The (anchor, positive) pairs of the terms that ``reduction="none"`` returns, in their order.
+
+        Takes the arguments of the call. Reads the number of positives from the device.
+
+        Returns:
+            Two t x 2 tensors of row numbers, for the terms of the queries and those of the candidates; empty for a
+            direction that the loss does not have.
+
+        Raises:
+            ValueError: for losses with one term an anchor, in the order of the rows.
+        """
+        check_directions(self.directions, reference)
+        sides = embeddings, labels, reference, reference_labels
+        masks = positive_mask, ignore_mask, same_set
+        return self.pairs_of(compare_labelled(*sides, self.similarity, *masks))
+
     @overload
     def from_scores(
         self,

@@ -14,6 +14,7 @@ from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
 from hardneg.losses.guide import GuideChoice
 from hardneg.losses.scalars import WithScalars, shown
+from hardneg.losses.term_pairs import pairs_of_terms
 from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms
 from hardneg.negatives import Negatives, resolve_negatives
 from hardneg.ops.backends import bind, check_backend
@@ -24,9 +25,10 @@ from hardneg.ops.own_negatives import WithOwnNegatives
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, is_spherical, resolve_similarity
 
-__all__ = ["BackendName", "Directions", "Loss", "Reduction"]
+__all__ = ["BackendName", "Directions", "HingeReduction", "Loss", "Reduction"]
 
 Reduction = Literal["mean", "sum", "mean_active", "none"]
+HingeReduction = Reduction | Literal["mean_triplets"]
 Directions = Literal["both", "queries", "candidates"]
 BackendName = Literal["auto", "dense", "tiled", "triton"]
 
@@ -40,12 +42,15 @@ class Loss(WithScalars, ABC):
         average: whether the two directions are averaged rather than added.
         takes_all: whether all negatives of an anchor may count at once.
         takes_joint: whether it takes ``directions="joint"``.
+        takes_triplets: whether its terms are sums over triplets, so that it takes ``reduction="mean_triplets"``.
+        lists_positives: whether every positive of an anchor is a term of its own.
         takes_mean: whether it takes ``SelectiveHardest``, which mixes in the mean over all negatives.
     """
 
     average: ClassVar[bool] = False
     takes_all: ClassVar[bool] = True
     takes_joint: ClassVar[bool] = False
+    takes_triplets: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
 
     def __new__(cls, *choices: Any, **named: Any) -> Self:
@@ -64,15 +69,30 @@ class Loss(WithScalars, ABC):
         super().__init__()
         joint = ("joint",) if self.takes_joint else ()
         check_choice("directions", directions, (*DIRECTIONS, *joint))
-        check_choice("reduction", reduction, REDUCTIONS)
+        self.check_reduction(reduction)
         self.similarity = resolve_similarity(similarity)
         self.directions, self.reduction, self.backend = directions, reduction, backend
         self.negatives = self.check_negatives(negatives)
         check_backend(backend, self.similarity)
 
+    @property
+    def lists_positives(self) -> bool:
+        """Not, but for losses that say so."""
+        return False
+
     @abstractmethod
     def terms(self, call: Call) -> Both:
         """The equation: terms of the queries and of the candidates, None for a direction not asked for."""
+
+    def check_reduction(self, reduction: str) -> None:
+        """A reduction of terms that the equation has."""
+        if reduction == "mean_triplets" and not self.takes_triplets:
+            raise ValueError(
+                f'{type(self).__name__} does not take reduction="mean_triplets": its terms are not sums over (anchor, '
+                f"positive, negative) triplets; choose one of {', '.join(REDUCTIONS)}"
+            )
+        if reduction != "mean_triplets":
+            check_choice("reduction", reduction, REDUCTIONS)
 
     def check_negatives(self, negatives: Negatives | str) -> Negatives:
         """A strategy from its name or object, checked against what the equation can take."""
@@ -82,6 +102,8 @@ class Loss(WithScalars, ABC):
             reason = "it needs a selection of negatives, such as TopK(k)"
         elif strategy.mean_if_closer is not None and not self.takes_mean:
             reason = "only hinge losses with one positive an anchor take a mean of all negatives"
+        elif strategy.mean_if_closer is not None and self.reduction == "mean_triplets":
+            reason = 'a mean of all negatives is no sum over triplets, as reduction="mean_triplets" needs'
         elif strategy.needs_distance and not is_spherical(self.similarity):
             known = f"with similarity {self.similarity!r}: it needs distances between unit vectors"
             reason = f"{known}; use cosine, or euclidean on normalised embeddings"
@@ -143,6 +165,19 @@ class Loss(WithScalars, ABC):
                 "embeddings; call the loss itself, or choose another strategy"
             )
         return self.reduced(comparison, strategy, return_stats, weights=weights)
+
+    def pairs_of(self, comparison: Comparison) -> tuple[Tensor, Tensor]:
+        """The (anchor, positive) pairs of a comparison's terms.
+
+        Raises:
+            ValueError: where an anchor with several positives has one term.
+        """
+        if not self.lists_positives:
+            raise ValueError(
+                f"{self!r} has one term an anchor, in the order of the rows: term_pairs is for losses whose terms are "
+                '(anchor, positive) pairs, such as those with positives="all"'
+            )
+        return pairs_of_terms(comparison, self.directions, self.backend)
 
     def extra_repr(self) -> str:
         """The choices by the constructor's names; those that are modules follow by themselves."""

@@ -27,6 +27,7 @@ class NTXentLoss(LabelLoss):
 
     Args:
         temperature, negatives, similarity, reduction, backend: as in ``InfoNCELoss``.
+            With ``reduction="none"`` ``term_pairs`` says which pair each term is.
         margin: taken off the positive's score.
         directions: with a reference, ``"queries"`` (embeddings are the anchors), ``"candidates"`` or
             ``"both"`` (averaged).
@@ -54,6 +55,11 @@ class NTXentLoss(LabelLoss):
         super().__init__(negatives, similarity, directions, reduction, backend)
         self.temperature = Temperature(temperature)
         self.margin = check_number("margin", margin)
+
+    @property
+    def lists_positives(self) -> bool:
+        """Always."""
+        return True
 
     def whole(self, call: Call) -> LabelledLoss:
         """The cross-entropy of every positive."""

@@ -146,6 +146,32 @@ class PairLoss(Loss):
     if TYPE_CHECKING:
         __call__ = forward
 
+    def term_pairs(
+        self,
+        queries: Float[Tensor, "n d"],
+        candidates: Float[Tensor, "m d"],
+        *,
+        query_ids: Int[Tensor, "n"] | None = None,
+        candidate_ids: Int[Tensor, "m"] | None = None,
+        positive_mask: Bool[Tensor, "n m"] | None = None,
+        ignore_mask: Bool[Tensor, "n m"] | None = None,
+    ) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "u 2"]]:
+        """The (anchor, positive) pairs of the terms that ``reduction="none"`` returns, in their order.
+
+        Takes the arguments of the call. Reads the number of positives from the device.
+
+        Returns:
+            Two t x 2 tensors of row numbers, for the terms of the queries and those of the candidates; empty for a
+            direction that the loss does not have.
+
+        Raises:
+            ValueError: for losses with one term an anchor, in the order of the rows.
+        """
+        relation = query_ids, candidate_ids, positive_mask, ignore_mask
+        one_to_one = isinstance(self.positives, Paired)
+        given = queries, candidates, self.similarity, *relation
+        return self.pairs_of(compare_pairs(*given, one_to_one=one_to_one))
+
     @overload
     def from_scores(
         self,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from hardneg.checks import check_number
-from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
+from hardneg.losses.base import BackendName, Directions, HingeReduction, LabelLoss
 from hardneg.losses.call import Call
 from hardneg.losses.terms.hinge import all_positives, hinge_terms
 from hardneg.losses.terms.reduction import Both, Terms
@@ -53,7 +53,8 @@ class TripletLoss(LabelLoss):
         directions: with a reference, ``"queries"`` (embeddings are the anchors), ``"candidates"`` or
             ``"both"`` (added).
         reduction: ``"mean"`` over (anchor, positive) pairs with a negative, ``"sum"``, ``"mean_active"``
-            over non-zero triplets, ``"none"``: (terms by anchor and positive, those of the other direction).
+            over non-zero triplets, ``"mean_triplets"`` over all triplets, ``"none"``: (terms by anchor and
+            positive, those of the other direction); ``term_pairs`` says which pair each of them is.
         backend: ``"auto"``, ``"dense"``, ``"tiled"``, ``"triton"`` or an object such as ``Tiled()``.
 
     Source: Schroff et al., "FaceNet", CVPR 2015; Hermans et al., "In Defense of the Triplet Loss", 2017.
@@ -63,6 +64,7 @@ class TripletLoss(LabelLoss):
         >>> value = loss(torch.randn(32, 16), torch.arange(32) // 4)
     """
 
+    takes_triplets: ClassVar[bool] = True
     ORDERS: ClassVar[dict[type[Positives], str]] = {
         HardestPositive: "lowest",
         EasiestPositive: "highest",
@@ -77,7 +79,7 @@ class TripletLoss(LabelLoss):
         *,
         penalty: Penalty | PenaltyName = "hinge",
         directions: Directions = "queries",
-        reduction: Reduction = "mean",
+        reduction: HingeReduction = "mean",
         backend: BackendName | Backend = "auto",
     ) -> None:
         super().__init__(negatives, similarity, directions, reduction, backend)
@@ -85,6 +87,11 @@ class TripletLoss(LabelLoss):
         accepted = AllPositives, HardestPositive, EasiestPositive
         self.positives = resolve_positives(positives, type(self).__name__, accepted)
         self.penalty = resolve_penalty(penalty)
+
+    @property
+    def lists_positives(self) -> bool:
+        """With ``positives="all"``."""
+        return isinstance(self.positives, AllPositives)
 
     def whole(self, call: Call) -> LabelledLoss:
         """The hinges of every pair of one label, or of one positive an anchor."""

@@ -24,7 +24,7 @@ from hardneg.ops.comparison import OPEN
 from hardneg.ops.requests import BatchAllTerms, PenaltyTerms
 from hardneg.ops.rounding import Rounding
 from hardneg.ops.scores import Sums, Total
-from hardneg.penalties import Penalty
+from hardneg.penalties import Hinge, Penalty
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -95,7 +95,8 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
     thresholds = torch.where(has, p - margin, NEVER)
     of_columns = pad_candidates(thresholds, scores, NEVER) if call.candidates else None
     window = window_of_pairs(call, positive, p)
-    rows, columns = counts_of_all(call, window if call.negatives.ranged else OPEN)
+    narrow = call.negatives.ranged or call.counts_triplets
+    rows, columns = counts_of_all(call, window if narrow else OPEN)
     columns = columns[:n]
     considered = rows if call.queries else columns, columns if call.candidates else rows
     valid = tuple(has & (counts > 0) for counts in considered)
@@ -105,8 +106,11 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
     of_rows = thresholds if call.queries else None
     terms = PenaltyTerms(penalty, of_rows, of_columns, maxima=maxima)
     found: Sums | Total
-    if call.reduction in ("sum", "mean") and not bounded:
-        weights = [anchor_weights(some, call.reduction, p) for some in valid]
+    if call.reduction in ("sum", "mean", "mean_triplets") and not bounded:
+        weights = [
+            anchor_weights(some, counts, call.reduction, p)
+            for some, counts in zip(valid, considered, strict=True)
+        ]
         found = scores.penalty_total(
             terms,
             weights[0] if call.queries else None,
@@ -130,10 +134,15 @@ def every_negative(call: Call, positive: Int[Tensor, "n"], margin: float, penalt
     )
 
 
-def anchor_weights(valid: Tensor, reduction: str, like: Tensor) -> Float[Tensor, "n"]:
-    """1, or 1 / (number of valid anchors); 0 for the others. In the type of ``like``, the scores."""
+def anchor_weights(
+    valid: Tensor, counts: Tensor, reduction: str, like: Tensor
+) -> Float[Tensor, "n"]:
+    """1, or 1 / (number of valid anchors, or of their triplets); 0 for others. In the type of ``like``, the scores."""
     weights = valid.to(like.dtype)
-    return weights if reduction == "sum" else weights / valid.sum().clamp(min=1)
+    if reduction == "sum":
+        return weights
+    terms = torch.where(valid, counts, 0) if reduction == "mean_triplets" else valid
+    return weights / terms.sum().clamp(min=1)
 
 
 def all_positives(call: Call, margin: float, penalty: Penalty) -> Terms:
@@ -163,19 +172,29 @@ def batch_all(call: Call, margin: float, penalty: Penalty) -> Terms:
     bounds = strategy.ceiling, strategy.score_range
     terms = BatchAllTerms(penalty, margin, bounds[0], total=total, score_range=bounds[1])
     found = call.scores.batch_all(terms)
-    negatives, _ = call.scores.counts("negatives")
     positives, _ = call.scores.counts("positives")
-    value = found.sums
-    if call.reduction in ("mean", "mean_active"):
-        terms_in_all = found.pairs if call.reduction == "mean" else found.counts
-        value = value / terms_in_all.sum().clamp(min=1)
+    value, considered = found.sums, triplets_of(call, positives)
+    if call.reduction not in ("sum", "none"):
+        counts = {"mean": found.pairs, "mean_active": found.counts, "mean_triplets": considered}
+        value = value / counts[call.reduction].sum().clamp(min=1)
     return Terms(
         value,
         found.pairs > 0,
         found.counts,
-        positives * negatives,
+        considered,
         found.positive_sums / positives.clamp(min=1),
         found.maxima,
         summed=True,
         counted=found.pairs,
     )
+
+
+@torch.no_grad()
+def triplets_of(call: Call, positives: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """How many (positive, negative) pairs each anchor has; those in the window only where a mean divides by them."""
+    if call.negatives.bounded and call.counts_triplets:
+        # every difference is above such a margin
+        bounds = call.negatives.ceiling, call.negatives.score_range
+        every = BatchAllTerms(Hinge(), NEVER, bounds[0], score_range=bounds[1])
+        return call.scores.batch_all(every).counts
+    return positives * call.scores.counts("negatives")[0]

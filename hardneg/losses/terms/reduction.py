@@ -63,7 +63,7 @@ class Terms:
         return self.valid.long() if self.pairs is None else self.pairs
 
     def reduce(self, reduction: str) -> Float[Tensor, "..."]:
-        """The sum, the mean over valid terms, the mean over active ones, or the terms themselves."""
+        """The sum, a mean over valid terms, over triplets or over active ones, or the terms themselves."""
         if self.summed:
             return self.values
         values = torch.where(self.valid, self.values, 0.0)
@@ -71,20 +71,33 @@ class Terms:
             return values
         if reduction == "sum":
             return values.sum()
-        counts = self.valid if reduction == "mean" else torch.where(self.valid, self.active, 0)
-        return values.sum() / counts.sum().clamp(min=1)
+        counts = self.divisor(self.valid, reduction)
+        return values.sum() / torch.where(self.valid, counts, 0).sum().clamp(min=1)
+
+    def divisor(self, terms: Tensor, reduction: str) -> Tensor:
+        """What a mean counts: so many terms of each entry, or their active triplets, or all of these."""
+        return {"mean_active": self.active, "mean_triplets": self.considered}.get(reduction, terms)
 
     def weighted(self, weights: Float[Tensor, "n"], reduction: str) -> Terms:
         """The finished reduction of terms that are multiplied by a weight of their anchors.
 
-        A mean divides by the sum of the weights, ``"mean_active"`` by that over non-zero terms.
+        A mean divides by the sum of the weights, of terms, of triplets, or of non-zero terms.
         """
         w = weights if self.anchors is None else weights.index_select(0, self.anchors)
         if self.kinds:
-            parts = [weighted(x.sums, w, x.pairs, x.active, reduction) for x in self.kinds]
+            parts = [
+                weighted(
+                    x.sums,
+                    w,
+                    x.pairs,
+                    x.active if reduction == "mean_active" else x.pairs,
+                    reduction,
+                )
+                for x in self.kinds
+            ]
             return replace(self, values=torch.stack(parts).sum(0), summed=True)
         counts = self.valid_terms if self.counted is None else self.counted
-        values = weighted(self.values, w, counts, self.active, reduction)
+        values = weighted(self.values, w, counts, self.divisor(counts, reduction), reduction)
         return replace(self, values=values, summed=True)
 
 
@@ -92,17 +105,17 @@ def weighted(
     values: Float[Tensor, "t"],
     weights: Float[Tensor, "t"],
     counts: Int[Tensor, "t"],
-    active: Int[Tensor, "t"],
+    divisor: Int[Tensor, "t"],
     reduction: str,
 ) -> Float[Tensor, "..."]:
-    """The reduction of entries that stand for so many terms each, of which so many are active."""
+    """The reduction of entries that stand for so many terms each; a mean divides by the weighted ``divisor``."""
     w = torch.where(counts > 0, weights, 0.0)
     values = torch.where(w != 0, values, 0.0) * w
     if reduction == "none":
         return values
     if reduction == "sum":
         return values.sum()
-    total = (w * (counts if reduction == "mean" else active)).sum()
+    total = (w * divisor).sum()
     return values.sum() / torch.where(total == 0, 1.0, total)
 
 

@@ -43,9 +43,9 @@ def selected_pairs(
         of_terms = found.sums, valid, found.counts, found.considered, found.positives, of_pairs
         return Terms(*of_terms, anchors=anchors)
     value = found.sums
-    if call.reduction in ("mean", "mean_active"):
-        counted = found.pairs if call.reduction == "mean" else found.counts
-        value = value / counted.sum().clamp(min=1)
+    if call.reduction not in ("sum", "none"):
+        counts = {"mean_active": found.counts, "mean_triplets": found.considered}
+        value = value / counts.get(call.reduction, found.pairs).sum().clamp(min=1)
     mean = found.positives / found.pairs.clamp(min=1)
     return Terms(
         value,
