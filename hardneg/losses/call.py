@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, Selection
 from hardneg.ops.loss_requests import LossRequest
 from hardneg.ops.scores import Scores
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call"]
 
+Found = TypeVar("Found")
 Whole = TypeVar("Whole", bound=LossRequest)
 
 
@@ -83,7 +83,7 @@ class Call:
         own, ignore = self.scores.row_numbers(), self.scores.relation.ignore
         return own if ignore is None else torch.where(ignore.diagonal()[: len(own)], -1, own)
 
-    def in_directions(self, terms: Callable[[Call], Terms]) -> Both:
+    def in_directions(self, terms: Callable[[Call], Found]) -> tuple[Found | None, Found | None]:
         """``terms`` of the queries as anchors and, with exchanged sides, of the candidates."""
         of_queries = terms(self) if self.queries else None
         swapped = replace(self, scores=self.scores.swapped()) if self.candidates else None

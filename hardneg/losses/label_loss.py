@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from torch import Tensor
 
 from hardneg.checks import refuse_renamed
+from hardneg.losses.call import Call
 from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
 from hardneg.losses.loss import Loss
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.weights import check_label_weights
 from hardneg.negatives import Negatives
 
@@ -127,6 +130,41 @@ class LabelLoss(Loss):
         sides = embeddings, labels, reference, reference_labels
         masks = positive_mask, ignore_mask, same_set
         return self.pairs_of(compare_labelled(*sides, self.similarity, *masks))
+
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: of the anchors that have a positive."""
+        return MinedByLoss(*call.in_directions(choices_of_queries))
+
+    def mined(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        labels: Int[Tensor, "n"] | None = None,
+        reference: Float[Tensor, "m d"] | None = None,
+        reference_labels: Int[Tensor, "m"] | None = None,
+        *,
+        positive_mask: Bool[Tensor, "n m"] | None = None,
+        ignore_mask: Bool[Tensor, "n m"] | None = None,
+        same_set: bool = False,
+        negatives: Negatives | str | None = None,
+    ) -> MinedByLoss:
+        """Find the negatives that the loss chooses, without a gradient.
+
+        Args:
+            embeddings, labels, reference, reference_labels, positive_mask, ignore_mask, same_set, negatives: as in the
+                call itself. A random strategy draws what the call draws from the same state of torch's generator.
+
+        Returns:
+            ``MinedByLoss``: ``.queries`` and ``.candidates``, the choices of both directions, each with ``indices``,
+            ``scores`` and ``counts`` as those of ``hardneg.mine``; a row for each (anchor, positive) pair where each
+            has negatives of its own (``MinedTerms``). None for a direction that is not among the loss's.
+
+        Raises:
+            ValueError, TypeError: as the call itself; for strategies that select nothing, such as ``All()``.
+        """
+        check_directions(self.directions, reference)
+        sides = embeddings, labels, reference, reference_labels
+        comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)
+        return self.chosen(comparison, negatives)
 
     @overload
     def from_scores(

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor, nn
 
 from hardneg.checks import check_choice, refuse_renamed
 from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
 from hardneg.losses.guide import GuideChoice
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.term_pairs import pairs_of_terms
 from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms
@@ -22,7 +24,7 @@ from hardneg.ops.comparison import Comparison
 from hardneg.ops.guided import GuidedScores
 from hardneg.ops.own import OwnNegatives
 from hardneg.ops.own_negatives import WithOwnNegatives
-from hardneg.ops.scores import Backend
+from hardneg.ops.scores import Backend, Scores
 from hardneg.similarities import Similarity, is_spherical, resolve_similarity
 
 __all__ = ["BackendName", "Directions", "HingeReduction", "Loss", "Reduction"]
@@ -94,6 +96,10 @@ class Loss(WithScalars, ABC):
         if reduction != "mean_triplets":
             check_choice("reduction", reduction, REDUCTIONS)
 
+    @abstractmethod
+    def choices(self, call: Call) -> MinedByLoss:
+        """The negatives that the equation selects for the queries and for the candidates."""
+
     def check_negatives(self, negatives: Negatives | str) -> Negatives:
         """A strategy from its name or object, checked against what the equation can take."""
         strategy, name = resolve_negatives(negatives), type(self).__name__
@@ -126,12 +132,7 @@ class Loss(WithScalars, ABC):
             found = at_once(self, comparison, strategy, return_stats, own)
             if found is not None:
                 return found
-        if guide is None:
-            scores = bind(self.backend, comparison)
-        else:
-            scores = GuidedScores.of(self.backend, comparison, *guide, self.directions)
-        if own is not None:
-            scores = WithOwnNegatives(scores, own)
+        scores = self.scores_of(comparison, own, guide)
         call = Call(scores, strategy, self.reduction, self.directions, return_stats)
         if weights is None:
             return reduce_terms(call, self.terms(call), self.average)
@@ -140,6 +141,39 @@ class Loss(WithScalars, ABC):
         both = self.terms(replace(call, reduction="none", by_anchor=by_anchor))
         queries, candidates = (x and x.weighted(held, self.reduction) for x in both)
         return reduce_terms(call, (queries, candidates), self.average)
+
+    def scores_of(
+        self, comparison: Comparison, own: OwnNegatives | None, guide: GuideChoice | None
+    ) -> Scores:
+        """The scores of a comparison, with what its queries have beside it."""
+        if guide is None:
+            scores = bind(self.backend, comparison)
+        else:
+            scores = GuidedScores.of(self.backend, comparison, *guide, self.directions)
+        return scores if own is None else WithOwnNegatives(scores, own)
+
+    @torch.no_grad()
+    def chosen(
+        self,
+        comparison: Comparison,
+        negatives: Negatives | str | None,
+        own: OwnNegatives | None = None,
+        guide: GuideChoice | None = None,
+    ) -> MinedByLoss:
+        """The negatives that the loss of a comparison chooses.
+
+        Raises:
+            ValueError: for a strategy that chooses none, or not always.
+        """
+        strategy = self.negatives if negatives is None else self.check_negatives(negatives)
+        scores = self.scores_of(comparison, own, guide)
+        call = Call(scores, strategy, self.reduction, self.directions, statistics=False)
+        if call.selection is None or strategy.mean_if_closer is not None:
+            raise ValueError(
+                f"mined does not take negatives {strategy!r}: all negatives of an anchor count there; pass a "
+                "selection, such as negatives=TopK(8)"
+            )
+        return self.choices(call)
 
     def reduced_scores(
         self,

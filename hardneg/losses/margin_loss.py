@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.scalars import Learned
+from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, mean_of_kinds
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
@@ -75,6 +79,10 @@ class MarginLoss(LabelLoss):
             penalty=Hinge(),
             apart=True,
         )
+
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: negative pairs count whether there is a positive or not."""
+        return MinedByLoss(*call.in_directions(partial(choices_of_queries, need_positive=False)))
 
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every anchor."""

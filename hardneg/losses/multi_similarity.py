@@ -7,8 +7,9 @@ from torch import Tensor
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.terms.reduction import Both
-from hardneg.losses.terms.two_sided import TwoSided, two_sided_terms
+from hardneg.losses.terms.two_sided import TwoSided, two_sided_choices, two_sided_terms
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.energies import Linear
 from hardneg.ops.loss_requests import TwoSidedLoss
@@ -82,6 +83,10 @@ class MultiSimilarityLoss(LabelLoss):
         positive, negative = self.energies()
         weights = 1 / self.alpha, 1 / self.beta
         return call.whole(TwoSidedLoss, positive=positive, negative=negative, weights=weights)
+
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: of what epsilon leaves."""
+        return MinedByLoss(*call.in_directions(lambda side: two_sided_choices(side, self.epsilon)))
 
     def terms(self, call: Call) -> Both:
         """Both softened sums of every anchor."""

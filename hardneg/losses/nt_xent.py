@@ -7,8 +7,10 @@ from torch import Tensor
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
+from hardneg.losses.terms.choices import choices_of_pairs
 from hardneg.losses.terms.reduction import Both
 from hardneg.losses.terms.softmax import every_positive
 from hardneg.negatives import Negatives, NegativesName
@@ -65,6 +67,10 @@ class NTXentLoss(LabelLoss):
         """The cross-entropy of every positive."""
         scale = self.temperature.factor(call.scores)
         return call.whole(LabelledLoss, average=self.average, margin=self.margin, scale=scale)
+
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: of every positive."""
+        return MinedByLoss(*call.in_directions(choices_of_pairs))
 
     def terms(self, call: Call) -> Both:
         """Every positive against the negatives."""

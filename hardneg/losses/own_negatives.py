@@ -14,7 +14,7 @@ from hardneg.ops.own import OwnNegatives
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
-__all__ = ["check_nothing_own", "own_negatives_of"]
+__all__ = ["own_negatives_of"]
 
 
 def check_nothing_own(ids: Tensor | None, mask: Tensor | None, share: bool, exempt: bool) -> None:
@@ -42,6 +42,9 @@ def own_negatives_of(
     Raises:
         ValueError, TypeError: naming the argument, what was expected, and what came.
     """
+    if embeddings is None:
+        check_nothing_own(ids, mask, share, exempt)
+        return None
     check_type("share_negatives", share, bool)
     check_type("exempt_own_negatives", exempt, bool)
     check_own_embeddings(embeddings, comparison.queries)

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from hardneg.checks import refuse_renamed
 from hardneg.losses.guide import check_guide
-from hardneg.losses.inputs import compare_pair_scores, compare_pairs
-from hardneg.losses.loss import Loss
+from hardneg.losses.inputs import compare_pair_scores
 from hardneg.losses.mining_statistics import MiningStatistics
-from hardneg.losses.own_negatives import check_nothing_own, own_negatives_of
+from hardneg.losses.own_negatives import own_negatives_of
+from hardneg.losses.pair_choices import PairChoices
 from hardneg.losses.weights import check_pair_weights
 from hardneg.negatives import Ceiling, Negatives
-from hardneg.positives import Paired, Positives
+from hardneg.positives import Paired
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["PairLoss"]
 
 
-class PairLoss(Loss):
+class PairLoss(PairChoices):
     """Losses on pairs: row i of the queries and row i of the candidates belong together.
 
     Attributes:
         positives: ``Paired()``, or ``AllPositives()`` where every candidate of an anchor's id is a positive.
     """
-
-    positives: Positives = Paired()
 
     @overload
     def forward(
@@ -129,15 +127,10 @@ class PairLoss(Loss):
         """
         refuse_renamed(type(self).__name__, renamed, unknown=True)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
+        comparison = self.compared(queries, candidates, relation)
         one_to_one = isinstance(self.positives, Paired)
-        given = queries, candidates, self.similarity, *relation
-        comparison = compare_pairs(*given, one_to_one=one_to_one)
         check_pair_weights(weights, queries, one_to_one, self.directions)
         told = check_guide(guide, guide_ceiling, queries, candidates)
-        if own_negatives is None:
-            said = own_negative_ids, own_ignore_mask, share_negatives, exempt_own_negatives
-            check_nothing_own(*said)
-            return self.reduced(comparison, negatives, return_stats, None, told, weights)
         chosen = share_negatives, exempt_own_negatives
         listed = own_negatives, own_negative_ids, own_ignore_mask
         own = own_negatives_of(comparison, *listed, *chosen, self.directions)
@@ -145,32 +138,6 @@ class PairLoss(Loss):
 
     if TYPE_CHECKING:
         __call__ = forward
-
-    def term_pairs(
-        self,
-        queries: Float[Tensor, "n d"],
-        candidates: Float[Tensor, "m d"],
-        *,
-        query_ids: Int[Tensor, "n"] | None = None,
-        candidate_ids: Int[Tensor, "m"] | None = None,
-        positive_mask: Bool[Tensor, "n m"] | None = None,
-        ignore_mask: Bool[Tensor, "n m"] | None = None,
-    ) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "u 2"]]:
-        """The (anchor, positive) pairs of the terms that ``reduction="none"`` returns, in their order.
-
-        Takes the arguments of the call. Reads the number of positives from the device.
-
-        Returns:
-            Two t x 2 tensors of row numbers, for the terms of the queries and those of the candidates; empty for a
-            direction that the loss does not have.
-
-        Raises:
-            ValueError: for losses with one term an anchor, in the order of the rows.
-        """
-        relation = query_ids, candidate_ids, positive_mask, ignore_mask
-        one_to_one = isinstance(self.positives, Paired)
-        given = queries, candidates, self.similarity, *relation
-        return self.pairs_of(compare_pairs(*given, one_to_one=one_to_one))
 
     @overload
     def from_scores(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss
+from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, mean_of_kinds
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
@@ -73,6 +77,10 @@ class PairwiseContrastiveLoss(LabelLoss):
             penalty=self.penalty,
             apart=True,
         )
+
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: negative pairs count whether there is a positive or not."""
+        return MinedByLoss(*call.in_directions(partial(choices_of_queries, need_positive=False)))
 
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every anchor."""

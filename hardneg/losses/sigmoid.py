@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from hardneg.losses.base import BackendName, Directions, PairLoss, Reduction
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
+from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.terms.pairs import PairThresholds, as_vector, pair_terms
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName
@@ -82,15 +86,24 @@ class SigmoidLoss(PairLoss):
             apart=False,
         )
 
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: negative pairs count whether there is a positive or not."""
+        self.check_directions(call)
+        return MinedByLoss(*call.in_directions(partial(choices_of_queries, need_positive=False)))
+
     def terms(self, call: Call) -> Both:
         """Positive and negative pairs of every query, and from the candidates by exchanged sides."""
+        self.check_directions(call)
+        return call.in_directions(self.of_queries)
+
+    def check_directions(self, call: Call) -> None:
+        """Every candidate that is an anchor has a partner."""
         n, m = call.scores.shape
         if isinstance(self.positives, Paired) and call.candidates and m > n:
             raise ValueError(
                 f"directions={call.directions!r} with {n} queries and {m} candidates: only equal numbers pair "
                 "every candidate"
             )
-        return call.in_directions(self.of_queries)
 
     def of_queries(self, call: Call) -> Terms:
         """The pairs of every query under one reduction."""

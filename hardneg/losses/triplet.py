@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, HingeReduction, LabelLoss
 from hardneg.losses.call import Call
+from hardneg.losses.mined import MinedByLoss, MinedTerms
+from hardneg.losses.terms.choices import choices_of_pairs, paired_choices
 from hardneg.losses.terms.hinge import all_positives, hinge_terms
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.negatives import Negatives, NegativesName, Selection
@@ -24,6 +28,9 @@ from hardneg.positives import (
     resolve_positives,
 )
 from hardneg.similarities import Similarity, SimilarityName
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 __all__ = ["TripletLoss"]
 
@@ -98,6 +105,18 @@ class TripletLoss(LabelLoss):
         order = self.ORDERS.get(type(self.positives))
         return call.whole(LabelledLoss, margin=self.margin, penalty=self.penalty, order=order)
 
+    def choices(self, call: Call) -> MinedByLoss:
+        """See ``Loss``: of the one positive of each anchor, or of every one."""
+        if isinstance(self.positives, AllPositives):
+            return MinedByLoss(*call.in_directions(choices_of_pairs))
+        return MinedByLoss(*call.in_directions(self.choices_of_one))
+
+    def choices_of_one(self, call: Call) -> MinedTerms:
+        """The negatives of every query, beside the positive taken."""
+        chosen, _ = paired_choices(replace(call, directions="queries"), self.positive_of(call))
+        assert chosen is not None
+        return chosen
+
     def terms(self, call: Call) -> Both:
         """Every anchor's triplets."""
         return call.in_directions(self.of_queries)
@@ -106,9 +125,12 @@ class TripletLoss(LabelLoss):
         """The triplets of every query as anchor."""
         if isinstance(self.positives, AllPositives):
             return all_positives(call, self.margin, self.penalty)
-        selection = Selection(self.ORDERS[type(self.positives)], 1)
-        found = call.scores.select(Search(selection, "positives", columns=False))
         anchors = replace(call, directions="queries")
-        terms, _ = hinge_terms(anchors, found.rows[:, 0], self.margin, self.penalty)
+        terms, _ = hinge_terms(anchors, self.positive_of(call), self.margin, self.penalty)
         assert terms is not None
         return terms
+
+    def positive_of(self, call: Call) -> Int[Tensor, "n"]:
+        """The hardest or easiest positive of every query; -1 for none."""
+        selection = Selection(self.ORDERS[type(self.positives)], 1)
+        return call.scores.select(Search(selection, "positives", columns=False)).rows[:, 0]

@@ -14,6 +14,7 @@ from hardneg.negatives import Negatives, NegativesName, Selection, resolve_negat
 from hardneg.negatives.selection import with_fallback
 from hardneg.ops.backends import bind
 from hardneg.ops.comparison import Comparison, Relation, Window
+from hardneg.ops.mined import Mined
 from hardneg.ops.requests import Search
 from hardneg.ops.rounding import bounds_under, rounding_of
 from hardneg.ops.scores import Backend, Scores
@@ -23,25 +24,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 __all__ = ["Mined", "mine"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Mined:
-    """The negatives of every query.
-
-    Attributes:
-        indices: rows of the corpus, in the order of the strategy (the hardest first); -1 behind the last.
-        scores: their scores; -inf behind the last.
-        counts: how many were found, at most k.
-    """
-
-    indices: Int[Tensor, "n k"]
-    scores: Float[Tensor, "n k"]
-    counts: Int[Tensor, "n"]
-
-    def __repr__(self) -> str:
-        n, k = self.indices.shape
-        return f"Mined({k} negatives of {n} queries, {int((self.counts < k).sum())} with fewer)"
 
 
 @torch.no_grad()

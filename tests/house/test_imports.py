@@ -27,7 +27,7 @@ ALONE = {
     "training": {"checks", "distributed"},
 }
 OPS = [
-    {"guide", "own"},
+    {"guide", "mined", "own"},
     {"comparison", "energies", "geometry", "grid", "precision", "transforms", "callable_checks"},
     {"half_precision", "requests", "loss_requests", "rounding"},
     {"scores"},

@@ -26,6 +26,7 @@ __all__ = [
     "NEVER",
     "Mined",
     "bound_of",
+    "chosen_selection",
     "count_negatives",
     "counts_of_all",
     "flat_pairs",
@@ -33,6 +34,8 @@ __all__ = [
     "mined_queries",
     "pad_candidates",
     "pair_rounding",
+    "paired_search",
+    "query_search",
     "seed_for",
     "window_of_negatives",
     "window_of_pairs",
@@ -72,6 +75,21 @@ def seed_for(selection: Selection, scores: Scores) -> Int[Tensor, ""] | None:
     return torch.randint(2**31 - 1, (), device=scores.device)
 
 
+def chosen_selection(call: Call) -> Selection:
+    """The selection of a strategy that is known to have one."""
+    selection = call.selection
+    assert selection is not None
+    return selection
+
+
+def paired_search(call: Call, positive: Int[Tensor, "n"], selection: Selection) -> Search:
+    """The search for negatives of queries and of candidates, each below the ceiling over the anchor's positive."""
+    window = window_of_pairs(call, positive)
+    seed = seed_for(selection, call.scores)
+    wanted = call.queries, call.candidates, call.statistics
+    return Search(selection, "negatives", window, seed, *wanted)
+
+
 def mine(
     call: Call, positive: Int[Tensor, "n"], selection: Selection
 ) -> tuple[Float[Tensor, "n"], Mined | None, Mined | None]:
@@ -84,10 +102,7 @@ def mine(
         anchors).
     """
     scores, own = call.scores, call.scores.row_numbers()
-    window = window_of_pairs(call, positive)
-    seed = seed_for(selection, scores)
-    wanted = call.queries, call.candidates, call.statistics
-    found = scores.select(Search(selection, "negatives", window, seed, *wanted))
+    found = scores.select(paired_search(call, positive, selection))
     of_rows, of_columns = found.rows, found.columns[: len(own)]
     lists = [(own, positive)]
     if call.queries:
@@ -247,12 +262,16 @@ def listed_scores(scores: Scores, lists: list[tuple[Tensor, Tensor]]) -> list[Fl
     return list(scores.pairs(rows, columns).split([r.shape[0] for r, _ in lists]))
 
 
+def query_search(call: Call, selection: Selection, window: Window) -> Search:
+    """The search for negatives of the queries, whatever their positives."""
+    seed, hardest = seed_for(selection, call.scores), call.statistics
+    return Search(selection, window=window, seed=seed, columns=False, hardest=hardest)
+
+
 def mined_queries(call: Call, selection: Selection, window: Window = OPEN) -> Mined:
     """Negatives of the queries, whatever their positives."""
     scores, own = call.scores, call.scores.row_numbers()
-    seed, hardest = seed_for(selection, scores), call.statistics
-    search = Search(selection, window=window, seed=seed, columns=False, hardest=hardest)
-    found = scores.select(search)
+    found = scores.select(query_search(call, selection, window))
     mined = Mined.of(scores.pairs(*flat_pairs(own, found.rows)), found.rows)
     if not call.statistics:
         return mined

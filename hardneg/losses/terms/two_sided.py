@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hardneg.losses.mined import MinedTerms
+from hardneg.losses.terms.choices import choices_of_queries, mined_terms
 from hardneg.losses.terms.mining import (
+    chosen_selection,
     mined_queries,
     pair_rounding,
+    query_search,
     seed_for,
     window_of_negatives,
 )
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
 from hardneg.negatives import Selection
+from hardneg.negatives.selection import with_fallback
 from hardneg.ops.comparison import OPEN, Window
 from hardneg.ops.energies import Energy
 from hardneg.ops.requests import ExponentialTerms, Search
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
     from hardneg.losses.call import Call
 
-__all__ = ["TwoSided", "two_sided_terms"]
+__all__ = ["TwoSided", "two_sided_choices", "two_sided_terms"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +70,7 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
             hardest_negative = scores.pairs(own, negative).detach()
         rounding = pair_rounding(scores, own, negative, hardest_negative)
         positive_window = Window(row_ceiling=rounding.below(hardest_negative + epsilon))
-        rounding = pair_rounding(scores, own, positive, hardest_positive)
-        floor = rounding.above(hardest_positive - epsilon)
-        negative_window = negative_window._replace(row_floor=floor)
+        negative_window = above_positives(call, window, positive, hardest_positive, epsilon)
     terms = ExponentialTerms(equation.positive, "positives", window=positive_window, columns=False)
     of_positives = scores.logsumexp(terms).rows
     of_negatives = negative_logsumexp(call, equation.negative, negative_window, fallen)
@@ -76,6 +79,37 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
     active = valid.long()
     mean = mean_positive(call, positives) if call.statistics else hardest_positive
     return Terms(torch.where(valid, combined, 0.0), valid, active, active, mean, hardest_negative)
+
+
+def above_positives(
+    call: Call,
+    window: Window,
+    positive: Int[Tensor, "n"],
+    found: Float[Tensor, "n"],
+    epsilon: float,
+) -> Window:
+    """The window with a floor as well: the score of every query's hardest positive - epsilon."""
+    rounding = pair_rounding(call.scores, call.scores.row_numbers(), positive, found)
+    return window._replace(row_floor=rounding.above(found - epsilon))
+
+
+def two_sided_choices(call: Call, epsilon: float | None) -> MinedTerms:
+    """The negatives that the terms of every query take."""
+    if epsilon is None:
+        return choices_of_queries(call)
+    scores, selection, own = call.scores, chosen_selection(call), call.scores.row_numbers()
+    window, plain = window_of_negatives(call), replace(selection, fallback="none")
+    positive, hardest_positive = extreme(scores, "positives", "lowest")
+    bounded = above_positives(call, window, positive, hardest_positive, epsilon)
+    if selection.fallback == "none":
+        index = scores.select(query_search(call, plain, bounded)).rows
+    else:
+        fallen = fallback_of(call, selection, window)
+        index = scores.select(query_search(call, plain, bounded)).rows
+        assert bounded.row_floor is not None
+        kept = (fallen >= 0) & (scores.pairs(own, fallen) > bounded.row_floor)
+        index = with_fallback(index, torch.where(kept, fallen, -1)[:, None])
+    return mined_terms(scores, own, torch.where(positive[:, None] >= 0, index, -1))
 
 
 def at_least_empty(x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
