@@ -22,7 +22,7 @@ from hardneg import (
     TopK,
 )
 from hardneg.losses.call import Call
-from hardneg.losses.terms.mining import bound_of, pair_rounding, under_ceilings
+from hardneg.losses.terms.windows import bound_of, pair_rounding, window_of_pairs
 from hardneg.negatives.selection import Selection
 from hardneg.ops.backends import bind
 from hardneg.ops.comparison import Comparison, Relation, Window
@@ -94,7 +94,7 @@ def test_a_duplicate_of_the_positive_is_not_below_it(
         scores, own = bind(backend, comparison), torch.arange(n)
         p = scores.pairs(own, own)
         bound = bound_of(below(scores, Ceiling()), own, own, p)
-        window = under_ceilings(below(scores, Ceiling()), bound)
+        window = window_of_pairs(below(scores, Ceiling()), own, p)
         for k in (1, 3):
             search = Search(Selection("highest", k), window=window, columns=False)
             assert nobody(scores.select(search).rows)

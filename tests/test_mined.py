@@ -117,16 +117,19 @@ def of_kinds(loss: Any, name: str, s: Tensor, positive: Tensor, chosen: Any) -> 
     if name == "pairwise_contrastive":
         return (0 - p).relu().square().mean() + (n - 1).relu().square().mean()
     margin, beta = 0.2, 1.2
-    return (margin - beta - p).relu().mean() + (margin + beta + n).relu().mean()
+    return (margin - beta - p).relu().mean() + (margin + beta + n).relu().sum() / max(1, len(n))
 
 
 def in_window(negatives: Any, p: Tensor, every: Tensor) -> Tensor:
-    """The scores of an anchor's negatives below the ceiling of its highest positive, or of the fallback."""
-    if negatives.ceiling is None:
-        return every
-    below = every[every < negatives.ceiling(p.max()) - 1e-9]
+    """The scores of an anchor's negatives in the range and below the highest positive's ceiling, or of the fallback."""
+    bounds = [x for x in (negatives.max_score,) if x is not None]
+    if negatives.ceiling is not None:
+        bounds.append(negatives.ceiling(p.max()) - 1e-9)
+    inside = every[every < min(bounds)] if bounds else every
+    if negatives.min_score is not None:
+        inside = inside[inside > negatives.min_score]
     order = {"easiest": every.min(), "hardest": every.max()}.get(negatives.fallback)
-    return below if len(below) or order is None else order[None]
+    return inside if len(inside) or order is None else order[None]
 
 
 def of_anchors(loss: Any, name: str, s: Tensor, positive: Tensor, chosen: Any) -> Tensor:

@@ -10,8 +10,9 @@ from torch import Tensor
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, PairLoss, Reduction
 from hardneg.losses.call import Call
-from hardneg.losses.terms.mining import Mined, mine, pair_rounding
+from hardneg.losses.terms.mining import Mined, mine
 from hardneg.losses.terms.reduction import Both, Terms
+from hardneg.losses.terms.windows import pair_rounding
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.scores import Backend
 from hardneg.similarities import Similarity, SimilarityName

@@ -11,9 +11,10 @@ from hardneg.losses.base import BackendName, Directions, LabelLoss, Reduction
 from hardneg.losses.call import Call
 from hardneg.losses.scalars import Learned
 from hardneg.losses.temperature import Temperature
-from hardneg.losses.terms.mining import count_negatives, mined_queries, window_of_negatives
+from hardneg.losses.terms.mining import mined_queries
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
+from hardneg.losses.terms.windows import count_negatives, window_of_negatives
 from hardneg.negatives import Negatives, NegativesName
 from hardneg.ops.energies import Linear
 from hardneg.ops.loss_requests import SupervisedLoss

@@ -8,14 +8,8 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.mined import MinedByLoss, MinedTerms
-from hardneg.losses.terms.mining import (
-    bound_of,
-    chosen_selection,
-    paired_search,
-    query_search,
-    seed_for,
-    window_of_negatives,
-)
+from hardneg.losses.terms.mining import chosen_selection, paired_search, query_search, seed_for
+from hardneg.losses.terms.windows import bound_of, window_of_negatives
 from hardneg.ops.requests import PairSearch
 from hardneg.ops.scores import Scores
 

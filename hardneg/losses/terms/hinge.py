@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import (
+from hardneg.losses.terms.mining import Mined, mine
+from hardneg.losses.terms.reduction import Both, Terms
+from hardneg.losses.terms.selected_pairs import selected_pairs
+from hardneg.losses.terms.windows import (
     NEVER,
-    Mined,
     counts_of_all,
-    mine,
     pad_candidates,
     pair_rounding,
     window_of_pairs,
 )
-from hardneg.losses.terms.reduction import Both, Terms
-from hardneg.losses.terms.selected_pairs import selected_pairs
 from hardneg.negatives import All
 from hardneg.ops.comparison import OPEN
 from hardneg.ops.requests import BatchAllTerms, PenaltyTerms

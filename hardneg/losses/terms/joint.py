@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import window_of_pairs
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import EMPTY, from_logsumexp
+from hardneg.losses.terms.windows import window_of_pairs
 from hardneg.ops.backends import bind
 from hardneg.ops.comparison import Comparison, Relation
 from hardneg.ops.energies import Linear

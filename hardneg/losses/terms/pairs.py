@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from hardneg.losses.scalars import fill
-from hardneg.losses.terms.mining import count_negatives, mined_queries, window_of_negatives
+from hardneg.losses.terms.mining import mined_queries
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import mean_positive
+from hardneg.losses.terms.windows import count_negatives, window_of_negatives
 from hardneg.negatives import Selection
 from hardneg.ops.requests import PenaltyTerms
 from hardneg.penalties import Penalty

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import (
-    Mined,
-    count_negatives,
-    mine,
-    window_of_negatives,
-    window_of_pairs,
-)
+from hardneg.losses.terms.mining import Mined, mine
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.selected_pairs import selected_pairs
+from hardneg.losses.terms.windows import count_negatives, window_of_negatives, window_of_pairs
 from hardneg.ops.comparison import Window
 from hardneg.ops.energies import Linear
 from hardneg.ops.requests import ExponentialTerms, PenaltyTerms

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from hardneg.losses.terms.mining import (
-    Mined,
-    counts_of_all,
-    mine,
-    pad_candidates,
-    window_of_pairs,
-)
+from hardneg.losses.terms.mining import Mined, mine
 from hardneg.losses.terms.reduction import Both, Terms
 from hardneg.losses.terms.softmax import EMPTY, mined_logsumexp
+from hardneg.losses.terms.windows import counts_of_all, pad_candidates, window_of_pairs
 from hardneg.ops.comparison import Window
 from hardneg.ops.energies import Linear
 from hardneg.ops.own_negatives import WithOwnNegatives

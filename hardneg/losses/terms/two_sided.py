@@ -11,16 +11,10 @@ from torch import Tensor
 
 from hardneg.losses.mined import MinedTerms
 from hardneg.losses.terms.choices import choices_of_queries, mined_terms
-from hardneg.losses.terms.mining import (
-    chosen_selection,
-    mined_queries,
-    pair_rounding,
-    query_search,
-    seed_for,
-    window_of_negatives,
-)
+from hardneg.losses.terms.mining import chosen_selection, mined_queries, query_search, seed_for
 from hardneg.losses.terms.reduction import Terms
 from hardneg.losses.terms.softmax import EMPTY, mean_positive
+from hardneg.losses.terms.windows import pair_rounding, window_of_negatives
 from hardneg.negatives import Selection
 from hardneg.negatives.selection import with_fallback
 from hardneg.ops.comparison import OPEN, Window

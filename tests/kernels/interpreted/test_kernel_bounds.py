@@ -6,7 +6,7 @@ import pytest
 import torch
 from random_comparisons import SIMILARITIES
 
-from hardneg.losses.terms.mining import pair_rounding
+from hardneg.losses.terms.windows import pair_rounding
 from hardneg.negatives.ceiling import Ceiling
 from hardneg.negatives.selection import Selection
 from hardneg.ops.comparison import Comparison, Relation, Window
