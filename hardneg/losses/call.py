@@ -32,7 +32,8 @@ class Call:
         reduction: how terms become a loss; engines may reduce on the way (``Terms.summed``).
         directions: ``"queries"``, ``"candidates"`` or ``"both"``; ``"joint"`` is of the queries.
         statistics: whether ``MiningStatistics`` are wanted.
-        by_anchor: with ``reduction="none"``: whether the terms of one anchor may be added up, as under weights.
+        by_anchor: under weights, with ``reduction="none"``: the reduction that follows, for which the terms of one
+            anchor may be added up; empty otherwise.
     """
 
     scores: Scores
@@ -40,7 +41,7 @@ class Call:
     reduction: str
     directions: str
     statistics: bool
-    by_anchor: bool = False
+    by_anchor: str = ""
 
     @property
     def queries(self) -> bool:
@@ -60,7 +61,7 @@ class Call:
     @property
     def counts_triplets(self) -> bool:
         """Whether a mean may divide by the number of triplets."""
-        return self.reduction == "mean_triplets" or self.by_anchor
+        return "mean_triplets" in (self.reduction, self.by_anchor)
 
     @property
     def selection(self) -> Selection | None:

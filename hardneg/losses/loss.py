@@ -137,7 +137,7 @@ class Loss(WithScalars, ABC):
         if weights is None:
             return reduce_terms(call, self.terms(call), self.average)
         held = weights.detach().to(scores.dtype)
-        by_anchor = self.reduction != "none"
+        by_anchor = "" if self.reduction == "none" else self.reduction
         both = self.terms(replace(call, reduction="none", by_anchor=by_anchor))
         queries, candidates = (x and x.weighted(held, self.reduction) for x in both)
         return reduce_terms(call, (queries, candidates), self.average)
