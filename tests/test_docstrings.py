@@ -17,6 +17,7 @@ import hardneg.metrics
 
 # what is imported on demand, or where there is Triton
 APART = ["hardneg.encoders"]
+APART += [] if importlib.util.find_spec("torchmetrics") else ["hardneg.metrics.torchmetrics"]
 APART += [] if importlib.util.find_spec("triton") else ["hardneg.ops.triton."]
 MODULES = sorted(
     module.name
