@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from hardneg.checks import check_number
 from hardneg.losses.base import BackendName, Directions, HingeReduction, LabelLoss
 from hardneg.losses.call import Call
+from hardneg.losses.listed import loss_of_triplets
 from hardneg.losses.mined import MinedByLoss, MinedTerms
 from hardneg.losses.terms.choices import choices_of_pairs, paired_choices
 from hardneg.losses.terms.hinge import all_positives, hinge_terms
@@ -30,7 +31,7 @@ from hardneg.positives import (
 from hardneg.similarities import Similarity, SimilarityName
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
 __all__ = ["TripletLoss"]
 
@@ -99,6 +100,31 @@ class TripletLoss(LabelLoss):
     def lists_positives(self) -> bool:
         """With ``positives="all"``."""
         return isinstance(self.positives, AllPositives)
+
+    def from_triplets(
+        self,
+        embeddings: Float[Tensor, "n d"],
+        anchors: Int[Tensor, "t"],
+        positives: Int[Tensor, "t"],
+        negatives: Int[Tensor, "t"],
+        reference: Float[Tensor, "m d"] | None = None,
+    ) -> Any:
+        """Compute the loss of triplets that another miner found, each a term: ``from_triplets(embeddings, *triplets)``.
+
+        One that is listed twice counts twice; ``"mean"`` is over all of them. Memory O((n + m) d + t).
+
+        Args:
+            embeddings: n x d.
+            anchors, positives, negatives: row numbers.
+            reference: m x d, of which positives and negatives are rows; None: the embeddings.
+
+        Returns:
+            A scalar, or with ``reduction="none"`` (terms in the order of the lists, nothing).
+
+        Raises:
+            ValueError, TypeError: as in ``from_pairs`` of the losses on pairs.
+        """
+        return loss_of_triplets(self, (embeddings, reference), (anchors, positives, negatives))
 
     def whole(self, call: Call) -> LabelledLoss:
         """The hinges of every pair of one label, or of one positive an anchor."""

@@ -38,7 +38,7 @@ OPS = [
     {"operators"},
     {"tiled_backend"},
     {"fused_backend", "small"},
-    {"backends", "own_negatives"},
+    {"backends", "own_negatives", "listed"},
     {"guided"},
 ]
 
