@@ -9,8 +9,7 @@ from torch import Tensor
 from hardneg.checks import refuse_renamed
 from hardneg.losses.call import Call
 from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
-from hardneg.losses.listed import loss_of_pairs
-from hardneg.losses.loss import Loss
+from hardneg.losses.listed_loss import ListedLoss
 from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.mining_statistics import MiningStatistics
 from hardneg.losses.terms.choices import choices_of_queries
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelLoss"]
 
 
-class LabelLoss(Loss):
+class LabelLoss(ListedLoss):
     """Losses on labels: one set, or a set against a reference; equal labels are positives."""
 
     @overload
@@ -104,53 +103,6 @@ class LabelLoss(Loss):
 
     if TYPE_CHECKING:
         __call__ = forward
-
-    def from_pairs(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        anchors: Int[Tensor, "p"],
-        positives: Int[Tensor, "p"],
-        negative_anchors: Int[Tensor, "q"],
-        negatives: Int[Tensor, "q"],
-        reference: Float[Tensor, "m d"] | None = None,
-    ) -> Any:
-        """Compute the loss of pairs that another miner found: ``loss.from_pairs(embeddings, *pairs)``.
-
-        An anchor's positives and negatives are those listed, whatever the loss's own strategy; one that is listed
-        twice counts twice. Memory O((n + m) d + p + q).
-
-        Args:
-            embeddings: n x d.
-            anchors, positives: row numbers of positive pairs.
-            negative_anchors, negatives: row numbers of negative pairs.
-            reference: m x d, of which positives and negatives are rows; None: the embeddings.
-
-        Returns:
-            As the call itself.
-
-        Raises:
-            ValueError, TypeError: naming the list, what was expected, and what came. On a GPU row numbers are
-                checked there, without waiting.
-        """
-        if self.takes_triplets:
-            raise ValueError(f"{type(self).__name__} takes triplets, not pairs: use from_triplets")
-        sides = embeddings, reference
-        return loss_of_pairs(self, sides, (anchors, positives), (negative_anchors, negatives))
-
-    def from_triplets(
-        self,
-        embeddings: Float[Tensor, "n d"],
-        anchors: Int[Tensor, "t"],
-        positives: Int[Tensor, "t"],
-        negatives: Int[Tensor, "t"],
-        reference: Float[Tensor, "m d"] | None = None,
-    ) -> Any:
-        """Compute the loss of triplets that another miner found: ``loss.from_triplets(embeddings, *triplets)``.
-
-        For a loss on pairs they are the pairs (anchor, positive) and (anchor, negative), each as often as it is
-        listed. Arguments, results and errors as in ``from_pairs``.
-        """
-        return self.from_pairs(embeddings, anchors, positives, anchors, negatives, reference)
 
     def term_pairs(
         self,
