@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Buffers", "Tile", "chunks", "grid", "long_tile"]
+__all__ = ["Buffers", "Tile", "chunks", "grid", "long_tile", "summed_tile"]
 
 TILE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 24}
 TILE_COLUMNS = {"cpu": 2048, "cuda": 8192}
@@ -37,8 +37,20 @@ def chunks(total: int, size: int) -> Iterator[slice]:
 def default_tile(n: int, m: int, device: torch.device) -> tuple[int, int]:
     """Rows and columns of a tile: about 8 MB of float32 on a CPU, so that it stays in the cache."""
     kind = "cpu" if device.type == "cpu" else "cuda"
-    columns = min(m, TILE_COLUMNS[kind])
-    return min(n, max(1, TILE_ELEMENTS[kind] // columns)), columns
+    return tile_of(n, m, TILE_COLUMNS[kind], TILE_ELEMENTS[kind])
+
+
+def summed_tile(n: int, m: int, device: torch.device) -> tuple[int, int]:
+    """The same for sums, which hold several such matrices: half of it on a CPU takes no more time."""
+    if device.type != "cpu":
+        return default_tile(n, m, device)
+    return tile_of(n, m, TILE_COLUMNS["cpu"], TILE_ELEMENTS["cpu"] // 2)
+
+
+def tile_of(n: int, m: int, columns: int, elements: int) -> tuple[int, int]:
+    """Rows of at most so many columns, so many that the tile has at most so many elements."""
+    columns = min(m, columns)
+    return min(n, max(1, elements // columns)), columns
 
 
 def long_tile(n: int, m: int, k: int) -> tuple[int, int]:

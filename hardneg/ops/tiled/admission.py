@@ -9,11 +9,14 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Among, Relation
 from hardneg.ops.geometry import unit_rows
-from hardneg.ops.grid import Buffers, Tile
+from hardneg.ops.grid import Buffers, Tile, chunks
 from hardneg.ops.guide import Guide
 from hardneg.similarities import upcast
 
 __all__ = ["Admission", "excluded_value"]
+
+GUIDED = 1 << 18
+"""How many scores of a guide a CPU holds at a time: they are looked at once."""
 
 
 def excluded_value(dtype: torch.dtype) -> float:
@@ -108,14 +111,15 @@ class Admission:
         """Leave out the pairs that score too high by the guide."""
         bounds, (q, c) = self.relation.guide.bounds, self.units
         assert bounds is not None
-        found = torch.mm(q[tile.rows], c[tile.columns].T, out=self.buffers.get("guide", tile))
-        if self.on_cpu:
-            flags = self.buffers.get("flags", tile)
-            scores.add_(torch.ge(found, bounds[tile.rows, None], out=flags), alpha=value)
+        columns, bounds = c[tile.columns].T, bounds[tile.rows, None]
+        if not self.on_cpu:
+            scores.masked_fill_(torch.mm(q[tile.rows], columns) >= bounds, value)
+            return
+        q = q[tile.rows]
+        for rows in chunks(len(q), max(1, GUIDED // columns.shape[1])):
+            beyond = torch.mm(q[rows], columns).ge_(bounds[rows])
             # twice left out is infinite
-            scores.clamp_(-abs(value), abs(value))
-        else:
-            scores.masked_fill_(found >= bounds[tile.rows, None], value)
+            scores[rows].add_(beyond, alpha=value).clamp_(-abs(value), abs(value))
 
     def fill_related(self, scores: Tensor, tile: Tile, value: float) -> None:
         """Leave out the pairs that share an id."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
 from hardneg.ops.energies import Linear
-from hardneg.ops.grid import Tile, grid
+from hardneg.ops.grid import Tile, grid, summed_tile
 from hardneg.ops.requests import EVERYTHING, ExponentialTerms, Wanted
 from hardneg.ops.scores import LogSumExp
 from hardneg.ops.tiled.admission import Admission, excluded_value
@@ -32,11 +32,12 @@ class Logits:
         tile: tuple[int, int] | None,
         wanted: Wanted = EVERYTHING,
     ) -> None:
+        self.n, self.m = len(comparison.queries), len(comparison.candidates)
+        tile = tile or summed_tile(self.n, self.m, comparison.queries.device)
         self.tiles: TileScores = tile_scores(comparison, tile, wanted)
         self.buffers = self.tiles.buffers
         self.admission = Admission(comparison.relation, terms.among, self.buffers)
         self.energy, self.scale, self.window = terms.energy, terms.scale, terms.window
-        self.n, self.m = len(comparison.queries), len(comparison.candidates)
         self.excluded = -excluded_value(self.buffers.dtype)
 
     def of(self, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hardneg.ops.comparison import Comparison
-from hardneg.ops.grid import Tile, grid
+from hardneg.ops.grid import Tile, grid, summed_tile
 from hardneg.ops.requests import EVERYTHING, UNWEIGHTED, PenaltyTerms, Wanted, Weights
 from hardneg.ops.scores import PenaltyGradients, Sums
 from hardneg.ops.tiled.admission import Admission, excluded_value
@@ -112,6 +112,8 @@ def penalty_pass(
     wanted: Wanted = EVERYTHING,
 ) -> tuple[Sums, PenaltyGradients | None]:
     """The sums, and the gradients of ``weights[0] @ rows + weights[1] @ columns`` where weights are given."""
+    n, m = len(comparison.queries), len(comparison.candidates)
+    tile = tile or summed_tile(n, m, comparison.queries.device)
     tiles, window = tile_scores(comparison, tile, wanted), terms.window
     sides = []
     if terms.row_thresholds is not None:
