@@ -11,6 +11,7 @@ from hardneg.metrics.averages import (
 )
 from hardneg.metrics.best_rank import ranks
 from hardneg.metrics.cutoffs import list_recall_at_k, map_at_k, precision_at_k
+from hardneg.metrics.directions import both_directions
 from hardneg.metrics.given_scores import from_scores
 from hardneg.metrics.lists import map_at_r, ndcg, r_precision
 from hardneg.metrics.retrieval import (
@@ -28,6 +29,7 @@ __all__ = [
     "RetrievalMetrics",
     "Retrieved",
     "across_ranks",
+    "both_directions",
     "coco_folds",
     "from_scores",
     "list_recall_at_k",

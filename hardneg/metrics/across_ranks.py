@@ -176,7 +176,7 @@ def sides(
         return spread, spread.T
     queries = shaped(given.queries, facts.query_width, facts.query_dtype).to(device)
     queries = gathered(queries, Layout(rows, rows), ranks)
-    if any(facts.one) and rows == columns and not given.replicated:
+    if any(facts.one) and rows == columns and (ranks.size == 1 or not given.replicated):
         return queries, queries
     candidates = shaped(given.candidates, facts.candidate_width, facts.candidate_dtype).to(device)
     if given.replicated:

@@ -43,7 +43,7 @@ def ranks(
     (``hardneg.metrics.ranking.Ranking`` states it), and embeddings that are all equal to within
     the rounding of their type count as equal. Other relevant candidates are no rivals. Scores are
     float64, a few rows at a time: memory O((n + m) d) and a panel of fixed size; on a device without
-    float64 (MPS, some XPU) the embeddings are copied to the CPU and ranked there.
+    float64 (MPS, some XPU) the embeddings are copied to the CPU and ranked there, but by a callable.
 
     Args:
         queries: n x d embeddings of any floating-point type.

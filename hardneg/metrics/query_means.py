@@ -33,17 +33,18 @@ def mean_of(
 ) -> Value:
     """The mean of a value of every standing over the queries with a relevant candidate, or the values."""
     order = make_ranking(queries, candidates, resolve_similarity(similarity))
-    relevant = relevant.to(order.device)
+    relevant, device = relevant.to(order.device), order.value_device
+    counts = relevant.counts.to(device)
     if not bool((relevant.counts > 0).any()):
         why = "compare the ids of both sides" if relevant.gains is None else "no gain is above 0"
         raise ValueError(f"no query has a relevant candidate: {why}")
     values = all_values(
-        torch.zeros(len(queries), dtype=torch.float64, device=order.device),
+        torch.zeros(len(queries), dtype=torch.float64, device=device),
         (
-            (block.rows, value(block, relevant.counts[block.rows]))
+            (block.rows, value(block.to(device), counts[block.rows]))
             for block in standings(order, relevant)
         ),
     )
     if per_query:
-        return torch.where(relevant.counts > 0, values, torch.nan)
-    return float(values[relevant.counts > 0].mean())
+        return torch.where(counts > 0, values, torch.nan)
+    return float(values[counts > 0].mean())

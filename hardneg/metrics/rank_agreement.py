@@ -149,6 +149,10 @@ def check_facts(facts: Facts, given: RankInput) -> None:
         same(f"has another number of candidates, {why}", candidates, held)
         same(f"has other candidates, {why}", facts.rows_checksum, held)
         same(f"has other ids of candidates, {why}", facts.ids_checksum, held)
+        if any(facts.one) and len(facts.one) > 1:
+            raise ValueError(
+                f"rank {facts.one.index(1)} passes one tensor as its own queries and as the candidates of all ranks"
+            )
     elif given.paired:
         check_places(facts, given.pairing == "captions")
     if given.relevance is not None:

@@ -72,6 +72,11 @@ class Ranking:
         """Where ranks are computed: the embeddings' device, or the CPU for one without float64."""
         return self.comparison.queries.device
 
+    @property
+    def value_device(self) -> torch.device:
+        """Where values in float64 are kept: there, or the CPU (under a callable that ranks elsewhere)."""
+        return self.device if has_float64(self.device) else torch.device("cpu")
+
     def without_bounds(self) -> Ranking:
         """The scores themselves, in whose order ties are equal scores."""
         if self.bounds is None:
@@ -127,8 +132,19 @@ def make_ranking(queries: Tensor, candidates: Tensor, similarity: Similarity) ->
 
 
 def own_rows(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "r m"]:
-    """The rows of given scores that this process holds."""
-    return matrix.local if isinstance(matrix, ShardedRows) else matrix
+    """The rows of given scores that this process holds.
+
+    Raises:
+        ValueError: for the columns of a matrix of which every rank holds rows.
+    """
+    if not isinstance(matrix, ShardedRows):
+        return matrix
+    if matrix.turned:
+        raise ValueError(
+            "given scores across ranks are ranked by row, and no rank holds whole columns: gather the scores, or pass "
+            "embeddings"
+        )
+    return matrix.local
 
 
 def with_bounds(q: Tensor, c: Tensor, bounds: tuple[Tensor, Tensor]) -> Ranking:

@@ -39,9 +39,12 @@ class Relevant:
 
     def to(self, device: torch.device) -> Relevant:
         """The same on another device."""
-        names = ("starts", "lengths", "columns", "counts", "gains")
-        lists: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{k: x.to(device) for k, x in lists.items() if x is not None})
+        names = ("starts", "lengths", "columns", "counts")
+        lists: dict[str, Any] = {name: getattr(self, name).to(device) for name in names}
+        gains = self.gains
+        if gains is not None:
+            gains = gains.to(gains.dtype if has_float64(device) else torch.float32).to(device)
+        return replace(self, gains=gains, **lists)
 
     def listed(
         self, rows: slice
@@ -85,12 +88,13 @@ def are_given_scores(queries: Tensor, candidates: Tensor) -> bool:
         return False
     if isinstance(queries, ShardedRows) and isinstance(candidates, ShardedRows):
         return candidates.local is queries.local
-    return queries.data_ptr() == candidates.data_ptr()
+    turned = queries.stride() == candidates.stride()[::-1]
+    return turned and queries.data_ptr() == candidates.data_ptr()
 
 
 def check_distinct(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
     """One set is only compared with itself where that is said."""
-    if not same_set:
+    if not same_set and not are_given_scores(queries, candidates):
         instead = "pass same_set=True, and an item does not retrieve itself"
         check_two_sets("queries", queries, "candidates", candidates, instead)
 

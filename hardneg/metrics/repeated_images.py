@@ -19,8 +19,10 @@ MOST = 20
 """Captions an image, at most: more equal rows than that are a collapsed model."""
 
 
-def check_each_once(images: Float[Tensor, "n d"], captions: Float[Tensor, "m d"]) -> None:
-    """Without ids every row is an image of its own.
+def check_each_once(
+    images: Float[Tensor, "n d"], captions: Float[Tensor, "m d"], by_ids: bool = False
+) -> None:
+    """Without ids every row is an image of its own; with ids every row whose copies have left.
 
     Copies that stand together, or that all occur equally often, are repeated images. Equal embeddings
     of different images, as a collapsed model has them, do neither.
@@ -35,6 +37,11 @@ def check_each_once(images: Float[Tensor, "n d"], captions: Float[Tensor, "m d"]
     times = n / different
     in_order = n % different == 0 and every(images, n // different)
     some = f"images[::{n // different}]" if in_order else "the first row of each"
+    if by_ids:
+        raise ValueError(
+            f"{n} images under different ids, but only {different} different ones, each {n / different:g} times on "
+            "average: give copies of an image one id, which its captions have too"
+        )
     raise ValueError(
         f"{n} images, but only {different} different ones, each {times:g} times on average: pass every image "
         f"once ({some}) with all {m} captions in the order of the images, or pass image_ids and caption_ids"

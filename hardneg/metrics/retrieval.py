@@ -17,8 +17,9 @@ from hardneg.checks import (
 )
 from hardneg.metrics.averages import mean_rank, median_rank, recall_at_k
 from hardneg.metrics.best_rank import ranks
+from hardneg.metrics.directions import swapped
+from hardneg.metrics.relevance import are_given_scores
 from hardneg.metrics.repeated_images import check_each_once, without_copies
-from hardneg.ops.comparison import Transposed
 from hardneg.similarities import Similarity, resolve_similarity
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ class RetrievalMetrics:
     """Both directions of image-caption retrieval.
 
     Attributes:
-        image_to_text: captions retrieved by image; the best caption of an image counts.
-        text_to_image: images retrieved by caption.
+        image_to_text: captions retrieved by image, ``"queries"`` of the losses' directions and of ``both_directions``;
+            the best caption of an image counts.
+        text_to_image: images retrieved by caption, ``"candidates"`` there.
     """
 
     image_to_text: DirectionMetrics
@@ -101,11 +103,14 @@ class RetrievalMetrics:
         )
 
 
-def check_images(images: Tensor, captions: Tensor) -> None:
-    """Embeddings of images and captions that can be compared."""
+def check_images(images: Tensor, captions: Tensor) -> bool:
+    """Embeddings of images and captions that can be compared; whether they are given scores and their transpose."""
     check_embeddings("images", images)
     check_embeddings("captions", captions)
-    check_alike("images", images, "captions", captions)
+    scored = are_given_scores(images, captions)
+    if not scored:
+        check_alike("images", images, "captions", captions)
+    return scored
 
 
 def resolve_image_ids(
@@ -145,8 +150,9 @@ def retrieval_metrics(
     """R@1, R@5, R@10, median and mean rank in both directions, and their rsum.
 
     Each image counts once: copies of it would be rivals in text-to-image averages. With ids, copies
-    under one id are left out, while different embeddings of one id (views) stay; without ids, data
-    whose images are repeated for each of their captions raise.
+    under one id are left out, while different embeddings of one id (views) stay; data whose images are repeated for
+    each of their captions, without ids or under different ones, raise. Scores of your own model:
+    ``from_scores(retrieval_metrics, scores)``, images by captions.
 
     Args:
         images: n x d.
@@ -157,7 +163,7 @@ def retrieval_metrics(
 
     Raises:
         ValueError: for mismatched shapes or devices, one-sided ids, m not a multiple of n without
-            ids, repeated images without ids, one tensor on both sides, or ids that never meet.
+            ids, repeated images that do not share an id, one tensor on both sides, or ids that never meet.
         TypeError: for tensors of another type, or an unusable similarity.
 
     Example:
@@ -168,17 +174,16 @@ def retrieval_metrics(
 
     Source: Faghri et al., VSE++ (BMVC 2018), section 4; checked against the authors' ranks.
     """
-    check_images(images, captions)
-    there = resolve_similarity(similarity)
-    back = there.swapped() if hasattr(there, "swapped") else Transposed(there)
+    scored, there = check_images(images, captions), resolve_similarity(similarity)
     i_ids, c_ids = resolve_image_ids(images, captions, image_ids, caption_ids)
-    check_two_sets("images", images, "captions", captions, "pass the embeddings of each")
-    if image_ids is None:
-        check_each_once(images, captions)
-    else:
+    if not scored:
+        check_two_sets("images", images, "captions", captions, "pass the embeddings of each")
+    if image_ids is not None:
         images, i_ids = without_copies(images, i_ids)
+    check_each_once(images, captions, by_ids=image_ids is not None)
+    captions = images.T if scored else captions
     to_text = ranks(images, captions, i_ids, c_ids, similarity=there)
-    to_image = ranks(captions, images, c_ids, i_ids, similarity=back)
+    to_image = ranks(captions, images, c_ids, i_ids, similarity=swapped(there))
     return RetrievalMetrics(DirectionMetrics.of(to_text), DirectionMetrics.of(to_image))
 
 
@@ -209,17 +214,19 @@ def coco_folds(
     Source: Karpathy and Fei-Fei (CVPR 2015), section 4.2; Faghri et al., VSE++ (BMVC 2018),
     table 1.
     """
-    check_images(images, captions)
+    scored = check_images(images, captions)
     folds = check_count("folds", folds)
     check_multiple(len(images), len(captions))
     if len(images) % folds:
         raise ValueError(
             f"{len(images)} images in {folds} folds: expected a multiple, such as 5,000 images in 5"
         )
-    each = [
-        retrieval_metrics(i, c, similarity=similarity)
-        for i, c in zip(images.chunk(folds), captions.chunk(folds), strict=True)
-    ]
+    parts = zip(images.chunk(folds), captions.chunk(folds), strict=True)
+    if scored:  # of each fold the scores of its images and captions
+        columns = len(captions) // folds
+        blocks = [i[:, f * columns :][:, :columns] for f, (i, _) in enumerate(parts)]
+        parts = zip(blocks, [block.T for block in blocks], strict=True)
+    each = [retrieval_metrics(i, c, similarity=similarity) for i, c in parts]
     return RetrievalMetrics(
         DirectionMetrics.mean([one.image_to_text for one in each]),
         DirectionMetrics.mean([one.text_to_image for one in each]),

@@ -41,6 +41,11 @@ class Standing:
     valid: Bool[Tensor, "r l"]
     gains: Float[Tensor, "r l"] | None
 
+    def to(self, device: torch.device) -> Standing:
+        """The same on a device with float64, gains in it."""
+        gains = None if self.gains is None else self.gains.to(device).to(torch.float64)
+        return Standing(self.rows, self.positions.to(device), self.valid.to(device), gains)
+
 
 def panel_rows(n: int, m: int, device: torch.device) -> int:
     """How many rows of scores are held at a time."""

@@ -68,7 +68,7 @@ def top_candidates(
     check_distinct(queries, candidates, same_set)
     k = min(check_count("k", k), len(candidates) - int(same_set))
     order = make_ranking(queries, candidates, resolve_similarity(similarity)).without_bounds()
-    found = torch.zeros(len(queries), 2, k, dtype=torch.float64, device=order.device)
+    found = torch.zeros(len(queries), 2, k, dtype=torch.float64, device=order.value_device)
     first = all_values(found, panels_of_first(order, len(queries), k, same_set))
     return Retrieved(first[:, 0].long().to(queries.device), first[:, 1])
 
@@ -82,7 +82,8 @@ def panels_of_first(
             scores.diagonal(rows.start).fill_(-torch.inf)
         columns = first_columns(scores, k)
         values = scores.gather(1, columns)
-        yield rows, torch.stack([columns.to(torch.float64), values.to(torch.float64)], 1)
+        both = (x.to(order.value_device).to(torch.float64) for x in (columns, values))
+        yield rows, torch.stack([*both], 1)
 
 
 def first_columns(scores: Float[Tensor, "r m"], k: int) -> Int[Tensor, "r k"]:

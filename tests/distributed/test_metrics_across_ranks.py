@@ -14,6 +14,7 @@ from torch import Tensor
 from hardneg.metrics import (
     RetrievalAccumulator,
     across_ranks,
+    both_directions,
     coco_folds,
     from_scores,
     list_recall_at_k,
@@ -58,6 +59,7 @@ METRICS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "r_precision": (r_precision, {}),
     "ndcg": (ndcg, {"k": 7}),
     "of the user": (recall_at_3, {}),
+    "directions": (partial(both_directions, map_at_k), {"k": 4}),
 }
 
 
@@ -249,9 +251,11 @@ def mistakes(rank: int, size: int) -> list[str]:
         lambda: shared(X, y, IDS + 100, IDS),
         lambda: whole(X, y + rank, IDS, IDS),
         lambda: whole(X, y, IDS, IDS.flip(0) if odd else IDS),
+        lambda: whole(X, X if odd else y, IDS, IDS),
         lambda: shared(X[:0], y[:0]),
         lambda: shared(X, y, similarity=FailsOnOne(rank)),
         lambda: from_scores(across_ranks(retrieval_metrics), X),
+        lambda: from_scores(across_ranks(partial(both_directions, ranks)), X),
         lambda: from_scores(shared, X[:, :3] if odd else X),
         lambda: across_ranks(retrieval_metrics)(X, y.repeat(1 + rank, 1)),
         lambda: shared(X, y, weights=X if odd else None),
@@ -282,9 +286,11 @@ SAID = [
     ("returned tensor([-1, -1, -1, -1, -1, -1, -1, -1])",) * 2,
     ("rank 1 has other candidates, though replicated_candidates=True",) * 2,
     ("rank 1 has other ids of candidates",) * 2,
+    ("rank 1 passes one tensor as its own queries and as the candidates of all",) * 2,
     ("queries is empty",) * 2,
     ("RuntimeError: across_ranks: rank 1 failed", "RuntimeError: out of memory"),
     ("ranks columns too", "ranks columns too"),
+    ("no rank holds whole columns",) * 2,
     ("rank 1 has queries of another width",) * 2,
     ("without ids a rank has equally many captions",) * 2,
     ("calls another|wrong input", "weights is a tensor"),
