@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +20,13 @@ from hardneg.encoders import TextEncoder
 from hardneg.metrics import (
     RetrievalAccumulator,
     coco_folds,
+    list_recall_at_k,
+    map_at_k,
     map_at_r,
     mean_rank,
     mean_reciprocal_rank,
     ndcg,
+    precision_at_k,
     r_precision,
     ranking,
     ranks,
@@ -242,8 +246,11 @@ def test_metrics_rank_on_the_cpu(similarity: Any, monkeypatch: pytest.MonkeyPatc
         assert torch.equal(found.cpu(), expected)
         for average in (lambda r: recall_at_k(r, 3), mean_rank, mean_reciprocal_rank):
             assert average(found) == average(expected)
-        for metric in (map_at_r, r_precision, ndcg):
+        cut = [partial(one, k=3) for one in (map_at_k, precision_at_k, list_recall_at_k)]
+        for metric in (map_at_r, r_precision, ndcg, *cut):
             assert metric(q, c, q_ids, c_ids, **told) == metric(x, y, ids[:20], ids, **told)
+            values = metric(q, c, q_ids, c_ids, per_query=True, **told)
+            assert torch.equal(values, metric(x, y, ids[:20], ids, per_query=True, **told))
         found_gain = ndcg(q, c, relevance=gains, **told)
         first = top_candidates(q, c, 5, **told)
     assert found_gain == pytest.approx(ndcg(x, y, relevance=grades, **told))

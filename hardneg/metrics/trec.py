@@ -172,8 +172,13 @@ def run_lines(blocks: Iterable[Any], names: tuple[Names, Names], tag: str) -> It
     """The lines of a run, query after query."""
     for block in blocks:
         start = int(getattr(block, "start", 0))
-        for rows in chunks(len(block.indices), ROWS_AT_ONCE):
-            listed = falling(block.indices[rows], block.scores[rows], start + rows.start)
+        indices, scores = torch.as_tensor(block.indices), torch.as_tensor(block.scores)
+        if indices.dim() != 2 or indices.shape != scores.shape:
+            raise ValueError(
+                f"indices have shape {tuple(indices.shape)}, scores {tuple(scores.shape)}: expected (queries, k) of both"
+            )
+        for rows in chunks(len(indices), ROWS_AT_ONCE):
+            listed = falling(indices[rows], scores[rows], start + rows.start)
             for i, (columns, values) in enumerate(zip(*listed, strict=True)):
                 query = names[0][start + rows.start + i]
                 for place, (column, value) in enumerate(zip(columns, values, strict=True)):

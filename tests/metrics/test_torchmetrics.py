@@ -26,6 +26,7 @@ torchmetrics = pytest.importorskip(
     "torchmetrics", reason="the adapter is for those who have torchmetrics: hardneg[torchmetrics]"
 )
 
+from hardneg.metrics import torchmetrics as adapter  # noqa: E402
 from hardneg.metrics.torchmetrics import EmbeddingMetric  # noqa: E402
 
 
@@ -113,6 +114,16 @@ def test_forward_gives_the_value_of_the_batch() -> None:
         value = metric(q[rows], c[rows], q_ids[rows], c_ids[rows])
         assert float(value) == pytest.approx(ndcg(q[rows], c[rows], q_ids[rows], c_ids[rows]))
     assert float(metric.compute()) == pytest.approx(ndcg(q, c, q_ids, c_ids))
+
+
+def test_values_on_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, c, *_ = two_sets()
+    metric = EmbeddingMetric(partial(map_at_k, k=3, per_query=True))
+    metric.update(q, c)
+    assert metric.compute().dtype == torch.float64
+    monkeypatch.setattr(adapter, "has_float64", lambda device: False)
+    metric.update(q, c)
+    assert metric.compute().dtype == torch.float32
 
 
 def test_copies_pickles_and_states() -> None:

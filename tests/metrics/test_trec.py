@@ -212,6 +212,8 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda f: write_trec_run(f, TWICE), ValueError, "query 0 lists candidate 0 twice"),
     (lambda f: write_trec_run(f, INFINITE), ValueError, "candidate 0 is inf"),
     (lambda f: write_trec_run(f, [[0, 1]]), TypeError, "found is a list"),
+    (lambda f: write_trec_run(f, Retrieved(X[0].long(), X[0])), ValueError, "indices have shape"),
+    (lambda f: write_trec_run(f, Retrieved(X.long(), X[0])), ValueError, "indices have shape"),
     (lambda f: write_trec_qrels(f), ValueError, "query_ids is missing"),
     (lambda f: write_trec_qrels(f, torch.ones(2, 2) / 2), ValueError, "no whole numbers"),
     (lambda f: write_trec_qrels(f, -torch.ones(2, 2)), ValueError, "no whole numbers"),
@@ -240,3 +242,5 @@ def test_numbers_as_names() -> None:
     text = written(write_trec_run, names, candidate_names=torch.tensor([10, 20]))
     assert text == "0 Q0 10 1 0.5 hardneg\n0 Q0 20 2 0.25 hardneg\n"
     assert text == written(write_trec_run, names, candidate_names=np.array([10, 20]))
+    arrays = SimpleNamespace(indices=LISTS.indices.numpy(), scores=LISTS.scores.numpy())
+    assert text == written(write_trec_run, arrays, candidate_names=[10, 20])
