@@ -175,7 +175,7 @@ def run_lines(blocks: Iterable[Any], names: tuple[Names, Names], tag: str) -> It
         indices, scores = torch.as_tensor(block.indices), torch.as_tensor(block.scores)
         if indices.dim() != 2 or indices.shape != scores.shape:
             raise ValueError(
-                f"indices have shape {tuple(indices.shape)}, scores {tuple(scores.shape)}: expected (queries, k) of both"
+                f"indices have shape {tuple(indices.shape)}, scores {tuple(scores.shape)}: expected (n, k) of both"
             )
         for rows in chunks(len(indices), ROWS_AT_ONCE):
             listed = falling(indices[rows], scores[rows], start + rows.start)
