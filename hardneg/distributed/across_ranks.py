@@ -16,8 +16,9 @@ from hardneg.distributed.all_gather import AllGather
 from hardneg.distributed.autograd import average_gradient, scale_gradient
 from hardneg.distributed.collectives import Ranks, resolve_ranks
 from hardneg.distributed.group_reference import GroupReference
-from hardneg.distributed.layout import Layout
+from hardneg.distributed.layout import Layout, check_partners, check_same_rows
 from hardneg.distributed.ring import Ring
+from hardneg.distributed.scores_agreement import COLUMN_IDS, GivenScoreRows, columns_of
 from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.losses.base import Loss
 from hardneg.losses.mining_statistics import MiningStatistics
@@ -36,7 +37,7 @@ class AcrossRanks(nn.Module):
     gradient of that value; a learned temperature, which every rank holds, has its whole gradient on every
     rank, inside DDP or not. All ranks must call the loss, and its backward, in the same order.
 
-    Each rank scores its own queries against all candidates, n x N in all, and never sends a score:
+    Each rank scores its own queries against all candidates, n x N in all, and sends no score:
     only the candidates are gather_from_ranks, and results of one number a row. See docs/scaling.md.
 
     **Order of candidates.** Where row i of queries and candidates belong together, each rank needs as many
@@ -82,7 +83,7 @@ class AcrossRanks(nn.Module):
         # a copy that shares the parameters, so that the loss itself still works in one process
         mine: Any = copy.copy(loss)
         mine.backend = (Ring if ring else AllGather)(mine.backend)
-        self.loss: nn.Module = mine
+        self.loss: Any = mine
         self.shared_by = GroupReference.to(group)
         self.signature = inspect.signature(loss.forward)
 
@@ -122,6 +123,40 @@ class AcrossRanks(nn.Module):
             check_columns(name, everyone, layouts)
             whole[name] = ShardedRows(mask, next(iter(layouts.values())), ranks)
         found: Output = average_all(self.loss(**whole), ranks)
+        return found
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def from_scores(self, *args: Any, **options: Any) -> Output:
+        """The arguments of the loss's own ``from_scores``, each rank the scores of its queries with all candidates.
+
+        Columns are in the order of candidates above, ids and labels those of the rows and candidates that this rank
+        holds, masks and weights of its rows. Nothing tells which candidates a rank holds where there are no ids.
+
+        Returns:
+            As the call; the gradient goes to this rank's scores, such that the average over ranks is right.
+
+        Raises:
+            NotImplementedError: on every rank, with ``ring=True``.
+            ValueError, TypeError: on every rank, for what the loss raises, and where ranks disagree.
+        """
+        if isinstance(self.loss.backend, Ring):
+            raise NotImplementedError(
+                "AcrossRanks(ring=True).from_scores: a ring sends candidates, of which there are none here; use "
+                "AcrossRanks(loss).from_scores, which sends none either"
+            )
+        ranks, bound = resolve_ranks(self.group), inspect.signature(self.loss.from_scores)
+        given = GivenScoreRows.of(dict(bound.bind(*args, **options).arguments))
+        everyone = agree(self.loss, given, ranks)
+        lengths = tuple(everyone["rows of scores"])
+        rows, columns = Layout(lengths, lengths), columns_of(self.loss, given, everyone)
+        whole = {
+            **given.options,
+            "scores": ShardedRows(scale_gradient(given.scores, ranks), rows, ranks),
+        }
+        for name, x in {**given.ids, **given.own}.items():
+            whole[name] = all_ids(x, columns if name in COLUMN_IDS else rows, ranks)
+        whole |= {name: ShardedRows(mask, rows, ranks) for name, mask in given.masks.items()}
+        found: Output = average_all(self.loss.from_scores(**whole), ranks)
         return found
 
     def layouts(self, given: Given, everyone: dict[str, list[int]]) -> dict[str, Layout]:
@@ -166,26 +201,6 @@ def check_loss(loss: Any) -> None:
             f"similarity {type(similarity).__name__} has trainable parameters, whose gradient would stay "
             "on one rank: apply them to the embeddings beforehand"
         )
-
-
-def check_partners(queries: tuple[int, ...], candidates: tuple[int, ...]) -> None:
-    """Every rank holds the partners of its own queries."""
-    for rank, (n, m) in enumerate(zip(queries, candidates, strict=True)):
-        if m < n:
-            raise ValueError(
-                f"rank {rank} has {n} queries but {m} candidates: query i is paired with candidate i of the "
-                "same rank, so there must be at least as many candidates"
-            )
-
-
-def check_same_rows(embeddings: tuple[int, ...], reference: tuple[int, ...]) -> None:
-    """Every rank's reference begins with its own embeddings."""
-    for rank, (n, m) in enumerate(zip(embeddings, reference, strict=True)):
-        if m < n:
-            raise ValueError(
-                f"same_set=True but rank {rank} has {n} embeddings and {m} reference rows: it says that row i "
-                "of both is the same sample, so there must be at least as many reference rows on every rank"
-            )
 
 
 def check_columns(name: str, everyone: dict[str, list[int]], layouts: dict[str, Layout]) -> None:

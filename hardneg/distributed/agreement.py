@@ -18,7 +18,7 @@ from hardneg.distributed.collectives import Ranks
 from hardneg.losses.own_negatives import check_own_embeddings, check_per_query
 from hardneg.losses.weights import check_weights
 
-__all__ = ["OWN", "Given", "agree"]
+__all__ = ["IDS", "MASKS", "OWN", "WEIGHTS", "Given", "agree"]
 
 IDS = {
     "queries": "query_ids",

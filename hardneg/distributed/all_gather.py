@@ -10,7 +10,8 @@ from torch import Tensor
 from hardneg.distributed.autograd import copy_to_ranks, reduce_from_ranks
 from hardneg.distributed.columns import total_logsumexp
 from hardneg.distributed.gather_select import gather_select
-from hardneg.distributed.local_shard import LocalShard, as_sharded, local_shard
+from hardneg.distributed.given_scores import all_candidates, swapped_rows
+from hardneg.distributed.local_shard import LocalShard, local_shard
 from hardneg.distributed.ring_passes import Reduced
 from hardneg.ops.comparison import Among, Comparison
 from hardneg.ops.requests import (
@@ -66,14 +67,14 @@ class AllGatherScores(Scores):
         """
         if self.known is None:
             with torch.set_grad_enabled(self.differentiable):
-                candidates = as_sharded(self.comparison.candidates).everywhere()
+                candidates = all_candidates(self.comparison)
                 self.known = local_shard(self.comparison, candidates, self.backend)
                 _ = self.known.scores  # bound now, in this mode
         return self.known
 
     def swapped(self) -> AllGatherScores:
         """See ``Scores``."""
-        return AllGatherScores(self.comparison.swapped(), self.backend)
+        return AllGatherScores(swapped_rows(self.comparison), self.backend)
 
     def select(self, search: Search) -> Selected:
         """See ``Scores``."""

@@ -20,9 +20,11 @@ from hardneg.similarities import upcast
 __all__ = [
     "average_gradient",
     "copy_to_ranks",
+    "exchange_sides",
     "gather_from_ranks",
     "reduce_from_ranks",
     "scale_gradient",
+    "turned_rows",
 ]
 
 
@@ -104,6 +106,36 @@ class AverageGradient(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         """The mean over ranks."""
         return ctx.ranks.sum(upstream) / ctx.ranks.size, None
+
+
+class ExchangeSides(torch.autograd.Function):
+    """The rows of a matrix become columns: every rank sends the others their part of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, held: Layout, rows: Layout, ranks: Ranks) -> Tensor:
+        """All-to-all, padded."""
+        ctx.held, ctx.rows, ctx.ranks = held, rows, ranks
+        return turned_rows(local, held, rows, ranks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        """The same the other way."""
+        return turned_rows(upstream, ctx.rows, ctx.held, ctx.ranks), None, None, None
+
+
+def turned_rows(local: Tensor, held: Layout, rows: Layout, ranks: Ranks) -> Tensor:
+    """This rank's rows of the transposed matrix, by ``rows``, from its rows of the matrix, by ``held``."""
+    parts = rows.split_rows(local.T).transpose(1, 2)
+    missing = held.longest - parts.shape[1]
+    parts = torch.nn.functional.pad(parts, (0, 0, 0, missing))
+    whole = held.joined(ranks.all_to_all(parts))
+    return whole[:, : rows.lengths[ranks.rank]].T
+
+
+def exchange_sides(local: Tensor, held: Layout, rows: Layout, ranks: Ranks) -> Any:
+    """The same, differentiable."""
+    return ExchangeSides.apply(local, held, rows, ranks)
 
 
 def copy_to_ranks(x: Tensor | None, ranks: Ranks) -> Any:

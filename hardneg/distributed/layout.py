@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Run"]
+__all__ = ["Layout", "Run", "check_partners", "check_same_rows"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,23 @@ class Layout:
             for run in self.runs(rank):
                 out[rank, run.local] = x[run.everywhere]
         return out
+
+
+def check_partners(queries: tuple[int, ...], candidates: tuple[int, ...]) -> None:
+    """Every rank holds the partners of its own queries."""
+    for rank, (n, m) in enumerate(zip(queries, candidates, strict=True)):
+        if m < n:
+            raise ValueError(
+                f"rank {rank} has {n} queries but {m} candidates: query i is paired with candidate i of the "
+                "same rank, so there must be at least as many candidates"
+            )
+
+
+def check_same_rows(embeddings: tuple[int, ...], reference: tuple[int, ...]) -> None:
+    """Every rank's reference begins with its own embeddings."""
+    for rank, (n, m) in enumerate(zip(embeddings, reference, strict=True)):
+        if m < n:
+            raise ValueError(
+                f"same_set=True but rank {rank} has {n} embeddings and {m} reference rows: it says that row i "
+                "of both is the same sample, so there must be at least as many reference rows on every rank"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardneg.distributed.autograd import gather_from_ranks
+from hardneg.distributed.autograd import gather_from_ranks, turned_rows
 from hardneg.distributed.collectives import Ranks
 from hardneg.distributed.layout import Layout
 from hardneg.similarities import upcast
@@ -97,11 +97,8 @@ class ShardedRows(Tensor):
         if not self.turned:
             return self.local
         if self.collected is None:
-            parts = rows.split_rows(self.local.T).transpose(1, 2).to(torch.uint8)
-            missing = self.rows.longest - parts.shape[1]
-            parts = torch.nn.functional.pad(parts, (0, 0, 0, missing))
-            whole = self.rows.joined(self.ranks.all_to_all(parts)).bool()
-            self.collected = whole[:, : rows.lengths[self.ranks.rank]].T
+            bits = self.local.to(torch.uint8)
+            self.collected = turned_rows(bits, self.rows, rows, self.ranks).bool()
         return self.collected
 
 
@@ -131,13 +128,23 @@ def mean(x: ShardedRows) -> Tensor:
 def variance(x: ShardedRows, dim: Sequence[int], *, correction: int) -> Tensor:
     """Variance of every coordinate over the rows, in two steps as for rows in one place."""
     assert list(dim) == [0]
+    if x.turned:
+        beyond = x.local - x.local.mean(1, keepdim=True)
+        return whole_vector(x, beyond.square().sum(1) / (x.shape[0] - correction))
     centre = x.ranks.sum(x.local.sum(0)) / x.shape[0]
     return x.ranks.sum((x.local - centre).square().sum(0)) / (x.shape[0] - correction)
 
 
-def row_sums(x: ShardedRows, dim: Sequence[int]) -> ShardedRows:
-    """Sums of the rows."""
+def whole_vector(x: ShardedRows, own: Tensor) -> Tensor:
+    """One number for each of the global rows, from those of the own ones."""
+    return x.rows.joined(x.ranks.all_gather(x.rows.padded(own)))
+
+
+def row_sums(x: ShardedRows, dim: Sequence[int]) -> Tensor:
+    """Sums of the rows; of a transposed matrix whole on every rank."""
     assert list(dim) == [1]
+    if x.turned:
+        return x.ranks.sum(x.local.sum(0))
     result: ShardedRows = ShardedRows(x.local.sum(1), x.rows, x.ranks)
     return result
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 __all__ = [
+    "check_score_matrix",
     "compare_label_scores",
     "compare_labelled",
     "compare_pair_scores",
@@ -72,8 +73,8 @@ def compare_pair_scores(
     return Comparison(scores, scores.detach().T, Given(), relation)
 
 
-def check_score_matrix(x: Any) -> None:
-    """A non-empty matrix of floats, one score a query and candidate."""
+def check_score_matrix(x: Any, *, rows: bool = True) -> None:
+    """A matrix of floats, one score a query and candidate; not empty, but it may lack ``rows``."""
     if not isinstance(x, Tensor):
         raise TypeError(
             f"scores is a {type(x).__name__}: expected a tensor of shape (queries, candidates)"
@@ -83,7 +84,7 @@ def check_score_matrix(x: Any) -> None:
         raise ValueError(f"scores has shape {tuple(x.shape)}: expected (queries, candidates)")
     if x.dtype not in FLOATING:
         raise TypeError(f"scores is {x.dtype}: expected a floating-point type; call .float() on it")
-    if x.numel() == 0:
+    if x.shape[1] == 0 or (rows and x.shape[0] == 0):
         raise ValueError(f"scores is empty, shape {tuple(x.shape)}: skip empty batches")
 
 
