@@ -1,4 +1,4 @@
-"""``from_scores`` across ranks: each rank has its rows of the matrix, and the loss is that of one process on the whole."""
+"""``from_scores`` across ranks: each rank has its rows of the matrix, and the loss is that of one process."""
 
 from __future__ import annotations
 
