@@ -90,6 +90,7 @@ def choose(
     """The negatives that an anchor takes, and the weight of each."""
     kind = type(strategy).__name__
     if kind == "SelectiveHardest":
+        negatives = below(strategy, row, negatives, None)
         hardest = sorted(negatives, key=lambda j: -row[j])[:1]
         if hardest and abs(p - row[hardest[0]]) < strategy.threshold:
             return negatives, 1 / len(negatives)
@@ -118,7 +119,11 @@ def choose(
 
 
 def below(strategy: object, row: list[float], negatives: list[int], p: float | None) -> list[int]:
-    """The negatives under the ceiling that a positive's score sets; all of them without either."""
+    """The negatives in the strategy's range, and under the ceiling that a positive's score sets where there is one."""
+    low, high = strategy.min_score, strategy.max_score
+    negatives = [
+        j for j in negatives if (low is None or row[j] > low) and (high is None or row[j] < high)
+    ]
     if strategy.ceiling is None or p is None:
         return negatives
     ceiling = strategy.ceiling
@@ -191,11 +196,15 @@ def phi(penalty: str, x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))  # F.softplus has slope 1 from 20 on
 
 
-def reduce(terms: Tensor, valid: Tensor, active: Tensor, reduction: str) -> Tensor:
+def reduce(
+    terms: Tensor, valid: Tensor, active: Tensor, reduction: str, triplets: Tensor | None = None
+) -> Tensor:
     terms = torch.where(valid, terms, 0)
     if reduction == "none":
         return terms
     divisor = {"sum": 1, "mean": int(valid.sum()), "mean_active": int(active[valid].sum())}
+    if triplets is not None:
+        divisor["mean_triplets"] = int(triplets[valid].sum())
     return terms.sum() / max(1, divisor[reduction])
 
 
@@ -243,7 +252,8 @@ def hinges(
         chosen = weights > 0
         values = torch.where(chosen, phi(penalty, margin - p[:, None] + rows), 0)
         active = (values > 0).sum(1)
-        return reduce((values * weights).sum(1), chosen.any(1) & has, active, reduction)
+        valid, terms = chosen.any(1) & has, (values * weights).sum(1)
+        return reduce(terms, valid, active, reduction, chosen.sum(1))
 
     return directed(one_direction, s, rel, directions, reduction, average=False)
 

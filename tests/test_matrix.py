@@ -1,8 +1,9 @@
-"""One matrix: loss x negatives x positives x similarity x reduction x direction x option x layout x backend x dtype.
+"""One matrix: loss x negatives x positives x similarity x reduction x direction x option x layout x form x backend x
+dtype.
 
 Values and gradients against ``oracle.py`` in float64. The normal run takes, for each loss, a covering
 array: every pair of choices that the loss accepts occurs in some row. ``--full`` runs the product, in
-which the options (penalty, margin, ...) take turns.
+which the options (penalty, margin, ...) and the forms of the call take turns.
 
 Inputs are rounded to bfloat16, so that one float64 oracle serves every dtype. Random negatives
 are asked for more than there are, which leaves one right answer (``reductions/`` has the draws).
@@ -20,6 +21,7 @@ import oracle
 import pytest
 import torch
 from every_loss import squashed
+from matrix_forms import LABEL_FORMS, OF_QUERIES, PAIR_FORMS, Form, form_of
 from torch import Tensor
 
 import hardneg
@@ -68,6 +70,8 @@ NEGATIVES = {
     "random everything": RandomK(50),
     "random below": RandomK(50, Ceiling(1.0, 0.1), "easiest"),
     "distance weighted": DistanceWeighted(k=50, nonzero_loss_cutoff=1.2),
+    "all in a range": All(Ceiling(1.0, 0.2), min_score=-0.9, max_score=0.6),
+    "top 2 in a range": TopK(2, fallback="easiest", min_score=-2.0, max_score=0.3),
     "selective": SelectiveHardest(0.4),
 }
 SIMILARITIES = {
@@ -86,6 +90,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 REDUCTIONS = ["mean", "sum", "mean_active", "none"]
+OF_TRIPLETS = [*REDUCTIONS, "mean_triplets"]
 DIRECTIONS = ["both", "queries", "candidates"]
 PAIR_LAYOUTS = ["plain", "ids", "mask", "wide", "wide ids ignore", "wide mask ignore"]
 LABEL_LAYOUTS = [
@@ -133,6 +138,11 @@ class Loss:
     positives: tuple[str, ...] = ("",)
     similarities: tuple[str, ...] = tuple(SIMILARITIES)
     equal_numbers: bool = False
+    reductions: list[str] = field(default_factory=lambda: REDUCTIONS)
+
+    @property
+    def forms(self) -> list[str]:
+        return PAIR_FORMS if self.layouts is PAIR_LAYOUTS else LABEL_FORMS
 
     @property
     def function(self) -> Callable[..., oracle.Value]:
@@ -147,6 +157,7 @@ LOSSES = {
         PENALTIES,
         {"margin": 0.2},
         tuple(NEGATIVES),
+        reductions=OF_TRIPLETS,
     ),
     "triplet": Loss(
         hardneg.TripletLoss,
@@ -155,6 +166,7 @@ LOSSES = {
         PENALTIES,
         {"margin": 0.2},
         positives=("all", "hardest", "easiest"),
+        reductions=OF_TRIPLETS,
     ),
     "info_nce": Loss(
         hardneg.InfoNCELoss,
@@ -208,7 +220,7 @@ LOSSES = {
         oracle.polynomial,
         PAIR_LAYOUTS,
         [{"margin": 0.2, "positive": (0.5, -0.7, 0.2), "negative": (0.03, -0.4, 0.9)}],
-        negatives=tuple(name for name in ANY if name not in ("all", "all below")),
+        negatives=tuple(name for name in ANY if not NEGATIVES[name].complete),
     ),
     "unified": Loss(
         hardneg.UnifiedPairLoss, oracle.unified, PAIR_LAYOUTS, [{"margin": 0.2, "gamma": 3.0}]
@@ -223,10 +235,11 @@ def factors(name: str) -> dict[str, list[object]]:
         "negatives": list(loss.negatives),
         "positives": list(loss.positives),
         "similarity": list(loss.similarities),
-        "reduction": list(REDUCTIONS),
+        "reduction": list(loss.reductions),
         "directions": list(DIRECTIONS),
         "option": list(range(len(loss.options))),
         "layout": list(loss.layouts),
+        "form": list(loss.forms),
         "backend": list(BACKENDS),
         "dtype": list(DTYPES),
     }
@@ -238,9 +251,12 @@ def clash(loss: str, row: Row) -> bool:
     negatives, layout, positives = get("negatives"), str(get("layout")), get("positives")
     candidates = get("directions") in ("both", "candidates")
     option = what.options[get("option", 0)]
-    paired = positives == "paired"
+    paired, form = positives == "paired", get("form")
     return any(
         (
+            negatives == "selective" and get("reduction") == "mean_triplets",
+            negatives == "distance weighted" and form == "scores",
+            candidates and form in OF_QUERIES,
             negatives == "distance weighted" and get("similarity") in ("dot", "order", "callable"),
             candidates and layout.startswith("one set"),
             candidates and option.get("beta") == "one an anchor",
@@ -385,6 +401,12 @@ def differentiate(value: oracle.Value, leaves: list[Tensor]) -> Answer:
     return Answer(flat.detach(), [torch.zeros_like(x) if g is None else g for g, x in given])
 
 
+def form(loss: str, row: Row, given: Inputs) -> Form:
+    """What the form of the call changes."""
+    ids = given.told.get("query_ids")
+    return form_of(row["form"], given.queries, given.related, ids)
+
+
 def expected(loss: str, row: Row, dtype: torch.dtype, turn: int = 0) -> Answer:
     """The dense formula in a type; ``turn`` rolls the coordinates, which changes only the rounding."""
     given = inputs(row["layout"], row["positives"] == "all")
@@ -396,11 +418,18 @@ def expected(loss: str, row: Row, dtype: torch.dtype, turn: int = 0) -> Answer:
     if row["positives"]:
         options["positives"] = row["positives"]
     s = oracle.scores(similarity, q.roll(turn, 1), c.roll(turn, 1))
+    called, sets = form(loss, row, given), [q] if c is q else [q, c]
+    if called.own is not None:
+        own = called.own.to(dtype).requires_grad_()
+        s = torch.cat(
+            [s, oracle.scores(similarity, q.roll(turn, 1), own.flatten(0, 1).roll(turn, 1))], 1
+        )
+        sets.append(own)
     strategy = NEGATIVES[row["negatives"]]
     name = type(similarity).__name__
-    value = LOSSES[loss].oracle(s, given.related, name=name, negatives=strategy, **options)
+    value = LOSSES[loss].oracle(s, called.related, name=name, negatives=strategy, **options)
     tensors = [v for v in option.values() if isinstance(v, Tensor)]
-    return differentiate(value, [q] + ([] if c is q else [c]) + tensors)
+    return differentiate(value, sets + tensors)
 
 
 def found(loss: str, row: Row) -> Answer:
@@ -414,26 +443,44 @@ def found(loss: str, row: Row) -> Answer:
     told = dict(given.told)
     if len(sets) == 2 and LOSSES[loss].layouts is LABEL_LAYOUTS:
         told["reference"] = sets[1]
-    arguments = sets if LOSSES[loss].layouts is PAIR_LAYOUTS else sets[:1]
+    arguments = list(sets) if LOSSES[loss].layouts is PAIR_LAYOUTS else sets[:1]
+    chosen = option | {
+        "negatives": NEGATIVES[row["negatives"]],
+        "similarity": SIMILARITIES[row["similarity"]],
+        "backend": BACKENDS[row["backend"]],
+        "directions": row["directions"],
+        "reduction": row["reduction"],
+    }
     if row["positives"]:
-        told["positives"] = row["positives"]
-    value = LOSSES[loss].function(
-        *arguments,
-        negatives=NEGATIVES[row["negatives"]],
-        similarity=SIMILARITIES[row["similarity"]],
-        backend=BACKENDS[row["backend"]],
-        directions=row["directions"],
-        reduction=row["reduction"],
-        **told,
-        **option,
-    )
+        chosen["positives"] = row["positives"]
+    called = form(loss, row, given)
+    if row["form"] == "scores":
+        told.pop("reference", None)
+        value = of_scores(loss, chosen, told, sets)
+    else:
+        told |= called.told
+        if called.own is not None:
+            sets.append(called.own.to(dtype).requires_grad_())
+            told["own_negatives"] = sets[-1]
+        value = LOSSES[loss].function(*arguments, **told, **chosen)
     answer = differentiate(value, sets + [v for v in option.values() if isinstance(v, Tensor)])
     assert answer.value.dtype == score_type
     for x, gradient in zip(sets, answer.gradients, strict=False):
         assert gradient.dtype == x.dtype
     assert torch.equal(q.detach().double(), given.queries)
-    assert torch.equal(sets[-1].detach().double(), given.other)
+    assert torch.equal(sets[min(1, len(sets) - 1)].detach().double(), given.other)
     return answer
+
+
+def of_scores(
+    loss: str, chosen: dict[str, object], told: dict[str, object], sets: list[Tensor]
+) -> oracle.Value:
+    """The loss of given scores, computed as the plain formula computes them."""
+    q, c = (x if x.dtype == torch.float64 else x.float() for x in (sets[0], sets[-1]))
+    scores = oracle.scores(chosen["similarity"], q, c)
+    if "positive_mask" in told and LOSSES[loss].layouts is LABEL_LAYOUTS:
+        told = {"same_set": len(sets) == 1, **told}
+    return LOSSES[loss].module(**chosen).from_scores(scores, **told)
 
 
 def worst(answer: Answer, exact: Answer) -> list[float]:
@@ -469,7 +516,7 @@ def assert_matches(loss: str, row: Row, exact: Answer, eager: list[Answer]) -> N
         else:
             plain = max(worst(other, exact)[place] for other in eager)
             single, own = torch.finfo(torch.float32).eps, torch.finfo(dtype).eps
-            is_gradient_of_set = 0 < place <= 2
+            is_gradient_of_set = 0 < place <= 3
             rounding = 64 * single * (1 + max(sizes)) + 4 * own * magnitude * is_gradient_of_set
             allowed = 2 * plain + rounding + 2.0**-23 * (dtype == torch.float16)
         what = "the value" if place == 0 else f"gradient {place}"
@@ -509,10 +556,14 @@ FULL = [(loss, n) for loss, what in LOSSES.items() for n in what.negatives]
 @pytest.mark.parametrize(("loss", "negatives"), FULL, ids=[f"{a}-{b}" for a, b in FULL])
 def test_the_full_product(loss: str, negatives: str) -> None:
     choices = factors(loss) | {"negatives": [negatives]}
-    options = itertools.cycle(choices["option"])
-    outer = [name for name in choices if name not in ("backend", "dtype", "option")]
+    options, forms = (itertools.cycle(choices[name]) for name in ("option", "form"))
+    turns = ("backend", "dtype", "option", "form")
+    outer = [name for name in choices if name not in turns]
     for values in itertools.product(*(choices[name] for name in outer)):
-        row: Row = dict(zip(outer, values, strict=True)) | {"option": next(options)}
+        row: Row = dict(zip(outer, values, strict=True))
+        row |= {"option": next(options), "form": next(forms)}
+        if clash(loss, row):
+            row["form"] = "call"
         if clash(loss, row):
             row["option"] = 0
         if clash(loss, row):
@@ -529,6 +580,7 @@ EVERYTHING: Row = {
     "reduction": "mean",
     "directions": "queries",
     "option": 0,
+    "form": "call",
     "backend": "ragged",
     "dtype": "float64",
 }

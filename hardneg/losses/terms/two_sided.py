@@ -64,7 +64,10 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
             hardest_negative = scores.pairs(own, negative).detach()
         rounding = pair_rounding(scores, own, negative, hardest_negative)
         positive_window = Window(row_ceiling=rounding.below(hardest_negative + epsilon))
-        negative_window = above_positives(call, window, positive, hardest_positive, epsilon)
+        floor = floor_of(call, positive, hardest_positive, epsilon)
+        negative_window = above(window, floor)
+        if fallen is not None:
+            fallen = torch.where(hardest_negative > floor, fallen, -1)
     terms = ExponentialTerms(equation.positive, "positives", window=positive_window, columns=False)
     of_positives = scores.logsumexp(terms).rows
     of_negatives = negative_logsumexp(call, equation.negative, negative_window, fallen)
@@ -75,16 +78,18 @@ def two_sided_terms(call: Call, equation: TwoSided) -> Terms:
     return Terms(torch.where(valid, combined, 0.0), valid, active, active, mean, hardest_negative)
 
 
-def above_positives(
-    call: Call,
-    window: Window,
-    positive: Int[Tensor, "n"],
-    found: Float[Tensor, "n"],
-    epsilon: float,
-) -> Window:
-    """The window with a floor as well: the score of every query's hardest positive - epsilon."""
+def floor_of(
+    call: Call, positive: Int[Tensor, "n"], found: Float[Tensor, "n"], epsilon: float
+) -> Float[Tensor, "n"]:
+    """The floor of every query's negatives: the score of its hardest positive - epsilon."""
     rounding = pair_rounding(call.scores, call.scores.row_numbers(), positive, found)
-    return window._replace(row_floor=rounding.above(found - epsilon))
+    return rounding.above(found.detach() - epsilon)
+
+
+def above(window: Window, floor: Float[Tensor, "n"]) -> Window:
+    """The window of the queries with another floor as well."""
+    known = window.row_floor
+    return window._replace(row_floor=floor if known is None else torch.maximum(known, floor))
 
 
 def two_sided_choices(call: Call, epsilon: float | None) -> MinedTerms:
@@ -94,14 +99,14 @@ def two_sided_choices(call: Call, epsilon: float | None) -> MinedTerms:
     scores, selection, own = call.scores, chosen_selection(call), call.scores.row_numbers()
     window, plain = window_of_negatives(call), replace(selection, fallback="none")
     positive, hardest_positive = extreme(scores, "positives", "lowest")
-    bounded = above_positives(call, window, positive, hardest_positive, epsilon)
+    floor = floor_of(call, positive, hardest_positive, epsilon)
+    bounded = above(window, floor)
     if selection.fallback == "none":
         index = scores.select(query_search(call, plain, bounded)).rows
     else:
         fallen = fallback_of(call, selection, window)
         index = scores.select(query_search(call, plain, bounded)).rows
-        assert bounded.row_floor is not None
-        kept = (fallen >= 0) & (scores.pairs(own, fallen) > bounded.row_floor)
+        kept = (fallen >= 0) & (scores.pairs(own, fallen) > floor)
         index = with_fallback(index, torch.where(kept, fallen, -1)[:, None])
     return mined_terms(scores, own, torch.where(positive[:, None] >= 0, index, -1))
 
@@ -137,7 +142,8 @@ def negative_logsumexp(
 ) -> Float[Tensor, "n"]:
     """Over all negatives in the window, or over the k that a strategy selects from it.
 
-    With ``fallen`` the fallbacks are these alone: one replaces what the strategy does not find, not what epsilon takes.
+    With ``fallen`` the fallbacks are these alone, without those that epsilon takes: one replaces what the strategy does
+    not find.
     """
     selection = call.selection
     if selection is None:
@@ -148,9 +154,8 @@ def negative_logsumexp(
         return torch.where(mined.there, energy(mined.scores), EMPTY).logsumexp(1)
     mined = mined_queries(call, replace(selection, fallback="none"), window)
     score = call.scores.pairs(call.scores.row_numbers(), fallen)
-    assert window.row_floor is not None
-    kept = (fallen >= 0) & (score.detach() > window.row_floor)
     every, there = (
-        torch.cat([x, y[:, None]], 1) for x, y in ((mined.scores, score), (mined.there, kept))
+        torch.cat([x, y[:, None]], 1)
+        for x, y in ((mined.scores, score), (mined.there, fallen >= 0))
     )
     return torch.where(there, energy(every), EMPTY).logsumexp(1)
