@@ -111,7 +111,8 @@ def local_shard(comparison: Comparison, candidates: Tensor, backend: str | Backe
     """This rank's part of a comparison of sharded rows, with these candidates in their place."""
     queries, similarity = as_sharded(comparison.queries), comparison.similarity
     check_consecutive(queries.rows)
-    mine = Comparison(own_queries(queries), candidates, similarity, own_relation(comparison))
+    relation = own_relation(comparison, gathered=not isinstance(candidates, ShardedRows))
+    mine = Comparison(own_queries(queries), candidates, similarity, relation)
     return LocalShard(mine, backend, queries.rows, queries.ranks)
 
 
@@ -136,8 +137,8 @@ def own_queries(queries: ShardedRows) -> Tensor:
     return x if x.shape[0] else torch.cat([x, x.new_zeros(1, x.shape[1])])
 
 
-def own_relation(comparison: Comparison) -> Relation:
-    """The relation of the own rows to all columns."""
+def own_relation(comparison: Comparison, *, gathered: bool) -> Relation:
+    """The relation of the own rows to all columns; ``gathered``: with a guide's columns of all ranks."""
     queries, relation = as_sharded(comparison.queries), comparison.relation
     rows, rank = queries.rows, queries.ranks.rank
     start, count = rows.start(rank), rows.lengths[rank]
@@ -149,20 +150,21 @@ def own_relation(comparison: Comparison) -> Relation:
         )
         ids = None if relation.row_ids is None else relation.row_ids[:1]
         positives, ignore = None if positives is None else nobody, ~nobody
-    guide = own_guide(relation.guide, rows, rank)
+    guide = own_guide(relation.guide, rows, rank, gathered)
     return replace(
         relation, row_ids=ids, positives=positives, ignore=ignore, row_offset=start, guide=guide
     )
 
 
-def own_guide(guide: Guide, rows: Layout, rank: int) -> Guide:
+def own_guide(guide: Guide, rows: Layout, rank: int, gathered: bool) -> Guide:
     """The guide of the own rows to all columns."""
     if guide.rows is None or guide.columns is None or guide.bounds is None:
         return guide
     start, count = rows.start(rank), rows.lengths[rank]
     bounds = guide.bounds[start : start + count] if count else guide.bounds[:1]
+    columns = as_sharded(guide.columns)
     return Guide(
-        own_queries(as_sharded(guide.rows)), as_sharded(guide.columns).everywhere(), bounds
+        own_queries(as_sharded(guide.rows)), columns.everywhere() if gathered else columns, bounds
     )
 
 

@@ -56,8 +56,6 @@ class Ring:
 
     def scores(self, comparison: Comparison) -> RingScores:
         """The scores of a comparison of sharded rows."""
-        if comparison.relation.guide.rows is not None:
-            needs_whole_rows("guide")
         return RingScores(comparison, self.backend)
 
 
@@ -185,11 +183,25 @@ class RingScores(Scores):
         return all_logsumexp(shard, terms, ring_reduce(ring_pass, scale))
 
     def counts(self, among: Among) -> tuple[Tensor, Tensor]:
-        """See ``Scores``. No embeddings are needed."""
+        """See ``Scores``. No embeddings are needed but those of a guide."""
         shard = self.shard
+        if shard.comparison.relation.guide.rows is not None and among == "negatives":
+            return self.guided_counts(shard)
         n, m = max(1, shard.count), self.shape[1]
         found = relation.admitted_counts(shard.comparison.relation, among, n, m, self.device)
         return shard.gather_rows(found[0]), shard.ranks.sum(found[1])
+
+    @torch.no_grad()
+    def guided_counts(self, shard: LocalShard) -> tuple[Tensor, Tensor]:
+        """How many negatives a guide leaves, on one way around."""
+
+        def reduce(block: Comparison, where: slice, vectors: Vectors) -> Reduced:
+            rows, columns = shard.bind(block).counts("negatives")
+            none = torch.zeros(0, dtype=self.dtype, device=self.device)
+            return Reduced(none, none, rows, columns, none, none)
+
+        found = ring_reduce(RingPass(shard, reduce))
+        return shard.gather_rows(found.row_counts), shard.ranks.sum(found.column_counts)
 
     def positive_pairs(self) -> tuple[Tensor, Tensor]:
         """See ``Scores``. No embeddings are needed."""
@@ -211,7 +223,7 @@ def needs_whole_rows(what: str) -> NoReturn:
     """What a rank that sees one shard at a time cannot do."""
     raise NotImplementedError(
         f"AcrossRanks(ring=True) has no {what}: it needs all candidates of an anchor at once; use "
-        "AcrossRanks(loss) without ring, or negatives without a ceiling such as TopK(k), and no guide"
+        "AcrossRanks(loss) without ring, or negatives without a ceiling such as TopK(k)"
     )
 
 

@@ -16,7 +16,7 @@ from hardneg.distributed.local_shard import LocalShard, as_sharded
 from hardneg.ops.comparison import Comparison, Window
 from hardneg.similarities import upcast
 
-__all__ = ["Reduced", "RingPass", "block_of", "bounds_of", "ring_reduce", "shards"]
+__all__ = ["Reduced", "RingPass", "block_of", "bounds_of", "guided_shards", "ring_reduce"]
 
 
 def shards(own: Tensor, layout: Layout, ranks: Ranks, steps: int) -> Iterator[tuple[int, Tensor]]:
@@ -29,7 +29,35 @@ def shards(own: Tensor, layout: Layout, ranks: Ranks, steps: int) -> Iterator[tu
             held = coming.wait()
 
 
-def block_of(shard: LocalShard, queries: Tensor, candidates: Tensor, columns: slice) -> Comparison:
+class Held(NamedTuple):
+    """The padded rows of a rank that travel: candidates, and a guide's embeddings of them where there is one."""
+
+    owner: int
+    candidates: Tensor
+    guide: Tensor | None
+
+
+def guided_shards(shard: LocalShard, steps: int) -> Iterator[Held]:
+    """The shards of candidates, each beside a guide's embeddings of them."""
+    ranks, columns = shard.ranks, shard.comparison.relation.guide.columns
+    candidates = as_sharded(shard.comparison.candidates)
+    travelling = shards(candidates.local, candidates.rows, ranks, steps)
+    if columns is None:
+        for owner, held in travelling:
+            yield Held(owner, held, None)
+        return
+    guides = shards(as_sharded(columns).local, candidates.rows, ranks, steps)
+    for (owner, held), (_, guide) in zip(travelling, guides, strict=True):
+        yield Held(owner, held, guide)
+
+
+def block_of(
+    shard: LocalShard,
+    queries: Tensor,
+    candidates: Tensor,
+    columns: slice,
+    guide: Tensor | None = None,
+) -> Comparison:
     """The own queries against candidates that follow one another, by their global numbers."""
     relation = shard.comparison.relation
     ids, positives, ignore = relation.column_ids, relation.positives, relation.ignore
@@ -39,6 +67,7 @@ def block_of(shard: LocalShard, queries: Tensor, candidates: Tensor, columns: sl
         positives=None if positives is None else positives[:, columns],
         ignore=None if ignore is None else ignore[:, columns],
         column_offset=columns.start,
+        guide=relation.guide._replace(columns=guide),
     )
     return Comparison(queries, candidates, shard.comparison.similarity, mine)
 
@@ -90,6 +119,11 @@ class RingPass:
     def runs(self, owner: int) -> list[Run]:
         """The blocks of a shard; one row of zeros where only an own, empty shard is looked at."""
         return self.layout.runs(owner) or [Run(slice(0, 1), 0)][: self.stays]
+
+    def block(self, queries: Tensor, held: Held, candidates: Tensor, run: Run) -> Comparison:
+        """The own queries against these candidates, some of those held."""
+        guide = None if held.guide is None else held.guide[run.local]
+        return block_of(self.shard, queries, candidates, run.everywhere, guide)
 
     @property
     def steps(self) -> int:
@@ -148,9 +182,9 @@ class RingReduce(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """Once around."""
         total: Reduced | None = None
-        for owner, held in shards(candidates, trip.layout, trip.shard.ranks, trip.steps):
-            for run in trip.runs(owner):
-                block = block_of(trip.shard, queries, held[run.local], run.everywhere)
+        for held in guided_shards(trip.shard, trip.steps):
+            for run in trip.runs(held.owner):
+                block = trip.block(queries, held, held.candidates[run.local], run)
                 found = trip.reduce(block, run.everywhere, vectors)
                 total = trip.add(total, found, run.everywhere)
         assert total is not None
@@ -177,8 +211,8 @@ class RingReduce(torch.autograd.Function):
         ]
         learnt = ctx.needs_input_grad[2]
         travelling = torch.zeros_like(upcast(trip.layout.padded(candidates))) if learnt else None
-        for owner, held in shards(candidates, trip.layout, ranks, trip.steps):
-            for run in trip.runs(owner):
+        for held in guided_shards(trip.shard, trip.steps):
+            for run in trip.runs(held.owner):
                 add_share(trip, run, held, leaves, rows, upstream, sums, travelling)
             if trip.steps > 1 and travelling is not None:
                 travelling = ranks.send_to_next(travelling).wait()
@@ -195,7 +229,7 @@ class RingReduce(torch.autograd.Function):
 def add_share(
     trip: RingPass,
     run: Run,
-    held: Tensor,
+    held: Held,
     leaves: list[Any],
     rows: Tensor,
     upstream: tuple[Tensor, ...],
@@ -203,10 +237,10 @@ def add_share(
     travelling: Tensor | None,
 ) -> None:
     """Recompute a block with its gradients and add them to those of the own rows and, unless frozen, of the shard."""
-    columns, candidates = run.everywhere, held[run.local].detach()
+    columns, candidates = run.everywhere, held.candidates[run.local].detach()
     candidates.requires_grad_(travelling is not None)
     with torch.enable_grad():
-        block = block_of(trip.shard, leaves[0], candidates, columns)
+        block = trip.block(leaves[0], held, candidates, run)
         found = trip.reduce(block, columns, tuple(leaves[1:]))
         pull = trip.pulled(found, rows, columns, upstream)
     wanted = [(x, s) for x, s in zip(leaves, sums, strict=True) if s is not None]

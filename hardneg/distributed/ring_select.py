@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hardneg.distributed.columns import first_k, merge_columns
 from hardneg.distributed.local_shard import LocalShard, as_sharded
-from hardneg.distributed.ring_passes import block_of, bounds_of, shards
+from hardneg.distributed.ring_passes import block_of, bounds_of, guided_shards
 from hardneg.negatives import Selection
 from hardneg.negatives.selection import COLUMN_SALT, ROW_SALT, pair_keys, with_fallback
 from hardneg.ops.comparison import Comparison
@@ -98,9 +98,11 @@ def search_shards(shard: LocalShard, wanted: list[Search]) -> list[tuple[Tensor,
     """The picks of rows and columns for several searches without fallback, on one way around."""
     found = [RingSearch(shard, each) for each in wanted]
     candidates = as_sharded(shard.comparison.candidates)
-    for owner, held in shards(candidates.local, candidates.rows, shard.ranks, shard.ranks.size):
+    for owner, held, guide in guided_shards(shard, shard.ranks.size):
         for run in candidates.rows.runs(owner):
-            block = block_of(shard, shard.comparison.queries, held[run.local], run.everywhere)
+            part = None if guide is None else guide[run.local]
+            some = shard.comparison.queries, held[run.local], run.everywhere
+            block = block_of(shard, *some, part)
             for each in found:
                 each.take(block, run.everywhere)
     return [each.settled() for each in found]
