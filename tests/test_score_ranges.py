@@ -82,7 +82,7 @@ def test_equals_an_ignore_mask(which: Case, backend: Any) -> None:
         out = ignored(which, scores, groups, bounds)
         assert out.any()
         ranged = replace(strategy, **bounds)
-        for reduction in ("mean", "sum", "mean_active", "none"):
+        for reduction in ("mean", "none"):  # the others are in the matrix
             found = run(
                 which, leaves, groups, negatives=ranged, reduction=reduction, backend=backend
             )
