@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from hardneg.negatives import Negatives, Selection
@@ -81,8 +80,7 @@ class Call:
 
     def own_positive(self) -> Int[Tensor, "n"]:
         """Candidate i for query i; -1 where that pair itself is ignored."""
-        own, ignore = self.scores.row_numbers(), self.scores.relation.ignore
-        return own if ignore is None else torch.where(ignore.diagonal()[: len(own)], -1, own)
+        return self.scores.own_positive()
 
     def in_directions(self, terms: Callable[[Call], Found]) -> tuple[Found | None, Found | None]:
         """``terms`` of the queries as anchors and, with exchanged sides, of the candidates."""

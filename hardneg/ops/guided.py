@@ -209,15 +209,9 @@ def bounds_by(scores: Scores, ceiling: Ceiling) -> Float[Tensor, "n"]:
 
     The positive is the paired candidate, or else the highest-scoring one.
     """
-    (n, m), relation = scores.shape, scores.relation
     own = scores.row_numbers()
-    if relation.paired:
-        index = torch.where(own < m, own, -1)
-        if relation.ignore is not None:
-            pairs = min(n, m)
-            ignored = torch.zeros_like(own, dtype=torch.bool)
-            ignored[:pairs] = relation.ignore.diagonal()[:pairs]
-            index = torch.where(ignored, -1, index)
+    if scores.relation.paired:
+        index = scores.own_positive()
     else:
         highest = Search(Selection("highest", 1), "positives", columns=False)
         index = scores.select(highest).rows[:, 0]

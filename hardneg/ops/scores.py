@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hardneg.ops.comparison import Among, Comparison, Relation, finite_or_nan
 from hardneg.ops.requests import (
@@ -171,6 +172,16 @@ class Scores(ABC):
     def row_numbers(self) -> Int[Tensor, "n"]:
         """0 ... n - 1."""
         return torch.arange(self.shape[0], device=self.device)
+
+    def own_positive(self) -> Int[Tensor, "n"]:
+        """Candidate i for query i; -1 where that pair itself is ignored, or there is no such candidate."""
+        own, ignore, (n, m) = self.row_numbers(), self.relation.ignore, self.shape
+        if n > m:
+            own = torch.where(own < m, own, -1)
+        if ignore is None:
+            return own
+        pairs = ignore.diagonal()[: min(n, m)]
+        return torch.where(pairs if n <= m else pad(pairs, (0, n - m)), -1, own)
 
     def zeros(self) -> Float[Tensor, "n"]:
         """A zero for each query."""
