@@ -28,9 +28,10 @@ from vsepp.data.images import Features
 from vsepp.data.pairs import Batch, Pairs, read_splits
 from vsepp.data.vocabulary import build_vocabulary
 from vsepp.model import build_model
-from vsepp.objective import NEGATIVES, build_loss
+from vsepp.negatives import strategy_of
+from vsepp.objective import build_loss
 from vsepp.run.memory import peak_memory_mib
-from vsepp.settings import Data, Loss, Model
+from vsepp.settings import Data, Loss, Model, Schedule
 
 CLIP, RATE, MARGIN, BATCH = 2.0, 2e-4, 0.2, 128
 
@@ -90,7 +91,7 @@ def our_step(words: int, features: int, width: int, hardest: bool) -> Callable[[
     torch.manual_seed(0)
     model = build_model(Model(embed_dim=width, image_norm=hardest), words, features)
     chosen = "hardest" if hardest else "all"
-    loss_of, negatives = build_loss(Loss(chosen)), NEGATIVES[chosen]
+    loss_of, negatives = build_loss(Loss(chosen)), strategy_of(Loss(chosen))
     optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
 
     def step(batch: Batch) -> None:
@@ -127,7 +128,7 @@ def real_batches(root: Path, count: int) -> tuple[list[Batch], int, int, int]:
     assert isinstance(train.images, Features)
     vocabulary = build_vocabulary(train.captions, "regex", 4, "train")
     pairs = Pairs(train, vocabulary, seed=0)
-    batches = ShuffledBatches(pairs, BATCH, seed=0)
+    batches = ShuffledBatches(pairs, Schedule(batch_size=BATCH))
     drawn = [pairs.__getitems__(picks) for _, picks in zip(range(count), batches, strict=False)]
     return drawn, len(vocabulary), train.images.array.shape[-1], len(batches)
 

@@ -11,18 +11,16 @@ from torch import Tensor, nn
 
 from hardneg import GradCache
 from vsepp.data.pairs import Batch
-from vsepp.objective import build_objective
-from vsepp.settings import Settings
 
 
 class Gradients:
     """Forward, loss and backward of a batch, in the reach and the chunks that the settings ask for."""
 
-    def __init__(self, accelerator: Accelerator, model: nn.Module, settings: Settings) -> None:
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, objective: nn.Module, chunk: int
+    ) -> None:
         self.accelerator, self.model = accelerator, model
-        self.chunk, ranks = settings.schedule.chunk, accelerator.num_processes
-        self.objective = build_objective(settings.loss, settings.model.embed_dim, ranks)
-        self.objective.to(accelerator.device)
+        self.objective, self.chunk = objective, chunk
 
     def __call__(self, batch: Batch, negatives: Any) -> Tensor:
         """The loss, detached."""
@@ -31,10 +29,19 @@ class Gradients:
         propagate = self.accelerator.backward
         if self.chunk:
             cache = GradCache(self.model, chunk_size=self.chunk, backward=propagate)
-            return cache.backward(loss, inputs)
-        value = loss(*self.model(*inputs))
-        propagate(value)
+            value = cache.backward(loss, inputs)
+        else:
+            value = loss(*self.model(*inputs))
+            propagate(value)
+        self.average_of_objective()
         return value.detach()
+
+    def average_of_objective(self) -> None:
+        """What the loss itself learns has one gradient in all processes; nobody wraps it."""
+        if self.accelerator.num_processes > 1:
+            for number in self.objective.parameters():
+                assert number.grad is not None
+                number.grad = self.accelerator.reduce(number.grad, "mean")
 
     def loss(self, ids: Tensor, negatives: Any, images: Tensor, captions: Tensor) -> Tensor:
         """The objective in float32; from then on these pairs are earlier ones."""

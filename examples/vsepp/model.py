@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hardneg.encoders import FeatureEncoder, ImageEncoder, TextEncoder
+from hardneg.encoders import (
+    BagEncoder,
+    FeatureEncoder,
+    ImageEncoder,
+    ResidualMLP,
+    StandardScaler,
+    TextEncoder,
+)
+from vsepp.data.splits import ImageSource
 from vsepp.data.vocabulary import UNKNOWN
 from vsepp.errors import InputError
 from vsepp.files.inputs import reason
@@ -14,12 +22,15 @@ from vsepp.settings import Model
 WIDTHS = (16, 32, 64, 128)
 GRID = 4
 GROUPS = 8
+FITTED_AT_ONCE = 4_096
 
 
 class MatchingModel(nn.Module):
     """Images and captions in, their embeddings out: one module, so that one wrapper holds both."""
 
-    def __init__(self, image: FeatureEncoder | ImageEncoder, text: TextEncoder) -> None:
+    def __init__(
+        self, image: FeatureEncoder | ImageEncoder, text: TextEncoder | BagEncoder
+    ) -> None:
         super().__init__()
         self.image, self.text = image, text
 
@@ -51,18 +62,39 @@ class MatchingModel(nn.Module):
 
 def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) -> MatchingModel:
     """The encoders; ``feature_dim`` is the width of precomputed features, None for raw images."""
-    text = TextEncoder(
-        vocabulary_size,
-        settings.embed_dim,
-        settings.word_dim,
+    image = build_image_encoder(settings, feature_dim)
+    return MatchingModel(image, build_text_encoder(settings, vocabulary_size))
+
+
+def build_text_encoder(settings: Model, vocabulary_size: int) -> TextEncoder | BagEncoder:
+    """The caption tower alone."""
+    sizes = vocabulary_size, settings.embed_dim, settings.word_dim
+    head = residual(settings)
+    if settings.text == "bow":
+        return BagEncoder(
+            *sizes,
+            head=head,
+            drop=settings.drop,
+            word_drop=settings.word_drop,
+            absolute=settings.absolute,
+        )
+    return TextEncoder(
+        *sizes,
         layers=settings.text_layers,
         bidirectional=settings.text == "bigru",
         pooling=settings.pooling,
         word_drop=settings.word_drop,
         unknown_id=UNKNOWN,
         absolute=settings.absolute,
+        head=head,
+        drop=settings.drop,
     )
-    return MatchingModel(build_image_encoder(settings, feature_dim), text)
+
+
+def residual(settings: Model) -> ResidualMLP:
+    """The residual blocks at the end of a tower; none is the identity."""
+    sizes = settings.embed_dim, settings.hidden_dim
+    return ResidualMLP(*sizes, blocks=settings.blocks, drop=settings.drop)
 
 
 def check_image_size(encoder: nn.Module, size: int) -> None:
@@ -85,11 +117,16 @@ def check_image_size(encoder: nn.Module, size: int) -> None:
 def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEncoder | ImageEncoder:
     """The image tower alone."""
     if feature_dim is not None:
+        scaled = settings.scale_features != "none"
+        root = settings.scale_features == "sqrt"
         return FeatureEncoder(
             feature_dim,
             settings.embed_dim,
             normalize=settings.image_norm,
             absolute=settings.absolute,
+            scaler=StandardScaler(feature_dim, root) if scaled else None,
+            head=residual(settings),
+            drop=settings.feature_drop,
         )
     small = settings.backbone == "small"
     backbone, width = small_cnn() if small else (settings.backbone, None)
@@ -103,6 +140,14 @@ def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEnco
         normalize=settings.image_norm,
         absolute=settings.absolute,
     )
+
+
+def fit_scaler(encoder: FeatureEncoder, images: ImageSource) -> None:
+    """Let a scaler of features see the training images."""
+    if isinstance(encoder.scaler, StandardScaler):
+        starts = range(0, len(images), FITTED_AT_ONCE)
+        rows = (range(start, min(start + FITTED_AT_ONCE, len(images))) for start in starts)
+        encoder.scaler.fit(images.batch(part, None)[0] for part in rows)
 
 
 class ChannelsLast(nn.Module):

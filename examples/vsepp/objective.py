@@ -15,39 +15,46 @@ from hardneg import (
     All,
     ContrastiveLoss,
     Dot,
-    Hardest,
+    InfoNCELoss,
+    Learned,
     MemoryQueue,
     Order,
-    SelectiveHardest,
-    TopK,
+    SigmoidLoss,
+    UnifiedPairLoss,
     Warmup,
 )
+from hardneg.losses.base import PairLoss
+from vsepp.negatives import strategy_of
 from vsepp.retrieval import similarity_of
 from vsepp.settings import Loss
-
-NEGATIVES = {
-    "all": All(),
-    "hardest": Hardest(),
-    "selective": SelectiveHardest(),
-    "top8": TopK(8),
-}
 
 
 def build_loss(
     settings: Loss, similarity: Dot | Order | None = None, directions: str = "both"
-) -> ContrastiveLoss:
-    """Hinges summed over the batch. The encoders normalise, so cosine is their inner product."""
-    return ContrastiveLoss(
-        margin=settings.margin,
-        similarity=similarity_of(settings.measure) if similarity is None else similarity,
-        directions=directions,
-        reduction="sum",
-    )
+) -> PairLoss:
+    """The loss. The encoders normalise, so cosine is their inner product; hinges are summed over
+    the batch, as the released code does.
+    """
+    measured = similarity_of(settings.measure) if similarity is None else similarity
+    options: dict[str, Any] = {"similarity": measured, "directions": directions}
+    temperature, bias = learned(settings.temperature, settings), learned(settings.bias, settings)
+    if settings.loss == "infonce":
+        return InfoNCELoss(temperature, **options)
+    if settings.loss == "sigmoid":  # knows no directions: every pair counts once
+        return SigmoidLoss(temperature, bias, **{**options, "directions": "queries"})
+    if settings.loss == "unified":
+        return UnifiedPairLoss(settings.margin, **options)
+    return ContrastiveLoss(settings.margin, reduction="sum", **options)
+
+
+def learned(number: float, settings: Loss) -> float | Learned:
+    """A number, or one to train from there."""
+    return Learned(number) if settings.learn_temperature else number
 
 
 def negatives_by_step(settings: Loss, steps_per_epoch: int) -> Callable[[int], Any]:
     """Which negatives count at a step: all of them while warming up, then the chosen ones."""
-    return Warmup(All(), NEGATIVES[settings.negatives], warmup_steps(settings, steps_per_epoch))
+    return Warmup(All(), strategy_of(settings), warmup_steps(settings, steps_per_epoch))
 
 
 def warmup_steps(settings: Loss, steps_per_epoch: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
 
+from hardneg.encoders import FeatureEncoder
 from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
 from vsepp.data.batches import ShuffledBatches, training_loader
 from vsepp.data.images import feature_width
@@ -25,8 +26,9 @@ from vsepp.data.splits import Splits
 from vsepp.data.workers import decoding_workers
 from vsepp.files.writing import write_text
 from vsepp.gradients import Gradients
-from vsepp.model import build_model, check_image_size
-from vsepp.objective import negatives_by_step
+from vsepp.model import build_model, check_image_size, fit_scaler
+from vsepp.objective import build_objective, negatives_by_step
+from vsepp.optimisation import averaged, build_optimiser, learning_rate
 from vsepp.report.gallery import write_gallery
 from vsepp.retrieval import line, record
 from vsepp.run.folder import begin_folder, check_folder, forget_replaced, note, run_in
@@ -40,7 +42,6 @@ from vsepp.run.training_state import Parts, load_state, save_state
 from vsepp.run.watch import Losses, Seen
 from vsepp.settings import Options, Settings
 
-DECAY = 0.1
 LOOK_EVERY = 20
 
 
@@ -78,22 +79,27 @@ class Trainer:
         check_image_size(model.image, settings.data.image_size)
         if first_stage is not None:
             load_weights(model, first_stage, own_cnn=True)
-        trained = [one for one in model.parameters() if one.requires_grad]
-        optimiser = torch.optim.Adam(trained, settings.schedule.learning_rate, fused=True)
+        elif isinstance(model.image, FeatureEncoder):
+            fit_scaler(model.image, self.splits.train.images)
+        schedule, rank = settings.schedule, self.accelerator.process_index
+        ranks, device = self.accelerator.num_processes, self.accelerator.device
+        objective = build_objective(settings.loss, settings.model.embed_dim, ranks).to(device)
+        optimiser = build_optimiser([model, objective], schedule)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.plain = self.accelerator.unwrap_model(self.model)
-        schedule, rank = settings.schedule, self.accelerator.process_index
+        self.average = averaged(self.plain, schedule)
+        self.judged = self.plain if self.average is None else self.average.module
         pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
-        part = (rank, self.accelerator.num_processes)
-        self.batches = ShuffledBatches(pairs, schedule.batch_size, schedule.seed, *part)
+        self.batches = ShuffledBatches(pairs, schedule, rank, ranks)
         workers = decoding_workers(self.options.workers, settings.data)
         self.loader = training_loader(self.batches, workers, self.accelerator)
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
         self.losses = Losses(settings.loss, len(self.loader))
-        self.gradients = Gradients(self.accelerator, self.model, settings)
-        queues = self.gradients.objective if settings.loss.queue else None
-        self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues)
-        self.measuring = Measuring(self.accelerator, self.plain, self.vocabulary, settings)
+        self.gradients = Gradients(self.accelerator, self.model, objective, schedule.chunk)
+        remembers = settings.loss.queue or settings.loss.learn_temperature
+        queues = objective if remembers else None
+        self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues, self.average)
+        self.measuring = Measuring(self.accelerator, self.judged, self.vocabulary, settings)
         if rank:
             # Each process hides words of its own; the weights are the first one's in all.
             torch.manual_seed(schedule.seed + rank)
@@ -135,10 +141,7 @@ class Trainer:
 
     def epoch(self) -> None:
         """One pass over the captions, or the rest of one."""
-        progress, schedule = self.progress, self.settings.schedule
-        self.rate = schedule.learning_rate * DECAY ** (progress.epoch // schedule.decay_after)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
+        progress = self.progress
         self.batches.start(progress.epoch, progress.done)
         self.plain.start_epoch()
         if any(row["epoch"] == progress.epoch + 1 for row in progress.history):
@@ -185,13 +188,22 @@ class Trainer:
         self.progress.skipped_in_epoch += skipped
         if pairs == 0:
             return
+        self.set_rate()
         queued = self.gradients.objective.queued
         loss = self.gradients(batch, self.negatives(self.progress.step))
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.schedule.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.plain)
         seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
         self.losses.waiting.append(Seen(self.progress.step, loss, seen, queued))
+
+    def set_rate(self) -> None:
+        """The learning rate of this step."""
+        rate = learning_rate(self.settings.schedule, self.progress.step, len(self.loader))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
 
     def look(self) -> None:
         """Read the losses since the last look, and stop the clock of training meanwhile."""
@@ -214,7 +226,7 @@ class Trainer:
             "epoch": progress.epoch + 1,
             "step": progress.step,
             "loss": progress.loss_total / progress.done,
-            "learning_rate": self.rate,
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": progress.seconds,
             **record(found),
         }
@@ -231,7 +243,7 @@ class Trainer:
         progress.best_rsum, progress.best_epoch = row["rsum"], row["epoch"]
         progress.best_file = f"best-{progress.step:09d}.pt"
         if self.accelerator.is_main_process:
-            given = (self.settings, self.vocabulary, self.plain, row)
+            given = (self.settings, self.vocabulary, self.judged, row)
             progress.best_sha256 = save_model(self.folder / progress.best_file, *given)
 
     def save(self) -> None:
@@ -243,7 +255,7 @@ class Trainer:
 
     def result(self) -> dict[str, Any]:
         """The test split, read once with the best model, and how the run went."""
-        load_weights(self.plain, load_model(self.folder / self.progress.best_file))
+        load_weights(self.judged, load_model(self.folder / self.progress.best_file))
         embedded = self.measuring.embedded(self.splits.test)
         found = self.measuring.protocols(embedded)
         for protocol, retrieval in found.items():

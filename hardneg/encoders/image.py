@@ -32,6 +32,9 @@ class FeatureEncoder(nn.Module):
         absolute: take the absolute value at the end (Order0).
         pooling: how region features ``n x r x feature_dim`` become one vector after the projection.
         feature_drop: the chance that a training step drops a region (VSE-infinity drops 20 %).
+        scaler: a module before everything else, such as ``StandardScaler(feature_dim)``.
+        head: a module behind projection and pooling, such as ``ResidualMLP(embed_dim)``.
+        drop: the chance that a training step drops a number of the features.
 
     The projection starts Xavier-uniform with bias 0, as the paper's.
 
@@ -49,9 +52,14 @@ class FeatureEncoder(nn.Module):
         absolute: bool = False,
         pooling: str | nn.Module = "mean",
         feature_drop: float = 0.0,
+        scaler: nn.Module | None = None,
+        head: nn.Module | None = None,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.feature_dim, self.embed_dim = feature_dim, embed_dim
+        self.scaler = nn.Identity() if scaler is None else scaler
+        self.head, self.drop = nn.Identity() if head is None else head, nn.Dropout(drop)
         self.normalize, self.absolute = normalize, absolute
         self.feature_drop = feature_drop
         self.fc = projection(feature_dim, embed_dim)
@@ -66,10 +74,10 @@ class FeatureEncoder(nn.Module):
                 f"features are {tuple(features.shape)}: expected (n, {self.feature_dim}) "
                 f"or (n, regions, {self.feature_dim})"
             )
-        embedded = self.fc(features)
+        embedded = self.fc(self.drop(self.scaler(features)))
         if features.ndim == 3:
             embedded = self.pool_regions(embedded)
-        return finish(embedded, self.normalize, self.absolute)
+        return finish(self.head(embedded), self.normalize, self.absolute)
 
     def pool_regions(self, regions: Float[Tensor, "n r d"]) -> Float[Tensor, "n d"]:
         """One vector an image; while training, dropped regions are moved behind the kept ones."""

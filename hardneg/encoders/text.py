@@ -33,6 +33,8 @@ class TextEncoder(nn.Module):
             drops 20 %).
         unknown_id: the id that stands for a word unknown to the vocabulary.
         absolute: take the absolute value at the end (Order0).
+        head: a module behind the pooling, such as ``ResidualMLP(embed_dim)``.
+        drop: the chance that a training step drops a number of the word vectors.
 
     Example:
         >>> encoder = TextEncoder(vocabulary_size=100, embed_dim=16, word_dim=8)
@@ -52,9 +54,12 @@ class TextEncoder(nn.Module):
         word_drop: float = 0.0,
         unknown_id: int = 3,
         absolute: bool = False,
+        head: nn.Module | None = None,
+        drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.embed_dim, self.absolute = embed_dim, absolute
+        self.head, self.drop = nn.Identity() if head is None else head, nn.Dropout(drop)
         self.word_drop, self.unknown_id = word_drop, unknown_id
         self.embed = nn.Embedding(vocabulary_size, word_dim)
         self.rnn = nn.GRU(
@@ -71,13 +76,13 @@ class TextEncoder(nn.Module):
         """
         check_captions(words, lengths, self.embed.num_embeddings)
         packed = nn.utils.rnn.pack_padded_sequence(
-            self.embed(self.drop_words(words)),
+            self.drop(self.embed(self.drop_words(words))),
             lengths.cpu(),
             batch_first=True,
             enforce_sorted=False,
         )
         states, final = self.rnn(packed)
-        return finish(self.pooled(states, final, lengths), True, self.absolute)
+        return finish(self.head(self.pooled(states, final, lengths)), True, self.absolute)
 
     def pooled(
         self,

@@ -10,7 +10,7 @@ from vsepp.data.pairs import Pairs, read_splits, view_seed
 from vsepp.data.vocabulary import Vocabulary, build_vocabulary
 from vsepp.evaluate import embed
 from vsepp.model import build_model
-from vsepp.settings import Data, Model
+from vsepp.settings import Data, Model, Schedule
 
 SMALL = Model("small", "none", embed_dim=8, word_dim=6)
 
@@ -70,7 +70,7 @@ def test_only_corrupt_images_is_an_error(flickr_root: Path) -> None:
 def test_batches_are_a_permutation_that_seed_and_epoch_fix(precomp_root: Path) -> None:
     train = read_splits(Data("flickr8k"), precomp_root).train
     pairs = Pairs(train, words_of(train), seed=0)
-    batches = ShuffledBatches(pairs, 64, seed=0)
+    batches = ShuffledBatches(pairs, Schedule(batch_size=64))
     orders = []
     for epoch in (0, 1, 0):
         batches.start(epoch)

@@ -13,7 +13,16 @@ FOLDERS = ("data", "files", "release", "report", "run")
 ALLOWED = {
     "files": {"errors"},
     "data": {"errors", "settings", "files"},
-    "run": {"settings", "files", "data", "objective", "model", "evaluate", "retrieval"},
+    "run": {
+        "settings",
+        "files",
+        "data",
+        "negatives",
+        "objective",
+        "model",
+        "evaluate",
+        "retrieval",
+    },
     "report": {"settings", "recipes", "files", "data", "evaluate", "retrieval"},
     "release": {"errors", "settings", "files", "data", "checkpoints", "evaluate", "retrieval"},
 }

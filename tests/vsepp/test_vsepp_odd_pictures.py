@@ -21,6 +21,7 @@ from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
 from vsepp.data.picture_check import check_pictures
 from vsepp.data.picture_decoding import decode, without_warnings
 from vsepp.errors import InputError
+from vsepp.settings import Schedule
 
 SKIP = replace(RAW, skip_corrupt=True)
 COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10))
@@ -283,7 +284,9 @@ def test_a_picture_that_breaks_later_is_one_line(root: Path, workers: int) -> No
     splits = check_pictures(read_splits(RAW, root))
     pairs = Pairs(splits.train, vocabulary_of(RAW, splits), seed=0)
     picture(root).write_bytes(b"gone")
-    loader = training_loader(ShuffledBatches(pairs, 20, seed=0), workers, Accelerator(cpu=True))
+    loader = training_loader(
+        ShuffledBatches(pairs, Schedule(batch_size=20)), workers, Accelerator(cpu=True)
+    )
     with pytest.raises(InputError, match=r"0001\.jpg cannot be decoded .*'gone'") as caught:
         list(loader)
     assert len(str(caught.value).splitlines()) == 1
@@ -297,7 +300,9 @@ def test_a_picture_that_breaks_later_is_one_line(root: Path, workers: int) -> No
 def test_an_epoch_without_a_picture_is_no_epoch(root: Path, left: int) -> None:
     splits = check_pictures(read_splits(SKIP, root))
     pairs = Pairs(splits.train, vocabulary_of(SKIP, splits), seed=0)
-    loader = training_loader(ShuffledBatches(pairs, 4, seed=0), 0, Accelerator(cpu=True))
+    loader = training_loader(
+        ShuffledBatches(pairs, Schedule(batch_size=4)), 0, Accelerator(cpu=True)
+    )
     for number in range(left, 4):
         picture(root, number).unlink()
     if left:

@@ -10,8 +10,8 @@ import pytest
 from vsepp.commands import main, train_arguments
 from vsepp.errors import InputError
 from vsepp.model import build_image_encoder, check_image_size
-from vsepp.ranges import Range, check_options, hints
 from vsepp.settings import Data, Loss, Model, Options, Schedule, Settings
+from vsepp.settings.ranges import Range, check_options, hints
 
 KINDS = (Data, Model, Loss, Schedule, Options)
 NUMBERS = {
@@ -116,7 +116,7 @@ def test_a_picture_size_that_the_network_cannot_take_is_named(backbone: str, lea
         ("model", "backbone", 5, "--backbone is 5: expected a text"),
         ("model", "finetune", "no", "--finetune is no: expected true or false"),
         ("loss", "negatives", "most", "--negatives is most: expected one of all, hardest"),
-        ("loss", "negatives", [1], r"--negatives is \[1\]: expected one of"),
+        ("loss", "negatives", [1], r"--negatives is \[1\]: expected a text"),
         ("loss", "margin", "wide", "--margin is wide: expected a number"),
         ("data", "precomp", 3, "--precomp is 3: expected a text"),
         ("schedule", "unheard_of", 1, "settings that this version does not know: schedule.unheard"),

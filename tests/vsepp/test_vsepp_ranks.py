@@ -25,7 +25,7 @@ from vsepp.data.vocabulary import build_vocabulary
 from vsepp.model import build_model
 from vsepp.objective import build_objective
 from vsepp.run.state_folder import newest_state
-from vsepp.settings import Data, Loss, Model
+from vsepp.settings import Data, Loss, Model, Schedule
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "vsepp_flickr8k.py"
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -110,9 +110,12 @@ def test_the_parts_of_a_batch_make_up_the_batch(folders) -> None:
     splits = read_splits(Data("flickr8k", threshold=1, train_images=37), folders["data"])
     vocabulary = build_vocabulary(splits.train.captions, "regex", 1, "a test")
     pairs = Pairs(splits.train, vocabulary, 0)
-    whole = list(ShuffledBatches(pairs, 23, seed=0))
+    whole = list(ShuffledBatches(pairs, Schedule(batch_size=23)))
     for ranks in (1, 2, 3):
-        parts = [list(ShuffledBatches(pairs, 23, 0, rank, ranks)) for rank in range(ranks)]
+        parts = [
+            list(ShuffledBatches(pairs, Schedule(batch_size=23), rank, ranks))
+            for rank in range(ranks)
+        ]
         assert [[*chain(*some)] for some in zip(*parts, strict=True)] == whole
     assert [len(part) for part in (parts[0][-1], parts[2][-1])] == [0, 1]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
@@ -13,38 +15,79 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vsepp.data.pairs import Batch, Pairs, view_seed
 from vsepp.data.workers import leave_signals_to_the_trainer
 from vsepp.errors import InputError
+from vsepp.settings import Schedule
 
 
 class ShuffledBatches(Sampler[list[int]]):
     """Batches of an order that (seed, epoch) fixes, from any position on; of several processes,
-    this one's part of each. The last batch may be short, and a part of it empty.
+    this one's part of each. A last batch may be short, and a part of it empty.
     """
 
-    def __init__(
-        self, pairs: Pairs, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
-        if batch_size > len(pairs):
-            raise InputError(
-                f"--batch-size is {batch_size:,}: expected at most {len(pairs):,}, the number of "
-                "training captions"
-            )
-        self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
-        self.rank, self.ranks, self.done = rank, ranks, 0
+    def __init__(self, pairs: Pairs, schedule: Schedule, rank: int = 0, ranks: int = 1) -> None:
+        check_sizes(len(pairs), schedule)
+        self.pairs, self.size, self.seed = pairs, schedule.batch_size, schedule.seed
+        self.each, self.rank, self.ranks, self.done = schedule.captions_each, rank, ranks, 0
 
     def start(self, epoch: int, done: int = 0) -> None:
         """Go to an epoch, of which ``done`` batches have been trained on."""
         self.pairs.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
-        return -(-len(self.pairs) // self.batch_size)
+        if not self.each:
+            return -(-len(self.pairs) // self.size)
+        return sum(1 for _ in self.batches())
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(view_seed(self.seed, self.pairs.epoch, 0))
-        order = torch.randperm(len(self.pairs), generator=generator).tolist()
-        for start in range(self.done * self.batch_size, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+        for batch in islice(self.batches(), self.done, None):
             first, last = (len(batch) * one // self.ranks for one in (self.rank, self.rank + 1))
             yield batch[first:last]
+
+    def batches(self) -> Iterator[list[int]]:
+        """The batches of the epoch, of all processes together."""
+        seed = view_seed(self.seed, self.pairs.epoch, 0)
+        generator = torch.Generator().manual_seed(seed)
+        if not self.each:
+            order = torch.randperm(len(self.pairs), generator=generator).tolist()
+            yield from chunks(order, self.size)
+            return
+        for order in distinct_rounds(self.pairs.split.image_of, self.each, generator):
+            yield from chunks(order, self.size // self.each * self.each)
+
+
+def check_sizes(pairs: int, schedule: Schedule) -> None:
+    """Refuse a batch that the data set, or its own parts, do not fit."""
+    size, each = schedule.batch_size, schedule.captions_each
+    if size > pairs:
+        raise InputError(
+            f"--batch-size is {size:,}: expected at most {pairs:,}, the number of training captions"
+        )
+    if each > size:
+        raise InputError(f"--captions-each is {each}: expected at most --batch-size, {size}")
+
+
+def chunks(order: list[int], size: int) -> Iterator[list[int]]:
+    """Consecutive parts of an order."""
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def distinct_rounds(
+    image_of: np.ndarray, each: int, generator: torch.Generator
+) -> Iterator[list[int]]:
+    """Every caption once, in rounds: a round holds the next captions of every image that has some
+    left, so many together, the images in random order.
+    """
+    shuffled = torch.randperm(len(image_of), generator=generator).numpy()
+    by_image = shuffled[np.argsort(image_of[shuffled], kind="stable")]
+    counts = np.bincount(image_of)
+    ends = counts.cumsum()
+    for taken in range(0, int(counts.max()), each):
+        left = np.flatnonzero(counts > taken)
+        left = left[torch.randperm(len(left), generator=generator).numpy()]
+        starts = ends[left] - counts[left] + taken
+        stops = np.minimum(starts + each, ends[left])
+        parts = (by_image[a:b] for a, b in zip(starts, stops, strict=True))
+        yield np.concatenate([*parts]).tolist()
 
 
 class Loader:

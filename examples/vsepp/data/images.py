@@ -26,23 +26,29 @@ THUMBNAIL_SIDE = 128
 class Features:
     """Precomputed features, ``rows x width`` or ``rows x regions x width``, maybe memory-mapped.
 
-    ``pictures`` are files that show the same images, for the report's gallery.
+    ``pictures`` are files that show the same images, for the report's gallery. ``mirrored`` are
+    the features of the mirrored images, which the training view is half of the time.
     """
 
     array: np.ndarray
     pictures: tuple[Path, ...] = ()
+    mirrored: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.array)
 
     def batch(self, rows: Sequence[int], seeds: Iterable[int] | None) -> tuple[Tensor, list[int]]:
-        """The features of these rows as float32; there is no random view."""
+        """The features of these rows as float32; only mirroring is random."""
         chosen = self.array[np.asarray(rows)].astype(np.float32)
+        if self.mirrored is not None and seeds is not None:
+            turned = np.fromiter((seed % 2 == 1 for seed in seeds), bool, len(rows))
+            chosen[turned] = self.mirrored[np.asarray(rows)[turned]]
         return torch.from_numpy(chosen), [*range(len(rows))]
 
     def first(self, count: int) -> Features:
         """The first ``count`` rows."""
-        return Features(self.array[:count], self.pictures[:count])
+        mirrored = None if self.mirrored is None else self.mirrored[:count]
+        return Features(self.array[:count], self.pictures[:count], mirrored)
 
     def thumbnail(self, row: int) -> bytes | None:
         """The picture behind the features, where its file is there and whole."""

@@ -41,7 +41,7 @@ def read_splits(settings: Data, root: Path | None) -> Splits:
     folder = data_folder(settings, root)
     if settings.layout == "precomp":
         precomp = folder.parent / (settings.precomp or f"{folder.name}_precomp")
-        splits = read_precomp(precomp, pictures=folder / "images")
+        splits = read_precomp(precomp, folder / "images", settings.mirror)
     else:
         splits = read_raw(settings, folder)
     train = splits.train.first(settings.train_images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ LARGEST, SMALLEST = 1e15, 1e-15
 NAMES = ("train", "dev", "test")
 
 
-def read_precomp(folder: Path, pictures: Path | None = None) -> Splits:
+def read_precomp(folder: Path, pictures: Path | None = None, mirror: bool = False) -> Splits:
     """The three splits of a ``*_precomp`` folder; ``pictures`` holds the images that
-    ``*_names.txt`` names.
+    ``*_names.txt`` names. With ``mirror`` training reads ``train_ims_flip.npy`` too.
     """
     if not folder.is_dir():
         raise MissingInputError(
@@ -37,7 +38,23 @@ def read_precomp(folder: Path, pictures: Path | None = None) -> Splits:
     for name in NAMES:
         check_counts(folder, name, len(arrays[name]), len(captions[name].texts))
     parts = {name: as_split(folder, name, captions[name], arrays[name], pictures) for name in NAMES}
-    return Splits(parts["train"], parts["dev"].first(DEV_CAPTIONS // CAPTIONS_EACH), parts["test"])
+    train = with_mirrored(folder, parts["train"]) if mirror else parts["train"]
+    return Splits(train, parts["dev"].first(DEV_CAPTIONS // CAPTIONS_EACH), parts["test"])
+
+
+def with_mirrored(folder: Path, split: Split) -> Split:
+    """The training split with the features of its mirrored images."""
+    path, images = folder / "train_ims_flip.npy", split.images
+    assert isinstance(images, Features)
+    mirrored = read_features(path)
+    if len(mirrored) == len(images) * CAPTIONS_EACH:
+        mirrored = mirrored[::CAPTIONS_EACH]
+    if mirrored.shape != images.array.shape:
+        raise InputError(
+            f"{path} is {mirrored.shape}, but the training images are {images.array.shape}: "
+            "expected the mirrored image of every row"
+        )
+    return replace(split, images=replace(images, mirrored=mirrored))
 
 
 def as_split(

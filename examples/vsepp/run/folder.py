@@ -23,6 +23,7 @@ CHANGEABLE = (
     "schedule.learning_rate",
     "schedule.decay_after",
     "schedule.clip",
+    "schedule.rise",
 )
 """Settings that a run may be resumed with other values of: what they say about the rest of the
 training leaves the meaning of what is done. The result lists them."""

@@ -25,16 +25,20 @@ from vsepp.run.random_states import random_states, restore_random_states
 from vsepp.run.state_folder import read_manifest, write_state
 
 MODEL, OPTIMISER, QUEUES = "model.safetensors", "optimizer.safetensors", "queues.safetensors"
+AVERAGE = "average.safetensors"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run changes as it goes. ``queues`` are None where no earlier pairs are remembered."""
+    """What a run changes as it goes. ``queues`` are those of the loss, with what it learns itself;
+    None where it remembers and learns nothing. ``average`` is None where no weights are averaged.
+    """
 
     accelerator: Accelerator
     model: nn.Module
     optimiser: AcceleratedOptimizer
     queues: nn.Module | None
+    average: nn.Module | None = None
 
 
 def save_state(parts: Parts, folder: Path, progress: Progress) -> None:
@@ -47,8 +51,9 @@ def save_state(parts: Parts, folder: Path, progress: Progress) -> None:
             progress.loss_scale = accelerator.scaler.state_dict()
         files = {generators_file(rank): one for rank, one in enumerate(generators)}
         files[MODEL], files[OPTIMISER] = parts.model.state_dict(), flattened(parts.optimiser)
-        if parts.queues is not None:
-            files[QUEUES] = parts.queues.state_dict()
+        for name, module in ((QUEUES, parts.queues), (AVERAGE, parts.average)):
+            if module is not None:
+                files[name] = module.state_dict()
         write_state(folder, {name: as_bytes(one) for name, one in files.items()}, progress)
     accelerator.wait_for_everyone()
 
@@ -66,8 +71,9 @@ def load_state(parts: Parts, state: Path) -> Progress:
         MODEL: parts.model.load_state_dict,
         OPTIMISER: lambda found: parts.optimiser.load_state_dict(nested(found, parts.optimiser)),
     }
-    if parts.queues is not None:
-        steps[QUEUES] = parts.queues.load_state_dict
+    for name, module in ((QUEUES, parts.queues), (AVERAGE, parts.average)):
+        if module is not None:
+            steps[name] = module.load_state_dict
     steps[generators_file(accelerator.process_index)] = lambda found: restore_random_states(
         found, accelerator.device
     )

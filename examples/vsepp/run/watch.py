@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from vsepp.negatives import counted
 from vsepp.objective import warmup_steps
 from vsepp.run.progress import Progress
 from vsepp.settings import Loss
@@ -51,9 +52,10 @@ class Losses:
 
 @dataclass
 class CollapseWatch:
-    """Tells when the loss sits where equal scores put it: at the margin for each counted negative.
+    """Tells when the loss sits where equal scores put it.
 
-    For max of hinges that is 2 x batch x margin. ``window`` steps in a row within ``tolerance`` of
+    For max of hinges that is 2 x batch x margin, for cross-entropies the log of the number of
+    candidates. ``window`` steps in a row within ``tolerance`` of
     it are a plateau; ``streak`` counts the steps, and survives in checkpoints.
     """
 
@@ -66,22 +68,31 @@ class CollapseWatch:
         """Take in the loss of one step, whose pairs also met ``queued`` earlier ones. True once, at
         the step that completes a window on the plateau.
         """
-        plateau = 2 * self.settings.margin * pairs * self.terms(pairs - 1 + queued, warming_up)
+        plateau = self.plateau(pairs, pairs - 1 + queued, warming_up)
         near = pairs > 1 and abs(loss - plateau) <= self.tolerance * plateau
         self.streak = self.streak + 1 if near else 0
         return self.streak == self.window
 
-    def terms(self, others: int, warming_up: bool) -> int:
-        """How many hinges stand at the margin for each pair and direction, among so many others."""
-        if warming_up or self.settings.negatives == "all":
-            return others
-        return min(8, others) if self.settings.negatives == "top8" else 1
+    def plateau(self, pairs: int, others: int, warming_up: bool) -> float:
+        """The loss of so many pairs whose scores are all equal; NaN where it tells nothing."""
+        terms = others if warming_up else counted(self.settings, others)
+        if self.settings.loss == "contrastive":
+            return 2 * self.settings.margin * pairs * terms
+        return math.log(1 + terms) if self.settings.loss == "infonce" else math.nan
+
+    @property
+    def equal(self) -> str:
+        """Where the loss stands when every score is equal."""
+        hinges = self.settings.loss == "contrastive"
+        return (
+            "2 x batch x margin for each counted negative" if hinges else "the log of their number"
+        )
 
     def advice(self, step: int) -> str:
         """What to say to the person who waits."""
         return (
             f"step {step}: for {self.window} steps the loss has been within {self.tolerance:.0%} "
-            "of its value when every score is equal (2 x batch x margin for each counted negative): "
+            f"of its value when every score is equal ({self.equal}): "
             "the embeddings have collapsed or have not begun to separate. It may still leave by itself; what helps is "
             "a warm-up (--warmup-epochs 1), the selective guard (--negatives selective), or a "
             "lower --learning-rate (fine-tuning: 2e-5)"

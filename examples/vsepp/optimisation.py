@@ -1,0 +1,47 @@
+"""The optimiser, its learning rate by step, and an average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from vsepp.settings import Schedule
+
+DECAY = 0.1
+
+
+def build_optimiser(modules: Iterable[nn.Module], schedule: Schedule) -> torch.optim.Optimizer:
+    """Adam or AdamW over what is trained. Only matrices of linear layers and the like decay."""
+    decayed, others = [], []
+    for module in (part for whole in modules for part in whole.modules()):
+        for weight in module.parameters(recurse=False):
+            if weight.requires_grad:
+                matrix = weight.dim() > 1 and not isinstance(module, nn.Embedding)
+                (decayed if matrix and schedule.weight_decay else others).append(weight)
+    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}] if decayed else []
+    if others:
+        groups.append({"params": others, "weight_decay": 0.0})
+    kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, schedule.learning_rate, fused=True)
+
+
+def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step, counted from 0."""
+    risen = min(1.0, (step + 1) / schedule.rise) if schedule.rise else 1.0
+    if schedule.decay == "cosine":
+        done = step / (schedule.epochs * steps_per_epoch)
+        left = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    else:
+        left = DECAY ** (step // steps_per_epoch // schedule.decay_after)
+    return schedule.learning_rate * risen * left
+
+
+def averaged(model: nn.Module, schedule: Schedule) -> AveragedModel | None:
+    """An exponential moving average of a model's weights, where the settings ask for one."""
+    if not schedule.ema:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))

@@ -1,0 +1,52 @@
+"""What is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from vsepp.settings.limits import COUNT, POSITIVE, SEED
+from vsepp.settings.ranges import Range, check_options
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is read, and how images become tensors."""
+
+    dataset: Literal["scenes", "coco", "flickr30k", "flickr8k"] = "scenes"
+    """The data set, which also names its folder: coco, f30k or f8k."""
+    layout: Literal["precomp", "raw"] = "precomp"
+    """Precomputed features (*_ims.npy and *_caps.txt), or images and an annotation file."""
+    precomp: str = ""
+    """The folder of precomputed features, when it is not the data set's own (10crop_precomp,
+    say).
+    """
+    mirror: bool = False
+    """Half of the training images as mirrored ones: raw images always are with random crops;
+    precomputed features need train_ims_flip.npy beside train_ims.npy.
+    """
+    restval: bool = False
+    """COCO: train on restval too (the paper's rV)."""
+    crop: Literal["rc", "1c", "10c"] = "rc"
+    """Training crop: random resized crop and mirroring, centre crop, or the mean of ten crops."""
+    image_size: Annotated[int, Range(8, 2_048)] = 224
+    """Side of the square that the network sees; images are first scaled to 8/7 of it."""
+    skip_corrupt: bool = False
+    """Leave out images that cannot be decoded, and count them, instead of stopping."""
+    tokenizer: Literal["auto", "nltk", "regex"] = "auto"
+    """How captions become words; auto is nltk where it is installed, else the regular
+    expression.
+    """
+    threshold: Annotated[int, POSITIVE] = 4
+    """A word enters the vocabulary if the training captions hold it this often."""
+    max_words: Annotated[int, Range(1, 10_000)] = 256
+    """Captions longer than this are cut there, and counted."""
+    vocabulary: str = ""
+    """A vocabulary file (JSON) to use instead of one built from the training captions."""
+    train_images: Annotated[int, COUNT] = 0
+    """Scenes: how many training images to draw. Others: use only the first so many (0: all)."""
+    scene_seed: Annotated[int, SEED] = 0
+    """Scenes: the seed of the drawings, apart from the seed of the training."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
