@@ -9,8 +9,9 @@ import pytest
 from vsepp import __file__ as package
 
 ROOT = Path(package).parent
-FOLDERS = ("data", "files", "release", "report", "run")
+FOLDERS = ("data", "files", "release", "report", "run", "settings")
 ALLOWED = {
+    "settings": {"errors"},
     "files": {"errors"},
     "data": {"errors", "settings", "files"},
     "run": {

@@ -39,6 +39,23 @@ RAW = [
     ],
     *["--image-size", "32", "--word-drop", "0.2", "--workers", "1"],
 ]
+MODERN = [
+    *PRECOMP,
+    *["--loss", "infonce", "--temperature", "0.2", "--learn-temperature", "--negatives", "topk:4"],
+    *[
+        "--ceiling",
+        "0.99",
+        "--warmup-epochs",
+        "0.5",
+        "--optimizer",
+        "adamw",
+        "--weight-decay",
+        "0.1",
+    ],
+    *["--decay", "cosine", "--rise", "3", "--ema", "0.9", "--captions-each", "2", "--text", "bow"],
+    *["--blocks", "1", "--hidden-dim", "8", "--drop", "0.1", "--feature-drop", "0.1", "--mirror"],
+    *["--scale-features", "sqrt", "--word-drop", "0.1", "--no-strict-parity"],
+]
 COMMON = [
     "--epochs",
     "3",
@@ -50,6 +67,8 @@ COMMON = [
     "0.002",
     "--quiet",
 ]
+
+KINDS = {"precomp": PRECOMP, "raw": RAW, "modern": MODERN}
 
 
 def command(root: Path, out: Path, kind: list[str], *more: str) -> list[str]:
@@ -114,17 +133,17 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("resume")
     write_precomp(base / "data" / "f8k_precomp")
     write_flickr(base / "data")
-    for name, kind in (("precomp", PRECOMP), ("raw", RAW)):
+    for name, kind in KINDS.items():
         finish(command(base / "data", base / name, kind))
-    return {"data": base / "data", "precomp": base / "precomp", "raw": base / "raw"}
+    return {"data": base / "data", **{name: base / name for name in KINDS}}
 
 
-@pytest.mark.parametrize("name", ["precomp", "raw"])
+@pytest.mark.parametrize("name", KINDS)
 def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str) -> None:
     """Killed twice, both times between two checkpoints inside an epoch (25 steps, a checkpoint
     every 3).
     """
-    kind, out = {"precomp": PRECOMP, "raw": RAW}[name], tmp_path / "out"
+    kind, out = KINDS[name], tmp_path / "out"
     run = command(folders["data"], out, kind, "--resume")
     for step in (6, 36):
         kill_when(run, lambda step=step: any(out.glob(f"*/state-{step:09d}")))

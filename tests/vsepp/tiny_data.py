@@ -33,6 +33,8 @@ def write_precomp(folder: Path, *, repeated: bool = False, width: int = 12) -> P
             rows[image, image % 5] += 1
             rows[image, 5 + image % 4] += 1
         np.save(folder / f"{name}_ims.npy", np.repeat(rows, 5, axis=0) if repeated else rows)
+        if name == "train":
+            np.save(folder / "train_ims_flip.npy", rows[:, ::-1].copy())
         lines = [caption(image, number) for image in range(count) for number in range(5)]
         (folder / f"{name}_caps.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
