@@ -23,7 +23,9 @@ class Train:
     recipe: tuple[str, ...] = ()
     """Names of recipes; the `recipes` command lists them."""
     data: Path | None = None
-    """The folder of the data sets: DIR/f8k_precomp/, DIR/coco/images/ and so on."""
+    """The folder of the data sets: DIR/f8k_precomp/, DIR/coco/images/ and so on. Own data: the
+    table or the folder itself.
+    """
     out: Path = Path("runs")
     """Each run gets a folder in here, named after its recipe and seed; so does the report."""
     settings: Settings = field(default_factory=Settings)
@@ -42,6 +44,10 @@ class Evaluate:
     """Words of an authors' checkpoint, as JSON (see the `vocabulary` command)."""
     precomp: str | None = None
     """Another folder of precomputed features inside --data."""
+    images: str | None = None
+    """Own data: where the pictures are now."""
+    features: str | None = None
+    """Own data: where the array of features is now."""
     split: Literal["dev", "test"] = "test"
     """Which split to measure."""
     skip_corrupt: bool = False

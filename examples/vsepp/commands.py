@@ -27,6 +27,7 @@ DEFAULT_RECIPES = {
     "coco": ("coco-resnet152-rc-rv-vse++",),
     "flickr30k": ("flickr30k-resnet152-rc-vse++",),
     "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),
+    "own": ("own",),
 }
 T = TypeVar("T")
 REFUSALS = (ValueError, OSError, ModuleNotFoundError)
@@ -85,7 +86,7 @@ def parsed(kind: type[T], command: str, given: list[str], default: T | None = No
 def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
     names = recipe_names(dataset, given)
-    asked = [(name, train_arguments(name, names, given)) for name in names]
+    asked = [(name, train_arguments(name, names, given, dataset)) for name in names]
     from vsepp.run.rank_watch import LostRank, RankWatch
 
     try:
@@ -140,17 +141,26 @@ def recipe_names(dataset: str, given: list[str]) -> tuple[str, ...]:
     return DEFAULT_RECIPES["scenes" if dataset == "coco" and known.data is None else dataset]
 
 
-def train_arguments(name: str, names: tuple[str, ...], given: list[str]) -> Train:
-    """The command line on top of a recipe's settings."""
+def train_arguments(
+    name: str, names: tuple[str, ...], given: list[str], dataset: str = ""
+) -> Train:
+    """The command line on top of a recipe's settings; any recipe can be trained on own data."""
     recipe = recipe_named(name)
-    default = Train(names, settings=recipe.settings)
-    arguments = parsed(Train, "train", given, default)
+    settings = recipe.settings
+    if dataset == "own":
+        settings = replace(settings, data=replace(settings.data, dataset="own", restval=False))
+    arguments = parsed(Train, "train", given, Train(names, settings=settings))
     if recipe.start_from and arguments.run.start_from is None and not arguments.run.resume:
         raise ValueError(
             f"{name} is a second stage: train {recipe.start_from} first, then pass "
             f"--start-from runs/{recipe.start_from}-seed{arguments.settings.schedule.seed}"
         )
-    return arguments
+    data = arguments.settings.data
+    if data.dataset == "own":
+        from vsepp.data.own.places import digest, existing
+
+        data = replace(data, digest=digest(existing(arguments.data), data))
+    return replace(arguments, settings=replace(arguments.settings, data=data))
 
 
 def run_evaluate(dataset: str, given: list[str]) -> None:
@@ -166,7 +176,8 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     trained = load_any(model_file(arguments.checkpoint), arguments.vocabulary)
     data = trained.settings.data
     data = replace(data, skip_corrupt=data.skip_corrupt or arguments.skip_corrupt)
-    data = data if arguments.precomp is None else replace(data, precomp=arguments.precomp)
+    others = {name: getattr(arguments, name) for name in ("precomp", "images", "features")}
+    data = replace(data, **{name: one for name, one in others.items() if one is not None})
     found = assess(trained, data, arguments.data, arguments.split, arguments.cpu)
     for name, values in found.items():
         print(f"{name}: {line(from_record(values)) if 'rsum' in values else json.dumps(values)}")

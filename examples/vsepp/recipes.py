@@ -189,8 +189,37 @@ SCENES = [
     # never leaves its plateau here, because both towers start from nothing; hence the warm-up.
     for loss, chosen in {"vse0": Loss("all"), "vse++": Loss("hardest", warmup_epochs=5)}.items()
 ]
+OWN = [
+    Recipe(
+        f"own{loss}",
+        Settings(
+            Data("own", threshold=2),
+            Model(
+                "resnet50",
+                embed_dim=512,
+                text="bow",
+                word_drop=0.2,
+                scale_features="sqrt",
+                feature_drop=0.3,
+            ),
+            chosen,
+            Schedule(
+                optimizer="adamw",
+                weight_decay=0.1,
+                decay="cosine",
+                learning_rate=1e-3,
+                captions_each=1,
+            ),
+        ),
+    )
+    for loss, chosen in {
+        "": Loss("topk:8"),
+        "-vse0": Loss("all"),
+        "-vse++": Loss("hardest"),
+    }.items()
+]
 RECIPES = {
-    recipe.name: recipe for recipe in [*SCENES, *COCO, *ORDER, *FLICKR30K, *FLICKR8K, *RAW_8K]
+    recipe.name: recipe for recipe in [*SCENES, *COCO, *ORDER, *FLICKR30K, *FLICKR8K, *RAW_8K, *OWN]
 }
 
 

@@ -91,7 +91,7 @@ class Trainer:
         self.judged = self.plain if self.average is None else self.average.module
         pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
         self.batches = ShuffledBatches(pairs, schedule, rank, ranks)
-        workers = decoding_workers(self.options.workers, settings.data)
+        workers = decoding_workers(self.options.workers, settings.data, width is not None)
         self.loader = training_loader(self.batches, workers, self.accelerator)
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
         self.losses = Losses(settings.loss, len(self.loader))

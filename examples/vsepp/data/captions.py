@@ -45,6 +45,21 @@ def read_lines(path: Path, what: str, remedy: str) -> list[str]:
     """The lines of a text file in UTF-8, with or without a byte order mark, stripped; blank lines
     at its end are left out.
     """
+    content = text_bytes(path, what, remedy)
+    # Only files without a line feed end their lines as old Macs did: elsewhere a carriage return
+    # stands inside a caption, and its line is still one caption.
+    parts = content.rstrip().split(b"\n" if b"\n" in content.rstrip() else b"\r")
+    return [decoded(path, number, part).strip() for number, part in enumerate(parts, start=1)]
+
+
+def decoded_text(path: Path, what: str, remedy: str) -> str:
+    """A whole text file in UTF-8, with or without a byte order mark; its line breaks as they are."""
+    parts = text_bytes(path, what, remedy).split(b"\n")
+    return "\n".join(decoded(path, number, part) for number, part in enumerate(parts, start=1))
+
+
+def text_bytes(path: Path, what: str, remedy: str) -> bytes:
+    """The content of a text file, without its byte order mark."""
     content = read_input(path, what, remedy)
     if content.startswith(UTF16) or b"\0" in content:
         kind = kind_of(path) if content.startswith(UTF16) else "no text: it holds zero bytes"
@@ -53,18 +68,15 @@ def read_lines(path: Path, what: str, remedy: str) -> list[str]:
             "(iconv -f UTF-16 -t UTF-8)"
         )
     content = content.removeprefix(BYTE_ORDER_MARK)
-    # Only files without a line feed end their lines as old Macs did: elsewhere a carriage return
-    # stands inside a caption, and its line is still one caption.
-    parts = content.rstrip().split(b"\n" if b"\n" in content.rstrip() else b"\r")
-    if parts == [b""]:
+    if not content.strip():
         raise InputError(f"{path} is empty: expected {what}, {remedy}")
-    return [decoded(path, number, part) for number, part in enumerate(parts, start=1)]
+    return content
 
 
 def decoded(path: Path, number: int, line: bytes) -> str:
     """A line as text."""
     try:
-        return line.decode("utf-8").strip()
+        return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}, line {number}: byte {error.start + 1} is not UTF-8 ({error.reason}): "

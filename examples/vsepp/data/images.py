@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -65,12 +64,13 @@ class Photographs:
     skip_corrupt: bool = False
 
     def __post_init__(self) -> None:
-        missing = [path for path in self.paths if not os.path.isfile(path)]
+        missing = [path for path in self.paths if not there(path)]
         if missing:
             raise MissingInputError(
                 f"{len(missing):,} of {len(self.paths):,} images are missing, the first is "
                 f"{missing[0]}{like_named(missing[0])}: "
-                "unpack the images there, or point --data at the folder that holds them"
+                "unpack the images there, or point --data (of your own: --images) at the folder that holds "
+                "them"
             )
 
     def __len__(self) -> int:
@@ -115,6 +115,14 @@ class Photographs:
     def thumbnail(self, row: int) -> bytes | None:
         """The picture, small."""
         return thumbnail(self.paths[row])
+
+
+def there(path: Path) -> bool:
+    """Whether a picture is there; names that no file can have are of none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def feature_width(source: ImageSource) -> int | None:

@@ -16,6 +16,7 @@ from vsepp.data.annotations import Annotated, joined, read_karpathy
 from vsepp.data.captions import shortened
 from vsepp.data.coco_annotations import read_coco_ids
 from vsepp.data.images import Photographs, View
+from vsepp.data.own.reading import read_own
 from vsepp.data.picture_folder import leads_out
 from vsepp.data.precomp import read_precomp
 from vsepp.data.scenes import draw_scenes
@@ -38,12 +39,14 @@ def read_splits(settings: Data, root: Path | None) -> Splits:
     """The data set that the settings name, from the folder ``root``; scenes need none."""
     if settings.dataset == "scenes":
         return draw_scenes(settings.scene_seed, settings.train_images, settings.image_size)
-    folder = data_folder(settings, root)
-    if settings.layout == "precomp":
+    if settings.dataset == "own":
+        splits = read_own(settings, root)
+    elif settings.layout == "precomp":
+        folder = data_folder(settings, root)
         precomp = folder.parent / (settings.precomp or f"{folder.name}_precomp")
         splits = read_precomp(precomp, folder / "images", settings.mirror)
     else:
-        splits = read_raw(settings, folder)
+        splits = read_raw(settings, data_folder(settings, root))
     train = splits.train.first(settings.train_images)
     parts = {"train": train, "dev": splits.dev, "test": splits.test}
     return Splits(**{name: cut(part, settings.max_words) for name, part in parts.items()})
@@ -77,7 +80,7 @@ def cut(split: Split, max_words: int) -> Split:
 def read_raw(settings: Data, folder: Path) -> Splits:
     """Images with annotations; COCO validates on its first 1,000 dev images, as the paper."""
     # only raw images need torchvision
-    from vsepp.data.transforms import centre_crop, random_crop, ten_crops
+    from vsepp.data.transforms import views
 
     parts = read_annotations(settings.dataset, folder)
     if settings.restval and "restval" not in parts:
@@ -85,12 +88,10 @@ def read_raw(settings: Data, folder: Path) -> Splits:
             f"--restval: {parts['train'].where} stands beside no split restval; only COCO has one"
         )
     train = joined([parts["train"], parts["restval"]]) if settings.restval else parts["train"]
-    size = settings.image_size
-    views = {"rc": random_crop, "1c": centre_crop, "10c": ten_crops}
-    test_view = ten_crops(size) if settings.crop == "10c" else centre_crop(size)
+    train_view, test_view = views(settings.crop, settings.image_size)
 
     def opened(part: Annotated) -> Split:
-        return photographed(part, views[settings.crop](size), test_view, settings.skip_corrupt)
+        return photographed(part, train_view, test_view, settings.skip_corrupt)
 
     dev = opened(parts["dev"])
     if settings.dataset == "coco":
@@ -202,7 +203,8 @@ def vocabulary_of(data: Data, splits: Splits, first_stage: Vocabulary | None = N
     elif first_stage is not None:
         vocabulary = first_stage
     else:
-        made_from = f"training captions of {data.dataset}, {data.layout}"
+        read = "" if data.dataset == "own" else f", {data.layout}"
+        made_from = f"training captions of {data.dataset}{read}"
         captions = splits.train.captions
         vocabulary = build_vocabulary(captions, data.tokenizer, data.threshold, made_from)
     for name in PARTS:

@@ -34,7 +34,7 @@ def check_pictures(splits: Splits, quiet: bool = False) -> Splits:
 def check_each(parts: Sequence[Split], quiet: bool = False) -> list[Split]:
     """The same for some splits; each picture is looked at once."""
     paths = {path for part in parts for path in pictures_of(part)}
-    broken = find_broken(sorted(paths), quiet)
+    broken = find_broken(sorted(paths, key=str), quiet)
     return [told(part, broken) for part in parts]
 
 

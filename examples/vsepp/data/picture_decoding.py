@@ -48,7 +48,7 @@ def decode(path: Path, scale: tuple[int, int] | None = None) -> Image.Image:
     ``scale`` lets a JPEG be decoded at a fraction of its size, which is quicker.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
             check_size(*picture.size)
             if scale is not None:
                 picture.draft("RGB", scale)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 from vsepp.errors import InputError
@@ -20,12 +21,14 @@ class PictureFolder:
     """The pictures under a folder.
 
     The folders of the layout (the folder itself, COCO's train2014 and val2014) may be links to
-    another disk. A link inside them must stay inside them, or inside the folder of data sets.
+    another disk. A link inside them must stay inside them, or ``within`` other folders: the folder
+    of data sets, if nothing else is said.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, within: Sequence[Path] | None = None) -> None:
         self.folder = folder
-        layout = (folder, folder.parent.parent, *(folder / part for part in COCO_PARTS))
+        within = (folder.parent.parent,) if within is None else within
+        layout = (folder, *within, *(folder / part for part in COCO_PARTS))
         self.roots = {Path(os.path.realpath(one)) for one in layout}
         self.parents: dict[Path, bool] = {}
 

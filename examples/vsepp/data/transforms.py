@@ -21,6 +21,12 @@ def as_tensor() -> v2.Compose:
     )
 
 
+def views(crop: str, size: int) -> tuple[v2.Compose, v2.Compose]:
+    """The views of training and of testing: random crops (rc) are tested on the centre crop."""
+    training = {"rc": random_crop, "1c": centre_crop, "10c": ten_crops}[crop](size)
+    return training, ten_crops(size) if crop == "10c" else centre_crop(size)
+
+
 def random_crop(size: int) -> v2.Compose:
     """The paper's RC: a random resized crop and a mirror image half of the time."""
     return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), as_tensor()])

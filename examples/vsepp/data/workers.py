@@ -13,7 +13,7 @@ MOST = 8
 """More than these do not help one GPU, and each holds batches in memory."""
 
 
-def decoding_workers(asked: int | None, data: Data) -> int:
+def decoding_workers(asked: int | None, data: Data, features: bool = False) -> int:
     """What was asked for; else a share of the cores where images are decoded.
 
     Features and scenes are in memory: a worker would cost more than it saves. On a GPU the cores have
@@ -21,7 +21,8 @@ def decoding_workers(asked: int | None, data: Data) -> int:
     """
     if asked is not None:
         return asked
-    if data.layout == "precomp" or data.dataset == "scenes":
+    in_memory = data.layout == "precomp" and data.dataset != "own"
+    if in_memory or features or data.dataset == "scenes":
         return 0
     state = PartialState()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))

@@ -42,7 +42,7 @@ def text_table(runs: Sequence[Run]) -> str:
         for protocol in run.result["results"]:
             found = run.retrieval(protocol)
             ways = (brief(found.image_to_text), brief(found.text_to_image))
-            expected = expected_of(run.recipe, protocol)
+            expected = expected_of(run, protocol)
             rows.append((run.name, protocol, *ways, f"{found.rsum:.1f}", expected))
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
@@ -97,14 +97,16 @@ def result_cells(recipe: str, protocol: str, runs: Sequence[Run]) -> list[str]:
         spread([one.rsum for one in found]),
         "; ".join(medians(one) for one in found),
         f"{seconds:.1f}",
-        expected_of(recipe, protocol),
+        expected_of(runs[0], protocol),
     ]
 
 
-def expected_of(recipe: str, protocol: str) -> str:
-    """The number to expect, as the recipe has it; nothing where there is none."""
-    known = RECIPES.get(recipe)
-    return str(known.expected.get(protocol, "")) if known else ""
+def expected_of(run: Run, protocol: str) -> str:
+    """The number to expect, as the recipe has it; nothing where there is none, or on other data."""
+    known = RECIPES.get(run.recipe)
+    if known is None or known.settings.data.dataset != run.settings.data.dataset:
+        return ""
+    return str(known.expected.get(protocol, ""))
 
 
 def changed_from(run: Run) -> str:
@@ -113,7 +115,7 @@ def changed_from(run: Run) -> str:
     """
     known = RECIPES.get(run.recipe)
     differing = known.settings.differences(run.settings) if known else []
-    changes = [one for one in differing if not one.startswith("schedule.seed")]
+    changes = [one for one in differing if not one.startswith(("schedule.seed", "data.digest"))]
     said = f"; changed (recipe, run): {'; '.join(changes)}" if changes else ""
     later = [str(one) for one in run.result.get("changes") or ()]
     return said + (f"; changed on the way (before, after): {'; '.join(later)}" if later else "")

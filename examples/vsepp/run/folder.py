@@ -65,6 +65,11 @@ def changes_of(folder: Path, settings: Settings) -> list[str]:
     before = noted_settings(folder)
     changed = before.differences(settings)
     fixed = [one for one in changed if one.partition(":")[0] not in CHANGEABLE]
+    if any(one.startswith("data.digest:") for one in fixed):
+        raise ValueError(
+            f"{folder} was begun with other data: what --data names has changed since; put back what "
+            "was there, or start a run in another --out"
+        )
     if fixed:
         raise ValueError(
             f"{folder} was begun with other settings ({'; '.join(fixed)}): "

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from vsepp.settings.limits import COUNT, POSITIVE, SEED
+import tyro
+
+from vsepp.settings.limits import COUNT, FRACTION, POSITIVE, SEED
 from vsepp.settings.ranges import Range, check_options
 
 
@@ -13,8 +15,10 @@ from vsepp.settings.ranges import Range, check_options
 class Data:
     """What is read, and how images become tensors."""
 
-    dataset: Literal["scenes", "coco", "flickr30k", "flickr8k"] = "scenes"
-    """The data set, which also names its folder: coco, f30k or f8k."""
+    dataset: Literal["scenes", "coco", "flickr30k", "flickr8k", "own"] = "scenes"
+    """The data set, which also names its folder: coco, f30k or f8k. own: --data is a table (.csv,
+    .tsv, .jsonl, .parquet) or a folder in the layout of the datasets library.
+    """
     layout: Literal["precomp", "raw"] = "precomp"
     """Precomputed features (*_ims.npy and *_caps.txt), or images and an annotation file."""
     precomp: str = ""
@@ -47,6 +51,35 @@ class Data:
     """Scenes: how many training images to draw. Others: use only the first so many (0: all)."""
     scene_seed: Annotated[int, SEED] = 0
     """Scenes: the seed of the drawings, apart from the seed of the training."""
+
+    images: str = ""
+    """Own data: the folder that names of pictures are relative to; else `images` beside the table,
+    or the table's own folder.
+    """
+    features: str = ""
+    """Own data: the array (.npy) whose rows a column of features numbers; else captions.npy beside
+    captions.csv.
+    """
+    image_column: str = ""
+    """Own data: the column of pictures; else image or file_name."""
+    feature_column: str = ""
+    """Own data: the column of features, their rows in an array or (parquet, JSON) lists of numbers;
+    else feature or features. Without one the pictures are read.
+    """
+    caption_column: str = ""
+    """Own data: the column of captions (a text, or a list of texts); else caption or text."""
+    split_column: str = ""
+    """Own data: the column that says train, dev (val) or test; else split, where there is one."""
+    dev_share: Annotated[float, FRACTION] = 0.1
+    """Own data: the share of the images that dev is, where no row says dev."""
+    test_share: Annotated[float, FRACTION] = 0.1
+    """The same for test."""
+    split_seed: Annotated[int, SEED] = 0
+    """Own data: which images dev and test are drawn from the others. One seed gives everybody the
+    same ones.
+    """
+    digest: Annotated[str, tyro.conf.Suppress] = ""
+    """Own data: the SHA-256 of what a run began with, noted by the run itself."""
 
     def __post_init__(self) -> None:
         check_options(self)

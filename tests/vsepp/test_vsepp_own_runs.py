@@ -1,0 +1,128 @@
+"""Runs on a user's own data: trained, reported, measured, killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from own_data import own_rows, write_feature_table, write_table
+from vsepp.commands import main
+
+CHECKOUT = Path(__file__).parents[2]
+SCRIPT = CHECKOUT / "examples" / "vsepp_own.py"
+SMALL = ["--cpu", "--no-tensorboard", "--quiet", "--threshold", "1", "--epochs", "3"]
+SMALL += ["--embed-dim", "8", "--word-dim", "6", "--batch-size", "8", "--checkpoint-every", "2"]
+SMALL += ["--blocks", "1", "--hidden-dim", "8", "--drop", "0.2"]
+
+
+def finished(out: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The numbers of a run but its times, and its best weights."""
+    folder = out / "own-seed0"
+    result = json.loads((folder / "result.json").read_text())
+    for row in result["history"]:
+        del row["seconds"]
+    del result["seconds_per_epoch"], result["peak_memory_mib"]
+    return result, torch.load(folder / result["best_file"], weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+    """A table, and a run on it that was left alone."""
+    base = tmp_path_factory.mktemp("own")
+    table = write_feature_table(base)
+    main("own", ["--data", str(table), "--out", str(base / "runs"), *SMALL])
+    return base
+
+
+def refused(given: list[str], capsys) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main("own", given)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_report_expects_nothing_of_own_data(own: Path, capsys) -> None:
+    main("own", ["report", str(own / "runs"), "--out", str(own / "page.html")])
+    said, page = capsys.readouterr().out, (own / "page.html").read_text()
+    assert "own-seed0" in said
+    assert "expected" not in said
+    assert "<th>expected</th>" not in page
+    assert "digest" not in page
+
+
+def test_another_recipe_on_own_data_has_no_foreign_numbers(own: Path, tmp_path, capsys) -> None:
+    given = ["--recipe", "flickr8k-256-vse++", "--data", str(own / "captions.csv")]
+    main("own", [*given, "--out", str(tmp_path), *SMALL, "--epochs", "1"])
+    assert "expected" not in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "reference run" not in page
+    assert "<th>expected</th>" not in page
+
+
+def test_a_model_is_measured_on_another_table(own: Path, tmp_path: Path, capsys) -> None:
+    rows = [[image, said, "test" if image % 2 else "train"] for image, said in own_rows()]
+    other = write_table(tmp_path / "other.csv", ["feature", "caption", "split"], rows)
+    run = ["evaluate", str(own / "runs" / "own-seed0"), "--cpu"]
+    main("own", [*run, "--data", str(own / "captions.csv")])
+    recorded = finished(own / "runs")[0]["results"]["test"]["rsum"]
+    assert f"rsum {recorded:.1f}" in capsys.readouterr().out
+    main("own", [*run, "--data", str(other), "--features", str(own / "captions.npy")])
+    assert "test: i2t" in capsys.readouterr().out
+
+
+def test_killed_then_resumed(own: Path, tmp_path: Path) -> None:
+    """By SIGKILL between two checkpoints, within the second epoch."""
+    given = ["--data", str(own / "captions.csv"), "--out", str(tmp_path), "--resume", *SMALL]
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    command = [sys.executable, str(SCRIPT), *given]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 90
+    while not any(tmp_path.glob("*/state-000000010")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "own-seed0" / "result.json").exists()
+    main("own", given)
+    ours, theirs = finished(tmp_path), finished(own / "runs")
+    assert ours[0] == theirs[0]
+    assert all(torch.equal(value, theirs[1][name]) for name, value in ours[1].items())
+
+
+@pytest.mark.parametrize("changed", ["captions.csv", "captions.npy"])
+def test_data_that_changed_are_not_gone_on_with(
+    own: Path, tmp_path: Path, capsys, changed: str
+) -> None:
+    table = write_feature_table(tmp_path / "data")
+    given = ["--data", str(table), "--out", str(tmp_path / "runs"), *SMALL]
+    main("own", [*given, "--epochs", "1"])
+    copied = tmp_path / "moved"
+    (tmp_path / "data").rename(copied)
+    moved = ["--data", str(copied / "captions.csv"), *given[2:], "--resume"]
+    main("own", [*moved, "--epochs", "2"])
+    if changed == "captions.csv":
+        rows = own_rows()
+        rows[0][1] = "another caption"
+        write_table(copied / "captions.csv", ["feature", "caption"], rows)
+    else:
+        np.save(copied / "captions.npy", np.load(copied / "captions.npy") + 1)
+    capsys.readouterr()
+    assert "was begun with other data" in refused([*moved, "--epochs", "3"], capsys)
+
+
+def test_refusals_are_a_line_and_status_2(own: Path, tmp_path: Path, capsys) -> None:
+    assert "your own data need --data" in refused(["--out", str(tmp_path)], capsys)
+    given = ["--data", str(own / "captions.csv"), "--out", str(tmp_path), *SMALL]
+    said = refused([*given, "--batch-size", "512"], capsys)
+    assert "--batch-size is 512: expected at most" in said
