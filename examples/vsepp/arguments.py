@@ -13,8 +13,9 @@ from vsepp.settings import Options, Settings
 
 @dataclass(frozen=True)
 class Train:
-    """Train one or more recipes in turn, then write a table and report.html.
+    """Train recipes in turn, each with one or more seeds, then write a table and report.html.
 
+    Table and report are of all runs under --out.
     Without --data, COCO's script trains on scenes: pictures that the program draws itself. Every
     other option below changes one setting of the recipe; the defaults shown are those of the first
     recipe.

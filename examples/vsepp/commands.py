@@ -86,7 +86,11 @@ def parsed(kind: type[T], command: str, given: list[str], default: T | None = No
 def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
     names = recipe_names(dataset, given)
-    asked = [(name, train_arguments(name, names, given, dataset)) for name in names]
+    asked = [
+        (name, train_arguments(name, names, of_one_seed, dataset))
+        for of_one_seed in each_seed(given)
+        for name in names
+    ]
     from vsepp.run.rank_watch import LostRank, RankWatch
 
     try:
@@ -96,25 +100,28 @@ def run_train(dataset: str, given: list[str]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)  # what waits for the lost process would keep this one from ending
     if folders:
-        report_on(folders, asked[0][1].out / "report.html")
+        out = asked[0][1].out
+        report_on([*folders, out], out / "report.html")
 
 
 def train_each(asked: Sequence[tuple[str, Train]]) -> list[Path]:
-    """Train one recipe after the other; the folders of the runs, on the first process."""
+    """Train one run after the other; their folders, on the first process."""
     from accelerate import PartialState
 
     from vsepp.run.folder import check_folder
     from vsepp.train import train
 
     main = PartialState(cpu=asked[0][1].run.cpu).is_main_process
-    folders = [one.out / f"{name}-seed{one.settings.schedule.seed}" for name, one in asked]
+    runs = {
+        one.out / f"{name}-seed{one.settings.schedule.seed}": (name, one) for name, one in asked
+    }
     if main:
-        # a refusal of the second folder is worth more before the first recipe has trained
-        for folder, (_, arguments) in zip(folders, asked, strict=True):
+        # a refusal of the second folder is worth more before the first run has trained
+        for folder, (_, arguments) in runs.items():
             check_folder(folder, arguments.settings, arguments.run)
-    for folder, (name, arguments) in zip(folders, asked, strict=True):
+    for folder, (name, arguments) in runs.items():
         train(name, arguments.settings, arguments.data, folder, arguments.run)
-    return folders if main else []
+    return [*runs] if main else []
 
 
 def report_on(paths: Sequence[Path], page: Path) -> None:
@@ -139,6 +146,16 @@ def recipe_names(dataset: str, given: list[str]) -> tuple[str, ...]:
     if known.recipe:
         return tuple(known.recipe)
     return DEFAULT_RECIPES["scenes" if dataset == "coco" and known.data is None else dataset]
+
+
+def each_seed(given: list[str]) -> list[list[str]]:
+    """The command line once for every number behind ``--seed``."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--seed", nargs="+")
+    known, others = reader.parse_known_args(given)
+    if not known.seed:
+        return [given]
+    return [[*others, "--seed", seed] for seed in dict.fromkeys(known.seed)]
 
 
 def train_arguments(

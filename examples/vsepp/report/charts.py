@@ -30,7 +30,7 @@ COLOURS = ("#4a83d1", "#d0603f", "#46a065", "#9a70c4", "#b08a2e", "#6b8fa2")
 
 def colour_of(runs: Sequence[Run]) -> dict[str, str]:
     """One colour a recipe."""
-    recipes = dict.fromkeys(run.recipe for run in runs)
+    recipes = dict.fromkeys(run.label for run in runs)
     return {recipe: COLOURS[number % len(COLOURS)] for number, recipe in enumerate(recipes)}
 
 
@@ -50,9 +50,9 @@ def curve(runs: Sequence[Run], key: str, look: dict[str, Any], legend: bool = Fa
             history = run.result["history"]
             steps_per_epoch = history[-1]["step"] / max(1, history[-1]["epoch"]) or 1
             epochs = [row["step"] / steps_per_epoch for row in history]
-            label = None if run.recipe in named else plain(run.recipe)
-            named.add(run.recipe)
-            style = {"color": colours[run.recipe], "label": label, "marker": "o", "markersize": 3}
+            label = None if run.label in named else plain(run.label)
+            named.add(run.label)
+            style = {"color": colours[run.label], "label": label, "marker": "o", "markersize": 3}
             axes.plot(epochs, [row[key] for row in history], **style)
         axes.set(**look)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -95,7 +95,7 @@ def plain(recipe: str) -> str:
 
 def mean_recalls(runs: Sequence[Run], recipe: str, way: str) -> list[float]:
     """The three recalls of a recipe, under its first protocol, as means over its runs."""
-    same = [run for run in runs if run.recipe == recipe]
+    same = [run for run in runs if run.label == recipe]
     found = [run.retrieval(next(iter(run.result["results"]))) for run in same]
     each = [recalls(getattr(one, way)) for one in found]
     return [mean(values) for values in zip(*each, strict=True)]

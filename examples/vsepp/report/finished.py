@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ class Run:
     settings: Settings
     result: dict[str, Any]
     gallery: dict[str, Any]
+    label: str = ""
+    """What tells the runs that differ in their seed alone from others: the recipe, with the settings
+    of these runs where there are others of the recipe.
+    """
 
     def retrieval(self, protocol: str) -> RetrievalMetrics:
         """The test result under a protocol."""
@@ -50,7 +54,7 @@ def read_run(folder: Path) -> Run:
     gallery = read_json(shown) if shown.is_file() else {}
     if gallery:
         check(shown, gallery, GALLERY)
-    return Run(folder.name, result["recipe"], settings, result, gallery)
+    return Run(folder.name, result["recipe"], settings, result, gallery, result["recipe"])
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -66,7 +70,37 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             left_out.append(str(error))
     if not runs:
         raise FileNotFoundError("; ".join(left_out))
-    return runs, left_out
+    return labelled(runs), left_out
+
+
+def labelled(runs: Sequence[Run]) -> list[Run]:
+    """The runs with labels by which they are grouped: runs of one recipe whose settings differ in
+    more than the seed are no seeds of each other.
+    """
+    told = []
+    for run in runs:
+        apart = differing([one for one in runs if one.recipe == run.recipe])
+        own = [f"{name.partition('.')[2]} {value_of(run, name)}" for name in apart]
+        told.append(replace(run, label=f"{run.recipe} ({', '.join(own)})" if own else run.recipe))
+    return told
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The settings in which some runs differ, as ``part.name``, the seed aside."""
+    records = [run.settings.record() for run in runs]
+    return [
+        f"{part}.{name}"
+        for part, values in records[0].items()
+        for name in values
+        if (part, name) != ("schedule", "seed")
+        and any(one[part][name] != records[0][part][name] for one in records)
+    ]
+
+
+def value_of(run: Run, name: str) -> Any:
+    """A run's setting by its name ``part.name``."""
+    part, _, own = name.partition(".")
+    return getattr(getattr(run.settings, part), own)
 
 
 def run_folders(path: Path) -> list[Path]:

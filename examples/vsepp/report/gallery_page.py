@@ -11,9 +11,9 @@ from vsepp.report.run_schema import picture
 
 def galleries_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A gallery for each test split: its first run of every recipe, and their answers by query."""
-    first = {run.recipe: run for run in reversed(runs) if run.gallery}
+    first = {run.label: run for run in reversed(runs) if run.gallery}
     shown: dict[tuple[str, ...], list[Run]] = {}
-    for recipe in dict.fromkeys(run.recipe for run in runs):
+    for recipe in dict.fromkeys(run.label for run in runs):
         if recipe in first:
             shown.setdefault(queries_of(first[recipe]), []).append(first[recipe])
     return [
@@ -38,7 +38,7 @@ def text_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
     asked = runs[0].gallery["text"][number]
     answers = [
         {
-            "recipe": run.recipe,
+            "recipe": run.label,
             "top": [
                 {"picture": picture(one["picture"]), "right": one["right"]}
                 for one in run.gallery["text"][number]["top"]
@@ -51,5 +51,5 @@ def text_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
 
 def image_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
     """An image, and each recipe's five best captions."""
-    answers = [{"recipe": run.recipe, "top": run.gallery["image"][number]["top"]} for run in runs]
+    answers = [{"recipe": run.label, "top": run.gallery["image"][number]["top"]} for run in runs]
     return {"picture": picture(runs[0].gallery["image"][number]["picture"]), "answers": answers}

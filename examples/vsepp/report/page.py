@@ -16,6 +16,7 @@ from vsepp.recipes import RECIPES
 from vsepp.report.charts import curves, recall_bars
 from vsepp.report.finished import Run
 from vsepp.report.gallery_page import galleries_of
+from vsepp.report.verdict import verdicts
 from vsepp.retrieval import brief, recalls
 
 HEADS = (
@@ -44,13 +45,31 @@ def text_table(runs: Sequence[Run]) -> str:
             ways = (brief(found.image_to_text), brief(found.text_to_image))
             expected = expected_of(run, protocol)
             rows.append((run.name, protocol, *ways, f"{found.rsum:.1f}", expected))
+    rows += mean_rows(runs)
     if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, *(f"\n{one}" for one in verdicts(runs))])
+
+
+def mean_rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """A line for each recipe with several seeds: means and standard deviations."""
+    rows = []
+    for label, same in by_label(runs).items():
+        for protocol in same[0].result["results"] if len(same) > 1 else ():
+            cells = result_cells(label, protocol, same)
+            rows.append((f"{label}, {cells[1]} seeds", protocol, *cells[2:5], cells[-1]))
+    return rows
+
+
+def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each label."""
+    labels = dict.fromkeys(run.label for run in runs)
+    return {label: [run for run in runs if run.label == label] for label in labels}
 
 
 def write_report(runs: Sequence[Run], path: Path) -> None:
@@ -62,7 +81,8 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
     rows = result_rows(runs)
     columns = len(HEADS) if any(row[-1] for row in rows) else len(HEADS) - 1
     page = pages.get_template("page.html.j2").render(
-        title="VSE++: " + ", ".join(dict.fromkeys(run.recipe for run in runs)),
+        title="VSE++: " + ", ".join(by_label(runs)),
+        verdicts=verdicts(runs),
         heads=HEADS[:columns],
         rows=[row[:columns] for row in rows],
         note=NOTE,
@@ -78,19 +98,19 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
 def result_rows(runs: Sequence[Run]) -> list[list[str]]:
     """A line for each recipe and protocol: ours, and the expected numbers beside them."""
     return [
-        result_cells(recipe, protocol, [run for run in runs if run.recipe == recipe])
-        for recipe in dict.fromkeys(run.recipe for run in runs)
-        for protocol in next(run for run in runs if run.recipe == recipe).result["results"]
+        result_cells(label, protocol, same)
+        for label, same in by_label(runs).items()
+        for protocol in same[0].result["results"]
     ]
 
 
-def result_cells(recipe: str, protocol: str, runs: Sequence[Run]) -> list[str]:
+def result_cells(label: str, protocol: str, runs: Sequence[Run]) -> list[str]:
     """One line of the table: the runs of a recipe under a protocol."""
     runs = [run for run in runs if protocol in run.result["results"]]
     found = [run.retrieval(protocol) for run in runs]
     seconds = mean(run.result["seconds_per_epoch"] for run in runs)
     return [
-        f"{recipe} ({protocol})",
+        f"{label} ({protocol})",
         str(len(runs)),
         ways([recalls(one.image_to_text) for one in found]),
         ways([recalls(one.text_to_image) for one in found]),
@@ -124,8 +144,7 @@ def changed_from(run: Run) -> str:
 def settings_lines(runs: Sequence[Run]) -> list[str]:
     """What each recipe was: a sentence each."""
     lines = []
-    for recipe in dict.fromkeys(run.recipe for run in runs):
-        same = [run for run in runs if run.recipe == recipe]
+    for label, same in by_label(runs).items():
         settings = same[0].settings
         loss, schedule = settings.loss, settings.schedule
         begun = loss.negatives != "all" and loss.warmup_epochs > 0
@@ -133,7 +152,7 @@ def settings_lines(runs: Sequence[Run]) -> list[str]:
         parity = ", strict parity" if loss.strict_parity else ""
         seeds = ", ".join(str(run.settings.schedule.seed) for run in same)
         lines.append(
-            f"{recipe}: negatives {loss.negatives}, {loss.measure}, margin {loss.margin:g}"
+            f"{label}: negatives {loss.negatives}, {loss.measure}, margin {loss.margin:g}"
             f"{parity}; embedding {settings.model.embed_dim}; epochs {schedule.epochs}{warmup}, batch "
             f"{schedule.batch_size}, learning rate {schedule.learning_rate:g}; seeds {seeds}"
             f"{changed_from(same[0])}"

@@ -32,7 +32,9 @@ class Schedule:
     epoch.
     """
     seed: Annotated[int, SEED] = 0
-    """Seed of the weights, the order of the captions and the random crops."""
+    """Seed of the weights, the order of the captions and the random crops. Several (--seed 0 1 2)
+    train every recipe with each of them, in a folder each.
+    """
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
     optimizer: Literal["adam", "adamw"] = "adam"
