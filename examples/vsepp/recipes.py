@@ -175,6 +175,32 @@ RAW_8K = [
     )
     for loss in ("vse0", "vse++")
 ]
+STRONG_SETTINGS = Settings(
+    Data("flickr8k", tokenizer="regex", threshold=2, mirror=True),
+    Model(
+        embed_dim=512,
+        text="bow",
+        blocks=1,
+        drop=0.2,
+        feature_drop=0.4,
+        word_drop=0.1,
+        scale_features="sqrt",
+    ),
+    Loss("all", loss="infonce", temperature=0.05),
+    Schedule(
+        epochs=12,
+        batch_size=512,
+        learning_rate=1e-3,
+        optimizer="adamw",
+        weight_decay=0.05,
+        decay="cosine",
+        rise=100,
+        ema=0.99,
+        captions_each=1,
+    ),
+)
+"""Beyond the paper: everything but the negatives that helps on few captions of frozen features."""
+STRONG = Recipe("flickr8k-strong", STRONG_SETTINGS)
 SCENES = [
     Recipe(
         f"scenes-{loss}",
@@ -219,7 +245,8 @@ OWN = [
     }.items()
 ]
 RECIPES = {
-    recipe.name: recipe for recipe in [*SCENES, *COCO, *ORDER, *FLICKR30K, *FLICKR8K, *RAW_8K, *OWN]
+    recipe.name: recipe
+    for recipe in [*SCENES, *COCO, *ORDER, *FLICKR30K, *FLICKR8K, *RAW_8K, *OWN, STRONG]
 }
 
 
