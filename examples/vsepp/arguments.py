@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -57,6 +58,18 @@ class Evaluate:
     """Also write the numbers to this file."""
     cpu: bool = False
     """Stay on the CPU even if there is a GPU."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained model as safetensors and config.json, for `hardneg.image_text`."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, one of our .pt files, or the authors' *.pth.tar."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """The folder to make."""
+    vocabulary: Path | None = None
+    """Words of an authors' checkpoint, as JSON (see the `vocabulary` command)."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +131,37 @@ class Words:
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
+    "export": Export,
     "features": Features,
     "report": Report,
     "recipes": Recipes,
     "vocabulary": Words,
 }
+T = TypeVar("T")
+
+
+def command_of(given: list[str]) -> str:
+    """The command, taken off the arguments; options alone mean training."""
+    if not given or given[0].startswith("-"):
+        return "train"
+    command = given.pop(0)
+    if command not in COMMANDS:
+        raise ValueError(f"unknown command {command!r}: choose one of {', '.join(COMMANDS)}")
+    return command
+
+
+def overview() -> str:
+    """The commands, one a line."""
+    lines = [
+        f"  {name:<11}{(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()
+    ]
+    return "\n".join(
+        ["commands (COMMAND --help explains each; `train` may be left out):", *lines, ""]
+    )
+
+
+def parsed(kind: type[T], command: str, given: list[str], default: T | None = None) -> T:
+    """The command's arguments, from the command line."""
+    program = f"{Path(sys.argv[0]).name} {command}"
+    config = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(kind, prog=program, args=given, default=default, config=config)

@@ -1,4 +1,4 @@
-"""The command line: train (the default), evaluate, features, report, recipes, vocabulary.
+"""The command line: train (the default), evaluate, export, features, report, recipes, vocabulary.
 
 What needs torch is imported by the command that needs it, so that ``--help`` answers at once.
 """
@@ -13,11 +13,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
-import tyro
-
-from vsepp.arguments import COMMANDS, Evaluate, Features, Recipes, Report, Train, Words
+from vsepp.arguments import (
+    Evaluate,
+    Export,
+    Features,
+    Recipes,
+    Report,
+    Train,
+    Words,
+    command_of,
+    overview,
+    parsed,
+)
 from vsepp.recipes import RECIPES, recipe_named
 from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
@@ -29,7 +37,6 @@ DEFAULT_RECIPES = {
     "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),
     "own": ("own",),
 }
-T = TypeVar("T")
 REFUSALS = (ValueError, OSError, ModuleNotFoundError)
 
 
@@ -54,33 +61,6 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         print("(VSEPP_TRACEBACK=1 shows where this arose)", file=sys.stderr)
         raise SystemExit(2) from error
-
-
-def command_of(given: list[str]) -> str:
-    """The command, taken off the arguments; options alone mean training."""
-    if not given or given[0].startswith("-"):
-        return "train"
-    command = given.pop(0)
-    if command not in COMMANDS:
-        raise ValueError(f"unknown command {command!r}: choose one of {', '.join(COMMANDS)}")
-    return command
-
-
-def overview() -> str:
-    """The commands, one a line."""
-    lines = [
-        f"  {name:<11}{(kind.__doc__ or '').splitlines()[0]}" for name, kind in COMMANDS.items()
-    ]
-    return "\n".join(
-        ["commands (COMMAND --help explains each; `train` may be left out):", *lines, ""]
-    )
-
-
-def parsed(kind: type[T], command: str, given: list[str], default: T | None = None) -> T:
-    """The command's arguments, from the command line."""
-    program = f"{Path(sys.argv[0]).name} {command}"
-    config = (tyro.conf.OmitArgPrefixes,)
-    return tyro.cli(kind, prog=program, args=given, default=default, config=config)
 
 
 def run_train(dataset: str, given: list[str]) -> None:
@@ -202,6 +182,21 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
         write_text(arguments.json, json.dumps(found, indent=1))
 
 
+def run_export(dataset: str, given: list[str]) -> None:
+    """Write the folder, and say how it is used."""
+    arguments = parsed(Export, "export", given)
+    from vsepp.checkpoints import model_file
+    from vsepp.evaluate import load_any
+    from vsepp.export import export_model
+
+    trained = load_any(model_file(arguments.checkpoint), arguments.vocabulary)
+    model = export_model(trained, arguments.out)
+    sees = "pictures" if model.feature_dim is None else f"features {model.feature_dim} wide"
+    print(f"{arguments.out}: {sees}, {len(model.vocabulary):,} words. In Python:")
+    print("    from hardneg.image_text import ImageTextModel")
+    print(f"    model = ImageTextModel.from_pretrained({str(arguments.out)!r})")
+
+
 def run_features(dataset: str, given: list[str]) -> None:
     """Compute features and say how many."""
     arguments = parsed(Features, "features", given)
@@ -255,6 +250,7 @@ def run_vocabulary(dataset: str, given: list[str]) -> None:
 RUN = {
     "train": run_train,
     "evaluate": run_evaluate,
+    "export": run_export,
     "features": run_features,
     "report": run_report,
     "recipes": run_recipes,

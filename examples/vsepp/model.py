@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor, nn
 
@@ -9,19 +11,15 @@ from hardneg.encoders import (
     BagEncoder,
     FeatureEncoder,
     ImageEncoder,
-    ResidualMLP,
     StandardScaler,
     TextEncoder,
 )
+from hardneg.image_text.towers import TowerConfig, feature_tower, picture_tower, text_tower
 from vsepp.data.splits import ImageSource
-from vsepp.data.vocabulary import UNKNOWN
 from vsepp.errors import InputError
 from vsepp.files.inputs import reason
 from vsepp.settings import Model
 
-WIDTHS = (16, 32, 64, 128)
-GRID = 4
-GROUPS = 8
 FITTED_AT_ONCE = 4_096
 
 
@@ -68,33 +66,13 @@ def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) 
 
 def build_text_encoder(settings: Model, vocabulary_size: int) -> TextEncoder | BagEncoder:
     """The caption tower alone."""
-    sizes = vocabulary_size, settings.embed_dim, settings.word_dim
-    head = residual(settings)
-    if settings.text == "bow":
-        return BagEncoder(
-            *sizes,
-            head=head,
-            drop=settings.drop,
-            word_drop=settings.word_drop,
-            absolute=settings.absolute,
-        )
-    return TextEncoder(
-        *sizes,
-        layers=settings.text_layers,
-        bidirectional=settings.text == "bigru",
-        pooling=settings.pooling,
-        word_drop=settings.word_drop,
-        unknown_id=UNKNOWN,
-        absolute=settings.absolute,
-        head=head,
-        drop=settings.drop,
-    )
+    drops = {"drop": settings.drop, "word_drop": settings.word_drop}
+    return text_tower(tower_config(settings), vocabulary_size, **drops)
 
 
-def residual(settings: Model) -> ResidualMLP:
-    """The residual blocks at the end of a tower; none is the identity."""
-    sizes = settings.embed_dim, settings.hidden_dim
-    return ResidualMLP(*sizes, blocks=settings.blocks, drop=settings.drop)
+def tower_config(settings: Model) -> TowerConfig:
+    """The shape of the towers, without what only training needs."""
+    return TowerConfig(**{one.name: getattr(settings, one.name) for one in fields(TowerConfig)})
 
 
 def check_image_size(encoder: nn.Module, size: int) -> None:
@@ -116,30 +94,13 @@ def check_image_size(encoder: nn.Module, size: int) -> None:
 
 def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEncoder | ImageEncoder:
     """The image tower alone."""
+    config = tower_config(settings)
     if feature_dim is not None:
-        scaled = settings.scale_features != "none"
-        root = settings.scale_features == "sqrt"
-        return FeatureEncoder(
-            feature_dim,
-            settings.embed_dim,
-            normalize=settings.image_norm,
-            absolute=settings.absolute,
-            scaler=StandardScaler(feature_dim, root) if scaled else None,
-            head=residual(settings),
-            drop=settings.feature_drop,
-        )
-    small = settings.backbone == "small"
-    backbone, width = small_cnn() if small else (settings.backbone, None)
-    return ImageEncoder(
-        backbone,
-        settings.embed_dim,
-        weights=None if settings.weights == "none" else settings.weights,
-        feature_dim=width,
-        finetune=settings.finetune,
-        cnn_mode=settings.cnn_mode,
-        normalize=settings.image_norm,
-        absolute=settings.absolute,
-    )
+        drops = {"drop": settings.drop, "feature_drop": settings.feature_drop}
+        return feature_tower(config, feature_dim, **drops)
+    weights = None if settings.weights == "none" else settings.weights
+    modes = {"finetune": settings.finetune, "cnn_mode": settings.cnn_mode}
+    return picture_tower(config, weights=weights, **modes)
 
 
 def fit_scaler(encoder: FeatureEncoder, images: ImageSource) -> None:
@@ -148,27 +109,3 @@ def fit_scaler(encoder: FeatureEncoder, images: ImageSource) -> None:
         starts = range(0, len(images), FITTED_AT_ONCE)
         rows = (range(start, min(start + FITTED_AT_ONCE, len(images))) for start in starts)
         encoder.scaler.fit(images.batch(part, None)[0] for part in rows)
-
-
-class ChannelsLast(nn.Module):
-    """The same images, laid out so that convolutions run faster (by a third on a CPU)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``n x 3 x h x w`` to the same."""
-        return images.contiguous(memory_format=torch.channels_last)
-
-
-def small_cnn() -> tuple[nn.Module, int]:
-    """A network small enough to train from scratch on a CPU: four strided convolutions down to a
-    4 x 4 grid, kept as a grid so that positions survive.
-
-    Group norm, because it is the same in training and evaluation: nothing to settle in a short run.
-    """
-    layers: list[nn.Module] = [ChannelsLast()]
-    for inputs, outputs in zip((3, *WIDTHS[:-1]), WIDTHS, strict=True):
-        layers += [
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.GroupNorm(GROUPS, outputs),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(GRID), nn.Flatten()), WIDTHS[-1] * GRID**2

@@ -165,7 +165,7 @@ class ImageEncoder(nn.Module):
             )
         crops = images.flatten(0, -4)
         with torch.set_grad_enabled(self.finetune and torch.is_grad_enabled()):
-            outputs = self.cnn(crops).reshape(len(images), -1, self.fc.in_features)
+            outputs = self.cnn(crops).reshape(images.shape[0], -1, self.fc.in_features)
             return F.normalize(outputs.mean(1), dim=1)
 
     def train(self, mode: bool = True) -> ImageEncoder:

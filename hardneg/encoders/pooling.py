@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hardneg.encoders.padded_gru import gru_over_padded
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
@@ -94,12 +96,15 @@ class GeneralizedPool(nn.Module):
         """The weight of each rank; every row sums to 1 over its valid ranks."""
         n, steps, _ = states.shape
         codes = position_codes(steps, self.code_dim).to(states).expand(n, -1, -1)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            codes, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(
-            self.rnn(packed)[0], batch_first=True, total_length=steps
-        )
+        if torch.compiler.is_exporting():
+            hidden, _ = gru_over_padded(self.rnn, codes, lengths)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(
+                codes, lengths.cpu(), batch_first=True, enforce_sorted=False
+            )
+            hidden, _ = nn.utils.rnn.pad_packed_sequence(
+                self.rnn(packed)[0], batch_first=True, total_length=steps
+            )
         forwards, backwards = hidden.chunk(2, dim=2)
         scores = self.score((forwards + backwards) / 2) / self.temperature
         valid = valid_steps(states, lengths).unsqueeze(2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hardneg.encoders.joint_space import finish
+from hardneg.encoders.padded_gru import gru_over_padded
 from hardneg.encoders.pooling import LastPool, pooling_named
 
 if TYPE_CHECKING:
@@ -75,18 +76,21 @@ class TextEncoder(nn.Module):
         least 1.
         """
         check_captions(words, lengths, self.embed.num_embeddings)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.drop(self.embed(self.drop_words(words))),
-            lengths.cpu(),
-            batch_first=True,
-            enforce_sorted=False,
-        )
-        states, final = self.rnn(packed)
+        inputs = self.drop(self.embed(self.drop_words(words)))
+        states: Tensor | nn.utils.rnn.PackedSequence
+        if torch.compiler.is_exporting():
+            # Packing asks for the lengths' values, which an exported program does not have.
+            states, final = gru_over_padded(self.rnn, inputs, lengths)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(
+                inputs, lengths.cpu(), batch_first=True, enforce_sorted=False
+            )
+            states, final = self.rnn(packed)
         return finish(self.head(self.pooled(states, final, lengths)), True, self.absolute)
 
     def pooled(
         self,
-        states: nn.utils.rnn.PackedSequence,
+        states: Tensor | nn.utils.rnn.PackedSequence,
         final: Float[Tensor, "directions n d"],
         lengths: Int[Tensor, " n"],
     ) -> Float[Tensor, "n d"]:
@@ -94,9 +98,10 @@ class TextEncoder(nn.Module):
         directions = 2 if self.rnn.bidirectional else 1
         if isinstance(self.pool, LastPool):
             return final[-directions:].mean(0)
-        padded, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
-        n, steps, _ = padded.shape
-        found: Tensor = self.pool(padded.reshape(n, steps, directions, -1).mean(2), lengths)
+        if not isinstance(states, Tensor):
+            states = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)[0]
+        n, steps, _ = states.shape
+        found: Tensor = self.pool(states.reshape(n, steps, directions, -1).mean(2), lengths)
         return found
 
     def drop_words(self, words: Int[Tensor, "n t"]) -> Int[Tensor, "n t"]:

@@ -11,7 +11,8 @@ import pytest
 
 import vsepp.evaluate
 import vsepp.features
-from vsepp.commands import COMMANDS, main
+from vsepp.arguments import COMMANDS
+from vsepp.commands import main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
 
 QUICK = [

@@ -28,7 +28,7 @@ ALLOWED = {
     "release": {"errors", "settings", "files", "data", "checkpoints", "evaluate", "retrieval"},
 }
 """What each folder may use: other folders, and files at the top level."""
-MOST_FILES = 15
+MOST_FILES = 16
 
 
 def modules() -> dict[str, Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from hardneg.image_text.pictures import IMAGENET_MEAN, IMAGENET_STD, PictureView
+
 try:
     from torchvision.transforms import v2
 except ModuleNotFoundError as error:
@@ -11,13 +13,15 @@ except ModuleNotFoundError as error:
         "raw images need torchvision: pip install -e '.[vsepp]' in the checkout"
     ) from error
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 def as_tensor() -> v2.Compose:
     """Scale to [0, 1] and centre by ImageNet's statistics."""
     return v2.Compose(
-        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
     )
 
 
@@ -36,9 +40,9 @@ def centre_crop(size: int) -> v2.Compose:
     """The paper's 1C and its test view: the short side to 8/7 of the crop (256 for 224), then
     the centre.
     """
-    return v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), as_tensor()])
+    return PictureView(size).transform()
 
 
 def ten_crops(size: int) -> v2.Compose:
     """The paper's 10C: four corners and the centre, each mirrored too; ``10 x 3 x size x size``."""
-    return v2.Compose([v2.Resize(size * 8 // 7), as_tensor(), v2.TenCrop(size), torch.stack])
+    return PictureView(size, "ten").transform()

@@ -46,6 +46,23 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     write_file(path, write)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished.mkdir()
+    try:
+        with full_disk_told(path, "nothing is there"):
+            yield unfinished
+            for one in unfinished.iterdir():
+                to_disk(one)
+            os.replace(unfinished, path)
+        to_disk(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def require_writable(path: Path) -> None:
     """Refuse a file that could not be written, before hours of work whose result it should hold."""
     if path.is_dir():
