@@ -30,6 +30,7 @@ from vsepp.model import build_model, check_image_size, fit_scaler
 from vsepp.objective import build_objective, negatives_by_step
 from vsepp.optimisation import averaged, build_optimiser, learning_rate
 from vsepp.report.gallery import write_gallery
+from vsepp.report.mined_gallery import SHOWN_EPOCHS, mined_gallery
 from vsepp.retrieval import line, record
 from vsepp.run.folder import begin_folder, check_folder, forget_replaced, note, run_in
 from vsepp.run.interrupts import Interrupts, Stopped
@@ -221,7 +222,9 @@ class Trainer:
         progress = self.progress
         if progress.skipped_in_epoch == len(self.batches.pairs):
             raise ValueError(f"{self.splits.train.where}: not one training image could be read")
-        found = self.measuring.retrieval(self.splits.dev)
+        embedded = self.measuring.embedded(self.splits.dev)
+        found = self.measuring.retrieval(embedded)
+        shown = (*SHOWN_EPOCHS, self.settings.schedule.epochs)
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -229,6 +232,7 @@ class Trainer:
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             "seconds": progress.seconds,
             **record(found),
+            **self.measuring.mining(embedded, keep=progress.epoch + 1 in shown),
         }
         progress.history.append(row)
         self.accelerator.log({"dev/rsum": found.rsum, "epoch loss": row["loss"]}, progress.step)
@@ -261,10 +265,14 @@ class Trainer:
         for protocol, retrieval in found.items():
             self.screen.say(f"{protocol}: {line(retrieval)}")
         if self.accelerator.is_main_process:
-            write_gallery(self.folder, embedded, self.splits.test, self.settings.loss.measure)
+            mined = mined_gallery(self.progress.history, self.splits.dev)
+            measure = self.settings.loss.measure
+            write_gallery(self.folder, embedded, self.splits.test, measure, mined)
         device, begun_with = self.accelerator.device, {"settings": self.settings.record()}
+        parts = {"dev": self.splits.dev, "test": self.splits.test}
+        sizes = {name: [len(one.images), len(one.captions)] for name, one in parts.items()}
         went = result_record(found, embedded, self.progress, self.vocabulary, device)
-        return {"recipe": self.recipe, **begun_with, **went}
+        return {"recipe": self.recipe, **begun_with, **went, "sizes": sizes}
 
 
 def train(

@@ -149,7 +149,7 @@ def test_two_recipes_a_report_and_an_evaluation(precomp_root: Path, tmp_path: Pa
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "19.9/48.5/62.3 | 13.2/36.0/49.6 (reference run)" in page
     assert "changed (recipe, run): data.threshold: 4, 1; model.embed_dim: 256, 16;" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 8  # two pictures of losses, six charts
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert page.count('class="query"') == 12
     stored = json.loads((out / f"{recipes[1]}-seed0" / "result.json").read_text())

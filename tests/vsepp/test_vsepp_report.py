@@ -19,7 +19,7 @@ from vsepp.recipes import recipe_named
 from vsepp.report.run_schema import picture
 
 WAY = asdict(DirectionMetrics(10.0, 30.0, 50.0, 4.0, 9.5))
-OURS = "html head meta title style body h1 h2 h3 div table tr th td p b br img ol li span"
+OURS = "html head meta title style body h1 h2 h3 h4 div table tr th td p b i sub br img ol li span circle"
 DRAWN_BY_MATPLOTLIB = "svg g path defs use rect clippath metadata style rdf:rdf cc:work dc:type"
 TAGS = {
     *OURS.split(),
@@ -126,7 +126,7 @@ def test_a_page_for_desktop_and_phone_light_and_dark(tmp_path: Path) -> None:
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in page
     assert "prefers-color-scheme: dark" in page
     assert "script" not in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6  # four charts, two pictures of losses
     assert page.count("currentColor") > 40
     assert 'content: " \\2713"' in page
     assert "¹" not in page
@@ -150,7 +150,7 @@ def test_folders_of_runs_and_what_lies_beside_them(tmp_path: Path, capsys) -> No
     assert "replaced" not in shown.out
     (line,) = shown.err.splitlines()
     assert re.match(r"left out: no .*begun/result\.json: the run has not finished", line)
-    assert report(*(tmp_path / "runs").iterdir(), out=tmp_path / "each.html").count("<svg") == 4
+    assert report(*(tmp_path / "runs").iterdir(), out=tmp_path / "each.html").count("<svg") == 6
     capsys.readouterr()
     both = [tmp_path / "runs" / f"run{seed}" for seed in (0, 1)]
     assert report(*both, tmp_path / "runs", out=tmp_path / "again.html") == whole

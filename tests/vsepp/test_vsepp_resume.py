@@ -122,6 +122,9 @@ def outcome(out: Path) -> tuple[dict, dict[str, torch.Tensor]]:
 def assert_same(one: Path, other: Path) -> None:
     ours, theirs = outcome(one), outcome(other)
     assert ours[0] == theirs[0]
+    shown = [(only_run(out) / "gallery.json").read_bytes() for out in (one, other)]
+    assert shown[0] == shown[1]
+    assert b'"mined": [{"epoch": 1,' in shown[0]
     assert ours[1].keys() == theirs[1].keys()
     for name, value in ours[1].items():
         assert torch.equal(value, theirs[1][name]), name

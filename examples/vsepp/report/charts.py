@@ -9,9 +9,11 @@ from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from vsepp.report.explanations import chance_of, switches
 from vsepp.report.finished import Run
 from vsepp.retrieval import recalls
 
@@ -36,30 +38,90 @@ def colour_of(runs: Sequence[Run]) -> dict[str, str]:
 
 def curves(runs: Sequence[Run]) -> list[Markup]:
     """Dev rsum and training loss by epoch."""
-    rsum = {"xlabel": "epoch", "ylabel": "rsum on the dev split", "ylim": (0, None)}
-    loss = {"xlabel": "epoch", "ylabel": "loss of a batch (log scale)", "yscale": "log"}
-    return [curve(runs, "rsum", rsum, legend=True), curve(runs, "loss", loss)]
+    rsum = {"ylabel": "rsum on the dev split", "ylim": (0, None), "title": "higher is better"}
+    loss = {"ylabel": "loss of a batch (log scale)", "yscale": "log"}
+    loss["title"] = "lower is better, within one loss"
+    level = next((one for one in (chance_of(run, "dev") for run in runs) if one), None)
+    return [
+        curve(runs, "rsum", rsum, level=level, legend=True),
+        curve(runs, "loss", loss, switches_shown=True),
+    ]
 
 
-def curve(runs: Sequence[Run], key: str, look: dict[str, Any], legend: bool = False) -> Markup:
-    """A line for every run, one colour for every recipe."""
+def mining_curves(runs: Sequence[Run]) -> list[Markup]:
+    """What mining found by epoch; nothing where no run tells."""
+    told = [run for run in runs if all("mining" in row for row in run.result["history"])]
+    if not told:
+        return []
+    share = {"ylabel": "share of the anchors", "ylim": (0, 1.03)}
+    share["title"] = "active anchors: a negative within the margin (lower is better)"
+    scores = {"ylabel": "mean score", "title": "positives far above negatives are better"}
+    return [curve(told, "active_anchors", share, legend=True), score_curves(told, scores)]
+
+
+def curve(
+    runs: Sequence[Run],
+    key: str,
+    look: dict[str, Any],
+    *,
+    level: float | None = None,
+    legend: bool = False,
+    switches_shown: bool = False,
+) -> Markup:
+    """A line for every run, one colour for every recipe; with chance as a line, or with the places
+    where the negatives change.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes, colours, named = figure.subplots(), colour_of(runs), set()
         for run in runs:
-            history = run.result["history"]
-            steps_per_epoch = history[-1]["step"] / max(1, history[-1]["epoch"]) or 1
-            epochs = [row["step"] / steps_per_epoch for row in history]
             label = None if run.label in named else plain(run.label)
             named.add(run.label)
             style = {"color": colours[run.label], "label": label, "marker": "o", "markersize": 3}
-            axes.plot(epochs, [row[key] for row in history], **style)
-        axes.set(**look)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        if legend:
-            axes.legend(frameon=False)
+            axes.plot(epochs_of(run), values_of(run, key), **style)
+            if switches_shown and switches(run.settings.loss) and label:
+                place = run.settings.loss.warmup_epochs
+                axes.axvline(place, color=colours[run.label], linestyle=":")
+        if level is not None:
+            axes.axhline(level, color=INK, linestyle=":", label="chance")
+        finish(axes, look, legend)
         return drawn(figure)
+
+
+def score_curves(runs: Sequence[Run], look: dict[str, Any]) -> Markup:
+    """Mean scores of the positives (solid) and of the hardest negatives (dashed)."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes, colours = figure.subplots(), colour_of(runs)
+        for run in runs:
+            for key, line in (("positive", "-"), ("negative", "--")):
+                style = {"color": colours[run.label], "linestyle": line}
+                axes.plot(epochs_of(run), values_of(run, key), **style)
+        for name, line in (("positives", "-"), ("hardest negatives", "--")):
+            axes.plot([], [], color=INK, linestyle=line, label=name)
+        finish(axes, look, legend=True)
+        return drawn(figure)
+
+
+def epochs_of(run: Run) -> list[float]:
+    """The epoch of each validation, with the parts of one."""
+    history = run.result["history"]
+    steps_per_epoch = history[-1]["step"] / max(1, history[-1]["epoch"]) or 1
+    return [row["step"] / steps_per_epoch for row in history]
+
+
+def values_of(run: Run, key: str) -> list[float]:
+    """A number of each validation."""
+    return [row[key] if key in row else row["mining"][key] for row in run.result["history"]]
+
+
+def finish(axes: Axes, look: dict[str, Any], legend: bool) -> None:
+    """Names and ticks of a chart by epoch."""
+    axes.set(xlabel="epoch", **look)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axes.legend(frameon=False)
 
 
 def recall_bars(runs: Sequence[Run]) -> list[Markup]:
@@ -79,7 +141,11 @@ def recall_bar(runs: Sequence[Run], way: str, legend: bool) -> Markup:
             heights = mean_recalls(runs, recipe, way)
             bars = axes.bar(places, heights, width * 0.92, color=colour, label=plain(recipe))
             axes.bar_label(bars, fmt="%.1f", fontsize=8)
-        axes.set(title=way.replace("_", " "), ylim=(0, 105), ylabel="percent of queries")
+        axes.set(
+            title=f"{way.replace('_', ' ')} (higher is better)",
+            ylim=(0, 105),
+            ylabel="percent of queries",
+        )
         axes.set(xticks=range(3), xticklabels=("R@1", "R@5", "R@10"))
         axes.spines[["top", "right"]].set_visible(False)
         if legend:

@@ -9,7 +9,16 @@ from typing import Any
 
 from hardneg.metrics import RetrievalMetrics
 from vsepp.files.writing import read_json
-from vsepp.report.run_schema import GALLERY, METRICS, RESULT, check
+from vsepp.report.run_schema import (
+    GALLERY,
+    METRICS,
+    MINED,
+    MINING,
+    RESULT,
+    SIZES,
+    check,
+    check_newer,
+)
 from vsepp.retrieval import from_record
 from vsepp.settings import Settings
 
@@ -49,11 +58,19 @@ def read_run(folder: Path) -> Run:
         )
     result = read_json(path)
     check(path, result, RESULT)
+    if not result["history"]:
+        raise ValueError(
+            f"{path} was not written by a run: expected history to be a list of epochs"
+        )
+    for row in result["history"]:
+        check_newer(path, row, "mining", MINING)
+    check_newer(path, result, "sizes", SIZES)
     settings = Settings.from_record(result["settings"])
     shown = folder / "gallery.json"
     gallery = read_json(shown) if shown.is_file() else {}
     if gallery:
         check(shown, gallery, GALLERY)
+        check_newer(shown, gallery, "mined", MINED)
     return Run(folder.name, result["recipe"], settings, result, gallery, result["recipe"])
 
 

@@ -16,9 +16,11 @@ QUERIES = 6
 SHOWN = 5
 
 
-def write_gallery(folder: Path, embedded: Embedded, split: Split, measure: str) -> None:
+def write_gallery(
+    folder: Path, embedded: Embedded, split: Split, measure: str, mined: list[dict[str, Any]]
+) -> None:
     """Leave ``gallery.json`` in the folder of a run, for its report."""
-    shown = gallery(embedded, split, measure)
+    shown = {**gallery(embedded, split, measure), "mined": mined}
     write_text(folder / "gallery.json", json.dumps(shown))
 
 
@@ -78,7 +80,12 @@ def caption_at(embedded: Embedded, split: Split, row: int) -> str:
 
 def picture(embedded: Embedded, split: Split, row: int) -> str:
     """The picture behind an embedding as a data URL; empty where there is none."""
-    content = split.images.thumbnail(int(embedded.images_kept[row]))
+    return picture_at(split, int(embedded.images_kept[row]))
+
+
+def picture_at(split: Split, row: int) -> str:
+    """A picture of a split as a data URL; empty where there is none."""
+    content = split.images.thumbnail(row)
     if content is None:
         return ""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"

@@ -53,3 +53,34 @@ def image_query(runs: Sequence[Run], number: int) -> dict[str, Any]:
     """An image, and each recipe's five best captions."""
     answers = [{"recipe": run.label, "top": run.gallery["image"][number]["top"]} for run in runs]
     return {"picture": picture(runs[0].gallery["image"][number]["picture"]), "answers": answers}
+
+
+def mined_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The mined negatives of the first run of each recipe, where a run kept any."""
+    first = {run.label: run for run in reversed(runs) if run.gallery.get("mined")}
+    return [
+        {
+            "label": label,
+            "epochs": [mined_epoch(one, first[label]) for one in first[label].gallery["mined"]],
+        }
+        for label in dict.fromkeys(run.label for run in runs)
+        if label in first
+    ]
+
+
+def mined_epoch(found: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The anchors of an epoch; a negative is active where it comes within the margin."""
+    margin, anchors = run.settings.loss.margin, []
+    for one in found["anchors"]:
+        others = [
+            {**pair_of(other), "active": other["score"] > one["score"] - margin}
+            for other in one["negatives"]
+        ]
+        anchors.append({**pair_of(one), "negatives": others})
+    return {"epoch": found["epoch"], "anchors": anchors}
+
+
+def pair_of(pair: dict[str, Any]) -> dict[str, Any]:
+    """A pair with nothing but a picture inside the page."""
+    shown = f"{pair['score']:.2f}"
+    return {"caption": pair["caption"], "picture": picture(pair["picture"]), "score": shown}

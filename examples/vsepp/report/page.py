@@ -13,9 +13,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from hardneg.metrics import RetrievalMetrics
 from vsepp.files.writing import write_text
 from vsepp.recipes import RECIPES
-from vsepp.report.charts import curves, recall_bars
+from vsepp.report.charts import curves, mining_curves, recall_bars
+from vsepp.report.explanations import (
+    chance_notes,
+    explained,
+    mining_notes,
+    settings_table,
+    switch_notes,
+)
 from vsepp.report.finished import Run
-from vsepp.report.gallery_page import galleries_of
+from vsepp.report.gallery_page import galleries_of, mined_of
 from vsepp.report.verdict import verdicts
 from vsepp.retrieval import brief, recalls
 
@@ -87,7 +94,14 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
         rows=[row[:columns] for row in rows],
         note=NOTE,
         settings=settings_lines(runs),
+        explained=explained(runs),
+        chances=chance_notes(runs),
+        differing=settings_table(runs),
+        switch_notes=switch_notes(runs),
         curves=curves(runs),
+        mining=mining_curves(runs),
+        mining_notes=mining_notes(runs),
+        mined=mined_of(runs),
         bars=recall_bars(runs),
         galleries=galleries_of(runs),
         made_with=made_with(runs),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,6 +10,7 @@ from typing import Any
 
 from hardneg.metrics import DirectionMetrics
 
+LARGEST = 1e15
 PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -20,8 +20,18 @@ def name(value: Any) -> bool:
 
 
 def number(value: Any) -> bool:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A number that a chart can show: finite, and of no more than 15 digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def percent(value: Any) -> bool:
+    """A share of a hundred."""
+    return number(value) and 0 <= value <= 100
+
+
+def count(value: Any) -> bool:
+    """How many there are, at least one."""
+    return number(value) and isinstance(value, int) and value > 0
 
 
 def text(value: Any) -> bool:
@@ -44,7 +54,10 @@ def picture(value: Any) -> str:
     return value if isinstance(value, str) and PICTURE.fullmatch(value) else ""
 
 
-DIRECTION = {one.name: number for one in fields(DirectionMetrics)}
+DIRECTION = {
+    one.name: percent if one.name.startswith("recall") else number
+    for one in fields(DirectionMetrics)
+}
 METRICS = {"image_to_text": DIRECTION, "text_to_image": DIRECTION}
 ROW = {"epoch": number, "step": number, "rsum": number, "loss": number}
 RESULT = {
@@ -63,6 +76,13 @@ GALLERY = {
     "text": [{"caption": text, "answer": text, "top": [FOUND_PICTURE]}],
     "image": [{"picture": text, "top": [FOUND_CAPTION]}],
 }
+PAIR = {"caption": text, "picture": text, "score": number}
+MINED = [{"epoch": count, "anchors": [{**PAIR, "negatives": [PAIR]}]}]
+MINING = {"active_anchors": number, "positive": number, "negative": number}
+SIZES = {"dev": [count], "test": [count]}
+"""Parts that runs of earlier versions lack: the negatives of a gallery, the mining of a row of the
+history, the sizes of a result (images, captions).
+"""
 
 
 def check(path: Path, value: Any, shape: Any, where: str = "") -> None:
@@ -80,6 +100,12 @@ def check(path: Path, value: Any, shape: Any, where: str = "") -> None:
             check(path, value[key], part, f"{where}.{key}" if where else key)
     else:
         expect(path, shape(value), where, f"a {shape.__name__}")
+
+
+def check_newer(path: Path, values: Any, name: str, shape: Any) -> None:
+    """Look at a part that earlier versions did not write, where there is one."""
+    if name in values:
+        check(path, values[name], shape, name)
 
 
 def named_parts(

@@ -88,10 +88,8 @@ def verdict(better: Scored, other: Scored, about: str) -> str:
             "with one seed only says nothing of how far its seeds lie apart. Within one seed the two "
             "are equal; --seed 0 1 2 trains three"
         )
-    known = (
-        f"95 % interval {apart - half:.1f} to {apart + half:.1f}, {len(ours)} and {len(theirs)} "
-        "seeds"
-    )
+    interval = f"{apart - half:.1f} to {apart + half:.1f}".replace("-", "\u2212")
+    known = f"95 % interval {interval}, {len(ours)} and {len(theirs)} seeds"
     if apart > half:
         return f"{about}{name} is ahead of {less} by {apart:.1f} rsum ({known})"
     return f"{about}{name} and {less} cannot be told apart: {apart:.1f} rsum between them ({known})"

@@ -14,6 +14,7 @@ from vsepp.data.vocabulary import Vocabulary
 from vsepp.evaluate import Embedded, embed, protocols
 from vsepp.model import MatchingModel
 from vsepp.retrieval import from_record, record, retrieve
+from vsepp.run.mined import mining_row
 from vsepp.settings import Settings
 
 
@@ -29,18 +30,22 @@ class Measuring:
     ) -> None:
         self.accelerator, self.model, self.vocabulary = accelerator, model, vocabulary
         self.measure, self.dataset = settings.loss.measure, settings.data.dataset
+        self.loss = settings.loss
 
     def embedded(self, split: Split) -> Embedded:
         """The whole split, in every process."""
         return embed(self.model, split, self.vocabulary, self.accelerator)
 
-    def retrieval(self, split: Split) -> RetrievalMetrics:
+    def retrieval(self, embedded: Embedded) -> RetrievalMetrics:
         """Recalls and ranks on a split as one set."""
-        embedded = self.embedded(split)
         images, captions, image_of = embedded.images, embedded.captions, embedded.image_of
         return from_record(
             self.of_the_first(lambda: record(retrieve(images, captions, image_of, self.measure)))
         )
+
+    def mining(self, embedded: Embedded, keep: bool) -> dict[str, Any]:
+        """What mining finds on a split, for a row of the history."""
+        return self.of_the_first(lambda: mining_row(embedded, self.loss, keep))
 
     def protocols(self, embedded: Embedded) -> dict[str, RetrievalMetrics]:
         """The results by the protocols of the data set."""

@@ -30,7 +30,9 @@ def result_record(
         "best_epoch": progress.best_epoch,
         "dev_rsum": progress.best_rsum,
         "best_file": progress.best_file,
-        "history": progress.history,
+        "history": [
+            {key: value for key, value in row.items() if key != "mined"} for row in progress.history
+        ],
         "seconds_per_epoch": median(seconds.values()),
         "peak_memory_mib": peak_memory_mib(),
         "collapse_steps": progress.collapse_steps,
