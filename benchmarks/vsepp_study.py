@@ -17,7 +17,8 @@ from pathlib import Path
 
 from vsepp_seeds import ROOT, row_of
 
-RECIPE, EPOCHS = "flickr8k-strong", 6
+RECIPE = "flickr8k-strong"
+COMMON = ["--epochs", "6", "--soft-targets", "0"]
 HINGES = ["--loss", "contrastive", "--negatives"]
 CROSS_ENTROPY = ["--loss", "infonce", "--negatives"]
 VARIANTS = {
@@ -42,7 +43,7 @@ VARIANTS = {
 def run(given: argparse.Namespace, name: str, seed: int) -> dict:
     """One run by the trainer's own command line; what it measured, and the processor's seconds."""
     out = given.runs / name.replace(" ", "-").replace(",", "")
-    options = [*VARIANTS[name], "--epochs", str(EPOCHS), "--seed", str(seed)]
+    options = [*VARIANTS[name], *COMMON, "--seed", str(seed)]
     command = [sys.executable, str(ROOT / "examples" / "vsepp_flickr8k.py"), "--resume"]
     command += ["--data", str(given.data), "--recipe", RECIPE, *options, "--out", str(out)]
     command += ["--quiet", "--cpu", "--no-tensorboard"]

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from hardneg import GradCache
 from vsepp.data.pairs import Batch
+
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model whose scores of a batch, as probabilities, are targets beside the pairs themselves.
+
+    Momentum distillation (Li et al., "Align before Fuse", NeurIPS 2021, section 3.4): a caption that
+    fits another image too is no wrong answer there. Holds the scores of the process's own batch.
+    """
+
+    model: nn.Module
+    share: float
+    temperature: float
+
+    def beside(self, loss: PairLoss, inputs: tuple[Tensor, ...]) -> PairLoss:
+        """The loss with a share for the targets of these inputs."""
+        with torch.no_grad():
+            targets = self.logits(*(one.float() for one in self.model(*inputs)))
+
+        def mixed(images: Tensor, captions: Tensor) -> Tensor:
+            logits = self.logits(images.float(), captions.float())
+            there = cross_entropy(logits, targets.softmax(1))
+            back = cross_entropy(logits.T, targets.T.softmax(1))
+            return (1 - self.share) * loss(images, captions) + self.share * (there + back) / 2
+
+        return mixed
+
+    def logits(self, images: Tensor, captions: Tensor) -> Tensor:
+        """Scores of all pairs, divided by the temperature."""
+        return images @ captions.T / self.temperature
+
+
+def teacher_at(step: int, steps_per_epoch: int, settings: Loss, model: nn.Module) -> Teacher | None:
+    """The teacher of a step; None where there are no soft targets, or none yet."""
+    if not settings.soft_targets or step < settings.soft_after * steps_per_epoch:
+        return None
+    return Teacher(model, settings.soft_targets, settings.temperature)
 
 
 class Gradients:
@@ -22,10 +64,12 @@ class Gradients:
         self.accelerator, self.model = accelerator, model
         self.objective, self.chunk = objective, chunk
 
-    def __call__(self, batch: Batch, negatives: Any) -> Tensor:
-        """The loss, detached."""
+    def __call__(self, batch: Batch, negatives: Any, teacher: Teacher | None = None) -> Tensor:
+        """The loss, detached; with a teacher, a part of it follows the teacher's scores."""
         inputs = (batch.images, batch.words, batch.lengths)
         loss = partial(self.loss, batch.image_ids, negatives)
+        if teacher is not None:
+            loss = teacher.beside(loss, inputs)
         propagate = self.accelerator.backward
         if self.chunk:
             cache = GradCache(self.model, chunk_size=self.chunk, backward=propagate)

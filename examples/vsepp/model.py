@@ -15,10 +15,12 @@ from hardneg.encoders import (
     TextEncoder,
 )
 from hardneg.image_text.towers import TowerConfig, feature_tower, picture_tower, text_tower
-from vsepp.data.splits import ImageSource
+from vsepp.data.splits import Split
+from vsepp.data.vocabulary import Vocabulary
+from vsepp.data.word_vectors import by_image, read_more_text, start_vectors, word_vectors
 from vsepp.errors import InputError
 from vsepp.files.inputs import reason
-from vsepp.settings import Model
+from vsepp.settings import Model, Settings
 
 FITTED_AT_ONCE = 4_096
 
@@ -103,9 +105,16 @@ def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEnco
     return picture_tower(config, weights=weights, **modes)
 
 
-def fit_scaler(encoder: FeatureEncoder, images: ImageSource) -> None:
-    """Let a scaler of features see the training images."""
-    if isinstance(encoder.scaler, StandardScaler):
+def know_training_set(
+    model: MatchingModel, settings: Settings, train: Split, vocabulary: Vocabulary
+) -> None:
+    """Let a new model see the training set: the scale of its features, the company of its words."""
+    image, images = model.image, train.images
+    if isinstance(image, FeatureEncoder) and isinstance(image.scaler, StandardScaler):
         starts = range(0, len(images), FITTED_AT_ONCE)
         rows = (range(start, min(start + FITTED_AT_ONCE, len(images))) for start in starts)
-        encoder.scaler.fit(images.batch(part, None)[0] for part in rows)
+        image.scaler.fit(images.batch(part, None)[0] for part in rows)
+    if settings.model.word_vectors == "captions":
+        groups = [*by_image(train), *read_more_text(settings.data.more_text)]
+        weight = model.text.embed.weight
+        start_vectors(weight, word_vectors(groups, vocabulary, weight.shape[1]))

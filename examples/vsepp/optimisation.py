@@ -40,8 +40,16 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
     return schedule.learning_rate * risen * left
 
 
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, schedule: Schedule, step: int, steps_per_epoch: int
+) -> None:
+    """Put the learning rate of a step into an optimiser."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(schedule, step, steps_per_epoch)
+
+
 def averaged(model: nn.Module, schedule: Schedule) -> AveragedModel | None:
     """An exponential moving average of a model's weights, where the settings ask for one."""
     if not schedule.ema:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema)).eval()

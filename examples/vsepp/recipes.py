@@ -185,8 +185,9 @@ STRONG_SETTINGS = Settings(
         feature_drop=0.4,
         word_drop=0.1,
         scale_features="sqrt",
+        word_vectors="captions",
     ),
-    Loss("all", loss="infonce", temperature=0.05),
+    Loss("all", loss="infonce", temperature=0.05, soft_targets=0.5),
     Schedule(
         epochs=12,
         batch_size=512,

@@ -16,7 +16,6 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
 
-from hardneg.encoders import FeatureEncoder
 from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
 from vsepp.data.batches import ShuffledBatches, training_loader
 from vsepp.data.images import feature_width
@@ -25,10 +24,10 @@ from vsepp.data.picture_check import check_pictures
 from vsepp.data.splits import Splits
 from vsepp.data.workers import decoding_workers
 from vsepp.files.writing import write_text
-from vsepp.gradients import Gradients
-from vsepp.model import build_model, check_image_size, fit_scaler
+from vsepp.gradients import Gradients, teacher_at
+from vsepp.model import build_model, check_image_size, know_training_set
 from vsepp.objective import build_objective, negatives_by_step
-from vsepp.optimisation import averaged, build_optimiser, learning_rate
+from vsepp.optimisation import averaged, build_optimiser, set_learning_rate
 from vsepp.report.gallery import write_gallery
 from vsepp.report.mined_gallery import SHOWN_EPOCHS, mined_gallery
 from vsepp.retrieval import line, record
@@ -80,8 +79,8 @@ class Trainer:
         check_image_size(model.image, settings.data.image_size)
         if first_stage is not None:
             load_weights(model, first_stage, own_cnn=True)
-        elif isinstance(model.image, FeatureEncoder):
-            fit_scaler(model.image, self.splits.train.images)
+        else:
+            know_training_set(model, settings, self.splits.train, self.vocabulary)
         schedule, rank = settings.schedule, self.accelerator.process_index
         ranks, device = self.accelerator.num_processes, self.accelerator.device
         objective = build_objective(settings.loss, settings.model.embed_dim, ranks).to(device)
@@ -189,9 +188,11 @@ class Trainer:
         self.progress.skipped_in_epoch += skipped
         if pairs == 0:
             return
-        self.set_rate()
+        step, per_epoch = self.progress.step, len(self.loader)
+        set_learning_rate(self.optimiser, self.settings.schedule, step, per_epoch)
         queued = self.gradients.objective.queued
-        loss = self.gradients(batch, self.negatives(self.progress.step))
+        teacher = teacher_at(step, per_epoch, self.settings.loss, self.judged)
+        loss = self.gradients(batch, self.negatives(step), teacher)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.schedule.clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
@@ -199,12 +200,6 @@ class Trainer:
             self.average.update_parameters(self.plain)
         seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
         self.losses.waiting.append(Seen(self.progress.step, loss, seen, queued))
-
-    def set_rate(self) -> None:
-        """The learning rate of this step."""
-        rate = learning_rate(self.settings.schedule, self.progress.step, len(self.loader))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
 
     def look(self) -> None:
         """Read the losses since the last look, and stop the clock of training meanwhile."""

@@ -23,7 +23,10 @@ from hardneg.encoders import BagEncoder, ResidualMLP, StandardScaler
 from tiny_data import write_precomp
 from vsepp.data.batches import ShuffledBatches, distinct_rounds
 from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
+from vsepp.data.vocabulary import build_vocabulary
+from vsepp.data.word_vectors import read_more_text, start_vectors, word_vectors
 from vsepp.errors import InputError
+from vsepp.gradients import Teacher, teacher_at
 from vsepp.negatives import counted, strategy_of
 from vsepp.optimisation import build_optimiser, learning_rate
 from vsepp.run.watch import CollapseWatch
@@ -250,3 +253,71 @@ def test_a_bag_reads_no_padding_and_no_order() -> None:
     bag.train()
     for _ in range(20):
         assert bag(words, lengths).isfinite().all()
+
+
+def test_words_of_the_same_images_lie_close(tmp_path: Path) -> None:
+    groups = [["a red dog", "the red dog runs"], ["a blue cat", "blue cat sleeps"]] * 3
+    groups += [["red dog barks", "a dog"], ["blue cat purrs"]]
+    vocabulary = build_vocabulary([one for group in groups for one in group], "regex", 1, "a test")
+    torch.manual_seed(0)
+    found = word_vectors(groups, vocabulary, 8)
+    assert found.shape == (len(vocabulary), 8)
+    of = {word: found[number] for word, number in vocabulary.ids.items()}
+    assert torch.cosine_similarity(of["red"], of["dog"], 0) > 0.9
+    assert torch.cosine_similarity(of["red"], of["cat"], 0).abs() < 0.1
+    assert of["barks"].norm() > of["dog"].norm()
+    assert found[:4].count_nonzero() == 0
+    weight = torch.randn(len(vocabulary), 8)
+    before = weight.clone()
+    start_vectors(weight, found)
+    assert torch.equal(weight[:4], before[:4])
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(weight[4:]), torch.nn.functional.normalize(found[4:])
+    )
+    path = tmp_path / "more.txt"
+    path.write_text("a horse\nthe horse\n\n\na cow\n")
+    assert read_more_text(str(path)) == [["a horse", "the horse"], ["a cow"]]
+    path.write_text("\n\n")
+    with pytest.raises(InputError, match="is empty: expected captions"):
+        read_more_text(str(path))
+
+
+def test_more_text_enters_the_vocabulary(precomp_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.txt"
+    path.write_text("an unheard zebra\na zebra\n")
+    data = replace(DATA, more_text=str(path))
+    splits = read_splits(data, precomp_root)
+    assert "zebra" in vocabulary_of(data, splits).words
+    assert "zebra" not in vocabulary_of(DATA, splits).words
+    model = replace(TINY.model, word_vectors="captions")
+    settings = replace(TINY, data=data, model=model)
+    result = train("tiny", settings, precomp_root, tmp_path / "run", ALONE)
+    assert result["history"][-1]["rsum"] > 150
+
+
+def test_soft_targets_of_the_average(precomp_root: Path, tmp_path: Path) -> None:
+    """With a share of 0 nothing changes; with one, the loss is between the two losses."""
+    teacher = Teacher(Two(), 0.25, 0.5)
+    x, y = torch.randn(2, 4, 3).unbind()
+    hard = torch.tensor(2.0)
+    found = teacher.beside(lambda a, b: hard, (x, y))(x, y)
+    logits = x @ y.T / 0.5
+    soft = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+    soft = soft - (logits.softmax(0) * logits.log_softmax(0)).sum(0).mean()
+    torch.testing.assert_close(found, 0.75 * hard + 0.25 * soft / 2)
+    loss = Loss("all", loss="infonce", temperature=0.2, soft_targets=0.5)
+    assert teacher_at(9, 10, loss, Two()) is None
+    assert teacher_at(10, 10, loss, Two()) is not None
+    assert teacher_at(99, 10, Loss(), Two()) is None
+    settings = replace(TINY, loss=loss, schedule=replace(TINY.schedule, ema=0.9))
+    result = train("tiny", settings, precomp_root, tmp_path / "run", ALONE)
+    assert result["history"][-1]["rsum"] > 150
+    with pytest.raises(InputError, match="pass --ema too"):
+        replace(TINY, loss=loss)
+
+
+class Two(torch.nn.Module):
+    """Embeddings as they come."""
+
+    def forward(self, images, captions):
+        return images, captions

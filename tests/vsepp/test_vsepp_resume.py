@@ -55,6 +55,7 @@ MODERN = [
     *["--decay", "cosine", "--rise", "3", "--ema", "0.9", "--captions-each", "2", "--text", "bow"],
     *["--blocks", "1", "--hidden-dim", "8", "--drop", "0.1", "--feature-drop", "0.1", "--mirror"],
     *["--scale-features", "sqrt", "--word-drop", "0.1", "--no-strict-parity"],
+    *["--word-vectors", "captions", "--soft-targets", "0.5", "--soft-after", "0.5"],
 ]
 COMMON = [
     "--epochs",

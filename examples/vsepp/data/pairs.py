@@ -22,6 +22,7 @@ from vsepp.data.precomp import read_precomp
 from vsepp.data.scenes import draw_scenes
 from vsepp.data.splits import Split, Splits
 from vsepp.data.vocabulary import PAD, Vocabulary, build_vocabulary, check_known
+from vsepp.data.word_vectors import read_more_text
 from vsepp.errors import InputError, MissingInputError
 from vsepp.settings import Data
 
@@ -205,7 +206,8 @@ def vocabulary_of(data: Data, splits: Splits, first_stage: Vocabulary | None = N
     else:
         read = "" if data.dataset == "own" else f", {data.layout}"
         made_from = f"training captions of {data.dataset}{read}"
-        captions = splits.train.captions
+        more = [one for group in read_more_text(data.more_text) for one in group]
+        captions = [*splits.train.captions, *more]
         vocabulary = build_vocabulary(captions, data.tokenizer, data.threshold, made_from)
     for name in PARTS:
         part = getattr(splits, name)

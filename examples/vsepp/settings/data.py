@@ -47,6 +47,10 @@ class Data:
     """Captions longer than this are cut there, and counted."""
     vocabulary: str = ""
     """A vocabulary file (JSON) to use instead of one built from the training captions."""
+    more_text: str = ""
+    """A file of further captions, without images: those of one image in lines that follow one
+    another, then an empty line. Their words enter the vocabulary and --word-vectors captions.
+    """
     train_images: Annotated[int, COUNT] = 0
     """Scenes: how many training images to draw. Others: use only the first so many (0: all)."""
     scene_seed: Annotated[int, SEED] = 0

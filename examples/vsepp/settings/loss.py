@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vsepp.errors import InputError
-from vsepp.settings.limits import COUNT
+from vsepp.settings.limits import COUNT, FRACTION
 from vsepp.settings.ranges import Range, check_options
 
 FORMS = {
@@ -60,6 +60,12 @@ class Loss:
     """Train the temperature (and the bias of sigmoid), beginning with this one."""
     bias: Annotated[float, Range(-100, 100)] = -10.0
     """What sigmoid adds to the divided scores."""
+    soft_targets: Annotated[float, FRACTION] = 0.0
+    """The share of a second loss: cross-entropy with what the averaged model (--ema) makes of the
+    batch, at this --temperature. It softens wrong negatives.
+    """
+    soft_after: Annotated[float, COUNT] = 1.0
+    """Epochs before --soft-targets count."""
     ceiling: Annotated[float, Range(0, 2)] = 0.0
     """Only negatives that score below this share of the positive's score (0.95, say): likely
     unlabelled positives are left out. 0: no bound.

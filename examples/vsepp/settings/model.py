@@ -29,6 +29,10 @@ class Model:
     """Width of the joint space."""
     word_dim: Annotated[int, Range(1, 65_536)] = 300
     """Width of the word vectors."""
+    word_vectors: Literal["random", "captions"] = "random"
+    """Word vectors at the start: random, or from which words occur with the same images in the
+    training captions (and in --more-text).
+    """
     text: Literal["gru", "bigru", "bow"] = "gru"
     """Caption encoder; bow is a bag of words."""
     text_layers: Annotated[int, Range(1, 32)] = 1

@@ -30,6 +30,10 @@ class Settings:
                 f"--batch-size is {self.schedule.batch_size}: expected at least 2, because the "
                 "negatives of a pair are the others of its batch"
             )
+        if self.loss.soft_targets and not self.schedule.ema:
+            raise InputError(
+                "--soft-targets are those of the averaged model: pass --ema too, 0.99 say"
+            )
 
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for a checkpoint or a log."""
