@@ -145,7 +145,9 @@ def train_arguments(
     recipe = recipe_named(name)
     settings = recipe.settings
     if dataset == "own":
-        settings = replace(settings, data=replace(settings.data, dataset="own", restval=False))
+        settings = replace(
+            settings, data=replace(settings.data, dataset="own", restval=False, mirror=False)
+        )
     arguments = parsed(Train, "train", given, Train(names, settings=settings))
     if recipe.start_from and arguments.run.start_from is None and not arguments.run.resume:
         raise ValueError(
