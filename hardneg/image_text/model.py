@@ -236,9 +236,14 @@ class ImageTextModel(
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        proxies: Any = None,
+        resume_download: Any = None,
         **values: Any,
     ) -> ImageTextModel:
-        """Build the model without memory, then take the weights of the file."""
+        """Build the model without memory, then take the weights of the file.
+
+        ``proxies`` and ``resume_download`` come from huggingface_hub below 1.0 alone.
+        """
         if "towers" not in values or "vocabulary" not in values:
             raise ValueError(f"{model_id} has no config.json of an image-text model")
         with torch.device("meta"):

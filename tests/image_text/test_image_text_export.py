@@ -59,6 +59,9 @@ def test_the_text_tower(text: str, pooling: str, layers: int) -> None:
         )
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The given buffer is not writable:UserWarning"
+)  # torch 2.11's own loading
 def test_a_saved_program_runs_without_the_model() -> None:
     model = tiny(text="bigru", pooling="gpo").double().train()
     stream = io.BytesIO()
