@@ -65,7 +65,7 @@ lint: $(STAMP)              ## ruff: rules and format
 types: $(STAMP)             ## mypy
 	$(BIN)/mypy
 
-demo: $(DEMO)/.installed    ## train VSE0 and VSE++ on drawn scenes, end with report.html
+demo: $(DEMO)/.installed    ## train with all and with hard negatives on drawn scenes, end with report.html
 	$(DEMO)/bin/python examples/vsepp_coco.py --overwrite
 
 bench: $(STAMP)             ## time and memory beside the dense formulas and the peers, rows to benchmarks/results/core.jsonl

@@ -31,7 +31,7 @@ from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
 
 DEFAULT_RECIPES = {
-    "scenes": ("scenes-vse0", "scenes-vse++"),
+    "scenes": ("scenes-vse0", "scenes-top8"),
     "coco": ("coco-resnet152-rc-rv-vse++",),
     "flickr30k": ("flickr30k-resnet152-rc-vse++",),
     "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),

@@ -48,7 +48,7 @@ def test_the_demo_needs_no_other_extra(tmp_path: Path) -> None:
     assert "Warning" not in done.stderr
     assert (tmp_path / "report.html").is_file()
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/result.json"))]
-    assert [one["recipe"] for one in results] == ["scenes-vse++", "scenes-vse0"]
+    assert [one["recipe"] for one in results] == ["scenes-top8", "scenes-vse0"]
 
 
 def test_raw_images_say_what_they_need(tmp_path: Path, flickr_root: Path) -> None:

@@ -26,7 +26,7 @@ def trained(tmp_path_factory) -> Path:
     """Two recipes on a few scenes, six epochs."""
     out = tmp_path_factory.mktemp("scenes")
     sizes = "--train-images 60 --epochs 6 --warmup-epochs 2 --embed-dim 8 --word-dim 8 --cpu "
-    sizes += "--image-size 16 --quiet --no-tensorboard"
+    sizes += "--image-size 16 --quiet --no-tensorboard --recipe scenes-vse0 scenes-vse++"
     main("coco", [*sizes.split(), "--out", str(out)])
     return out
 

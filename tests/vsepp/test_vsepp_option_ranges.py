@@ -78,7 +78,7 @@ def test_the_bounds_themselves_are_taken(name: str) -> None:
         (["--margin", "nan"], "--margin is nan: expected at least 0 and at most 10"),
         (
             ["--train-images", "1000000"],
-            "--train-images is 1,000,000: scenes of side 64 would fill",
+            "--train-images is 1,000,000: scenes of side 32 would fill",
         ),
         (
             ["--train-images", "20", "--batch-size", "101"],

@@ -1,14 +1,23 @@
 """Scenes: deterministic, varied, and hard to tell apart."""
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import vsepp.data.scenes
 from vsepp.data.scene_captions import COLOURS, SHAPES, Scene, Thing, describe
-from vsepp.data.scenes import draw, draw_scenes, near_miss, scene_at_random
+from vsepp.data.scenes import (
+    arrangement,
+    draw,
+    draw_scenes,
+    near_miss,
+    scene_at_random,
+    some_scenes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +89,44 @@ def test_a_near_miss_changes_one_thing_or_the_order() -> None:
         assert len(changed) == 1 or other.things == scene.things[::-1]
         assert draw(scene, 64).tobytes() != draw(other, 64).tobytes()
         assert len({(thing.shape, thing.colour) for thing in other.things}) == len(other.things)
+
+
+def test_no_arrangement_comes_twice_and_most_have_a_near_miss() -> None:
+    """Not within a split, nor in dev or test what is trained on."""
+    held_out: set = set()
+    for count in (60, 200):
+        scenes = some_scenes(count, np.random.default_rng(count), held_out)
+        told = {arrangement(scene) for scene in scenes}
+        assert len(told) == count
+        assert not told & held_out
+        assert (
+            sum(any(one_apart(*pair) for pair in product([one], told)) for one in told) > count / 2
+        )
+        held_out |= told
+
+
+def one_apart(one: tuple, other: tuple) -> bool:
+    """Whether one word of a caption makes it true of the other scene."""
+    (ours, layout), (theirs, there) = one, other
+    words = [
+        getattr(a, name) != getattr(b, name)
+        for a, b in zip(ours, theirs, strict=True)
+        for name in ("shape", "colour")
+    ]
+    turned = ours == theirs[::-1] and ours != theirs
+    return layout == there and (sum(words) == 1 or turned)
+
+
+def test_dev_and_test_do_not_follow_the_training_images() -> None:
+    few, many = (draw_scenes(3, train_images=count, side=8) for count in (20, 40))
+    assert few.test.captions == many.test.captions
+    assert torch.equal(few.dev.images.pictures, many.dev.images.pictures)
+
+
+def test_more_scenes_than_there_are_arrangements(monkeypatch) -> None:
+    monkeypatch.setitem(vsepp.data.scenes.COUNTS, "test", 5)
+    monkeypatch.setitem(vsepp.data.scenes.COUNTS, "dev", 5)
+    assert len(draw_scenes(0, train_images=5_000, side=8).train.images) == 5_000
 
 
 def test_pictures_are_scaled_and_shown(scenes) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from test_vsepp_commands import QUICK, refusal
 from test_vsepp_report import report, write_run
 from vsepp.commands import main
-from vsepp.report.verdict import difference
+from vsepp.report.verdict import difference, paired
 
 RECIPES = ["flickr8k-256-vse0", "flickr8k-256-vse++"]
 
@@ -82,7 +82,16 @@ def test_the_interval_is_welchs(ours: list[float], theirs: list[float]) -> None:
     assert half >= 0.999 * (exact.high - exact.low) / 2
 
 
-RSUM = {"close": (180, 184, 188, 182, 186, 190), "apart": (180, 181, 182, 240, 241, 242)}
+def test_the_same_seeds_are_compared_seed_by_seed() -> None:
+    ours = {0: 406.2, 1: 414.8, 2: 429.7, 7: 401.0}
+    theirs = {1: 389.6, 0: 390.5, 7: 404.0, 2: 411.1}
+    apart, half = paired(ours, theirs)
+    found = stats.ttest_rel([*ours.values()], [theirs[seed] for seed in ours])
+    exact = found.confidence_interval(0.95)
+    assert (apart - half, apart + half) == pytest.approx((exact.low, exact.high), abs=0.01)
+
+
+RSUM = {"close": (180, 188, 184, 182, 183, 190), "apart": (180, 181, 182, 240, 241, 242)}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def curves(runs: Sequence[Run]) -> list[Markup]:
     loss["title"] = "lower is better, within one loss"
     level = next((one for one in (chance_of(run, "dev") for run in runs) if one), None)
     return [
-        curve(runs, "rsum", rsum, level=level, legend=True),
+        curve(runs, "rsum", rsum, level=level, legend="lower right"),
         curve(runs, "loss", loss, switches_shown=True),
     ]
 
@@ -56,7 +56,7 @@ def mining_curves(runs: Sequence[Run]) -> list[Markup]:
     share = {"ylabel": "share of the anchors", "ylim": (0, 1.03)}
     share["title"] = "active anchors: a negative within the margin (lower is better)"
     scores = {"ylabel": "mean score", "title": "positives far above negatives are better"}
-    return [curve(told, "active_anchors", share, legend=True), score_curves(told, scores)]
+    return [curve(told, "active_anchors", share, legend="lower left"), score_curves(told, scores)]
 
 
 def curve(
@@ -65,7 +65,7 @@ def curve(
     look: dict[str, Any],
     *,
     level: float | None = None,
-    legend: bool = False,
+    legend: str = "",
     switches_shown: bool = False,
 ) -> Markup:
     """A line for every run, one colour for every recipe; with chance as a line, or with the places
@@ -99,7 +99,7 @@ def score_curves(runs: Sequence[Run], look: dict[str, Any]) -> Markup:
                 axes.plot(epochs_of(run), values_of(run, key), **style)
         for name, line in (("positives", "-"), ("hardest negatives", "--")):
             axes.plot([], [], color=INK, linestyle=line, label=name)
-        finish(axes, look, legend=True)
+        finish(axes, look, "lower right")
         return drawn(figure)
 
 
@@ -115,13 +115,15 @@ def values_of(run: Run, key: str) -> list[float]:
     return [row[key] if key in row else row["mining"][key] for row in run.result["history"]]
 
 
-def finish(axes: Axes, look: dict[str, Any], legend: bool) -> None:
-    """Names and ticks of a chart by epoch."""
+def finish(axes: Axes, look: dict[str, Any], legend: str) -> None:
+    """Names and ticks of a chart by epoch, and its legend where there is a place for one: to look for
+    the best place takes long on a busy machine, and then matplotlib warns.
+    """
     axes.set(xlabel="epoch", **look)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     if legend:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc=legend)
 
 
 def recall_bars(runs: Sequence[Run]) -> list[Markup]:
@@ -149,7 +151,7 @@ def recall_bar(runs: Sequence[Run], way: str, legend: bool) -> Markup:
         axes.set(xticks=range(3), xticklabels=("R@1", "R@5", "R@10"))
         axes.spines[["top", "right"]].set_visible(False)
         if legend:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="upper left")
         return drawn(figure)
 
 
