@@ -53,8 +53,8 @@ def mining_curves(runs: Sequence[Run]) -> list[Markup]:
     told = [run for run in runs if all("mining" in row for row in run.result["history"])]
     if not told:
         return []
-    share = {"ylabel": "share of the anchors", "ylim": (0, 1.03)}
-    share["title"] = "active anchors: a negative within the margin (lower is better)"
+    share = {"ylabel": "share with a negative in the margin", "ylim": (0, 1.03)}
+    share["title"] = "active anchors (fewer are better)"
     scores = {"ylabel": "mean score", "title": "positives far above negatives are better"}
     return [curve(told, "active_anchors", share, legend="lower left"), score_curves(told, scores)]
 

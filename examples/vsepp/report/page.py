@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -129,7 +129,7 @@ def result_cells(label: str, protocol: str, runs: Sequence[Run]) -> list[str]:
         ways([recalls(one.image_to_text) for one in found]),
         ways([recalls(one.text_to_image) for one in found]),
         spread([one.rsum for one in found]),
-        "; ".join(medians(one) for one in found),
+        medians(found),
         f"{seconds:.1f}",
         expected_of(runs[0], protocol),
     ]
@@ -174,9 +174,10 @@ def settings_lines(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def medians(found: RetrievalMetrics) -> str:
-    """The median ranks of both directions."""
-    return f"{found.image_to_text.median_rank:g}, {found.text_to_image.median_rank:g}"
+def medians(found: Sequence[RetrievalMetrics]) -> str:
+    """The median ranks of both directions; of several runs the median of theirs."""
+    ways = [(one.image_to_text.median_rank, one.text_to_image.median_rank) for one in found]
+    return ", ".join(f"{median(each):g}" for each in zip(*ways, strict=True))
 
 
 def spread(values: Sequence[float]) -> str:
