@@ -167,7 +167,8 @@ class Elsewhere(Tensor):
 
     @staticmethod
     def __new__(cls, numbers: Tensor) -> Any:
-        made = Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=numbers.dtype, device="meta")
+        layout = {"strides": numbers.stride(), "dtype": numbers.dtype, "device": "meta"}
+        made = Tensor._make_wrapper_subclass(cls, numbers.shape, **layout)
         made.numbers = numbers
         return made
 
