@@ -95,7 +95,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: Any) -> bool | None:
     """The child's reports in place of a run here; pytest asks this for tests of other folders too."""
-    if INTERPRETED or HERE not in item.path.parents:
+    elsewhere = INTERPRETED or HERE not in item.path.parents
+    # the child knows nothing of what this run leaves out
+    left_out = "full" in item.keywords and not item.config.getoption("--full")
+    if elsewhere or left_out:
         return None
     child = item.config.stash[CHILD]
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
