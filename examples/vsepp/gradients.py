@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from hardneg import GradCache
 from vsepp.data.pairs import Batch
 
-PairLoss = Callable[[Tensor, Tensor], Tensor]
+OfEmbeddings = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Teacher:
     share: float
     temperature: float
 
-    def beside(self, loss: PairLoss, inputs: tuple[Tensor, ...]) -> PairLoss:
-        """The loss with a share for the targets of these inputs."""
+    def beside(self, loss: OfEmbeddings, inputs: tuple[Tensor, ...]) -> OfEmbeddings:
+        """The loss with a share for the targets of these inputs; the loss itself without any pairs."""
+        if len(inputs[0]) == 0:
+            return loss
         with torch.no_grad():
             targets = self.logits(*(one.float() for one in self.model(*inputs)))
 
@@ -84,8 +86,9 @@ class Gradients:
         """What the loss itself learns has one gradient in all processes; nobody wraps it."""
         if self.accelerator.num_processes > 1:
             for number in self.objective.parameters():
-                assert number.grad is not None
-                number.grad = self.accelerator.reduce(number.grad, "mean")
+                # a process without pairs did not ask the loss
+                here = torch.zeros_like(number) if number.grad is None else number.grad
+                number.grad = self.accelerator.reduce(here, "mean")
 
     def loss(self, ids: Tensor, negatives: Any, images: Tensor, captions: Tensor) -> Tensor:
         """The objective in float32; from then on these pairs are earlier ones."""

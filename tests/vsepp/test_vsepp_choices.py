@@ -165,7 +165,7 @@ def test_every_caption_once_in_rounds_of_distinct_images() -> None:
         assert len(rounds) == -(-5 // each)
 
 
-def test_batches_of_distinct_images(precomp_root: Path) -> None:
+def test_batches_of_distinct_images(precomp_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = read_splits(DATA, precomp_root)
     pairs = Pairs(splits.train, vocabulary_of(DATA, splits), 0)
     batches = ShuffledBatches(pairs, Schedule(batch_size=16, captions_each=2))
@@ -182,6 +182,11 @@ def test_batches_of_distinct_images(precomp_root: Path) -> None:
     assert seen[0] != seen[1]
     batches.start(1, done=3)
     assert list(batches) == seen[1][3:]
+    drawn = []
+    monkeypatch.setattr(torch, "randperm", lambda *given, **told: drawn.append(given))
+    assert len(batches) == len(seen[0])
+    assert not drawn  # asked at every step
+    monkeypatch.undo()
     with pytest.raises(InputError, match="--captions-each is 20: expected at most --batch-size"):
         ShuffledBatches(pairs, Schedule(batch_size=16, captions_each=20))
 
@@ -305,6 +310,8 @@ def test_soft_targets_of_the_average(precomp_root: Path, tmp_path: Path) -> None
     soft = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
     soft = soft - (logits.softmax(0) * logits.log_softmax(0)).sum(0).mean()
     torch.testing.assert_close(found, 0.75 * hard + 0.25 * soft / 2)
+    nothing = torch.empty(0, 3)
+    assert teacher.beside(lambda a, b: hard, (nothing, nothing))(nothing, nothing) == hard
     loss = Loss("all", loss="infonce", temperature=0.2, soft_targets=0.5)
     assert teacher_at(9, 10, loss, Two()) is None
     assert teacher_at(10, 10, loss, Two()) is not None

@@ -100,9 +100,16 @@ def test_a_killed_run_resumes_as_if_left_alone(folders, tmp_path: Path) -> None:
     assert_same(tmp_path, folders["two"])
 
 
-def test_each_process_on_its_own_part(folders, tmp_path: Path) -> None:
+LEARNED = [
+    *["--loss", "infonce", "--temperature", "0.2", "--learn-temperature", "--ema", "0.9"],
+    *["--soft-targets", "0.5", "--soft-after", "0"],
+]
+
+
+@pytest.mark.parametrize("further", [[], LEARNED], ids=["paper", "learned"])
+def test_each_process_on_its_own_part(folders, tmp_path: Path, further: list[str]) -> None:
     """Without --across-ranks; a process whose part is empty keeps up with the other."""
-    finish(start(*options(folders["data"], tmp_path, *APART)))
+    finish(start(*options(folders["data"], tmp_path, *APART, *further)))
     assert history(tmp_path)[0]["loss"] > 0
 
 

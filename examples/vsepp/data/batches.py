@@ -27,15 +27,14 @@ class ShuffledBatches(Sampler[list[int]]):
         check_sizes(len(pairs), schedule)
         self.pairs, self.size, self.seed = pairs, schedule.batch_size, schedule.seed
         self.each, self.rank, self.ranks, self.done = schedule.captions_each, rank, ranks, 0
+        self.count = sum(1 for _ in self.batches())
 
     def start(self, epoch: int, done: int = 0) -> None:
         """Go to an epoch, of which ``done`` batches have been trained on."""
         self.pairs.epoch, self.done = epoch, done
 
     def __len__(self) -> int:
-        if not self.each:
-            return -(-len(self.pairs) // self.size)
-        return sum(1 for _ in self.batches())
+        return self.count
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in islice(self.batches(), self.done, None):
