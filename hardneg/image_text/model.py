@@ -245,7 +245,9 @@ class ImageTextModel(
         ``proxies`` and ``resume_download`` come from huggingface_hub below 1.0 alone.
         """
         if "towers" not in values or "vocabulary" not in values:
-            raise ValueError(f"{model_id} has no config.json of an image-text model")
+            raise ValueError(
+                "no config.json of an image-text model; from a run of the trainer its `export RUN OUT` makes one"
+            )
         with torch.device("meta"):
             model = cls(**values)
         options = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download}

@@ -82,27 +82,26 @@ def window_of_negatives(call: Call) -> Window:
     return in_range(call, window, columns=False)
 
 
-@torch.no_grad()
 def count_negatives(scores: Scores, window: Window) -> Int[Tensor, "n"]:
     """How many negatives of each query are in the window."""
-    if window.open:
-        return scores.counts("negatives")[0]
-    everything = torch.full_like(scores.zeros(), -NEVER)
-    return scores.penalty_sum(
-        PenaltyTerms(Hinge(), everything, window=window, maxima=False)
-    ).row_counts
+    return counts_in(scores, window, rows=True, columns=False)[0]
+
+
+def counts_of_all(call: Call, window: Window) -> tuple[Tensor, Tensor]:
+    """How many negatives of each query and of each candidate are in the window, for those that are anchors."""
+    return counts_in(call.scores, window, call.queries, call.candidates)
 
 
 @torch.no_grad()
-def counts_of_all(call: Call, window: Window) -> tuple[Tensor, Tensor]:
-    """How many negatives of each query and of each candidate are in the window."""
+def counts_in(scores: Scores, window: Window, rows: bool, columns: bool) -> tuple[Tensor, Tensor]:
+    """The same of either side: what a hinge under a threshold that every score exceeds counts."""
     if window.open:
-        return call.scores.counts("negatives")
-    everything = torch.full_like(call.scores.zeros(), -NEVER)
-    of_columns = pad_candidates(everything, call.scores, -NEVER) if call.candidates else None
-    of_rows = everything if call.queries else None
+        return scores.counts("negatives")
+    everything = torch.full_like(scores.zeros(), -NEVER)
+    of_columns = pad_candidates(everything, scores, -NEVER) if columns else None
+    of_rows = everything if rows else None
     terms = PenaltyTerms(Hinge(), of_rows, of_columns, window=window, maxima=False)
-    found = call.scores.penalty_sum(terms)
+    found = scores.penalty_sum(terms)
     return found.row_counts, found.column_counts
 
 
