@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from hardneg import (
     All,
     Ceiling,
@@ -60,3 +63,18 @@ def counted(settings: Loss, others: int) -> int:
         start, stop = numbers
         return max(0, min(int(stop), others) - int(start))
     return min(int(numbers[0]), others) if name in ("topk", "random", "distance") and numbers else 1
+
+
+def outside_sets(pairs: int, others: int, device: torch.device) -> Tensor:
+    """``Bool[Tensor, "n n"]``: the pairs that are not in each other's negative set, drawn at random.
+
+    Each of ``n`` pairs has exactly so many others in its set, in either direction; all of them where the
+    batch holds no more. The pairs stand in a random circle and see those on both sides, and of an odd
+    number the one across.
+    """
+    place = torch.randperm(pairs, device=device)
+    ahead = (place[None] - place[:, None]) % pairs
+    beside = torch.minimum(ahead, pairs - ahead) <= others // 2
+    if others % 2:
+        beside |= ahead == pairs // 2
+    return ~beside

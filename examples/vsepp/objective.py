@@ -24,7 +24,7 @@ from hardneg import (
     Warmup,
 )
 from hardneg.losses.base import PairLoss
-from vsepp.negatives import strategy_of
+from vsepp.negatives import outside_sets, strategy_of
 from vsepp.retrieval import similarity_of
 from vsepp.settings import Loss
 
@@ -71,7 +71,7 @@ class InBatch(nn.Module):
         super().__init__()
         loss = build_loss(settings)
         self.alone = not (settings.across_ranks and ranks > 1)
-        self.use_ids = not settings.strict_parity
+        self.use_ids, self.others = not settings.strict_parity, settings.negatives_from
         self.loss = loss if self.alone else AcrossRanks(loss)
 
     def forward(self, images: Tensor, captions: Tensor, ids: Tensor, negatives: Any) -> Tensor:
@@ -80,6 +80,8 @@ class InBatch(nn.Module):
             return images.sum() + captions.sum()
         given = ids if self.use_ids else None
         options = {"query_ids": given, "candidate_ids": given, "negatives": negatives}
+        if self.others:
+            options["ignore_mask"] = outside_sets(len(images), self.others, images.device)
         return self.loss(images, captions, **options)
 
     def remember(self, images: Tensor, captions: Tensor, ids: Tensor) -> None:

@@ -37,7 +37,7 @@ RAW = [
         "--word-dim",
         "8",
     ],
-    *["--image-size", "32", "--word-drop", "0.2", "--workers", "1"],
+    *["--image-size", "32", "--word-drop", "0.2", "--workers", "1", "--negatives-from", "3"],
 ]
 MODERN = [
     *PRECOMP,

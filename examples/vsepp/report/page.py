@@ -163,10 +163,11 @@ def settings_lines(runs: Sequence[Run]) -> list[str]:
         loss, schedule = settings.loss, settings.schedule
         begun = loss.negatives != "all" and loss.warmup_epochs > 0
         warmup = f" after {loss.warmup_epochs:g} of all negatives" if begun else ""
+        sets = f" of {loss.negatives_from:,} others" if loss.negatives_from else ""
         parity = ", strict parity" if loss.strict_parity else ""
         seeds = ", ".join(str(run.settings.schedule.seed) for run in same)
         lines.append(
-            f"{label}: negatives {loss.negatives}, {loss.measure}, margin {loss.margin:g}"
+            f"{label}: negatives {loss.negatives}{sets}, {loss.measure}, margin {loss.margin:g}"
             f"{parity}; embedding {settings.model.embed_dim}; epochs {schedule.epochs}{warmup}, batch "
             f"{schedule.batch_size}, learning rate {schedule.learning_rate:g}; seeds {seeds}"
             f"{changed_from(same[0])}"

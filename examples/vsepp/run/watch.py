@@ -68,7 +68,10 @@ class CollapseWatch:
         """Take in the loss of one step, whose pairs also met ``queued`` earlier ones. True once, at
         the step that completes a window on the plateau.
         """
-        plateau = self.plateau(pairs, pairs - 1 + queued, warming_up)
+        others = pairs - 1 + queued
+        if self.settings.negatives_from:
+            others = min(others, self.settings.negatives_from)
+        plateau = self.plateau(pairs, others, warming_up)
         near = pairs > 1 and abs(loss - plateau) <= self.tolerance * plateau
         self.streak = self.streak + 1 if near else 0
         return self.streak == self.window

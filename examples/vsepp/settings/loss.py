@@ -71,8 +71,14 @@ class Loss:
     unlabelled positives are left out. 0: no bound.
     """
 
+    negatives_from: Annotated[int, COUNT] = 0
+    """The paper's negative set: the negatives of a pair come from only this many others of the batch,
+    drawn afresh at every step. 0: from the whole batch.
+    """
+
     def __post_init__(self) -> None:
         check_options(self)
+        self.check_negative_set()
         object.__setattr__(self, "negatives", OLDER.get(self.negatives, self.negatives))
         name, numbers = self.written
         forms = FORMS.get(name, ())
@@ -91,3 +97,20 @@ class Loss:
             raise InputError(
                 f"--negatives is {self.negatives}: expected numbers behind the colons"
             ) from error
+
+    def check_negative_set(self) -> None:
+        """Refuse a negative set beside options that hear pairs outside of it."""
+        others = [
+            written
+            for written, given in (
+                ("--queue", self.queue),
+                ("--across-ranks", self.across_ranks),
+                ("--soft-targets", self.soft_targets),
+            )
+            if given
+        ]
+        if self.negatives_from and others:
+            raise InputError(
+                f"--negatives-from {self.negatives_from} does not go with {' or '.join(others)}: the "
+                "loss would hear other pairs too"
+            )
