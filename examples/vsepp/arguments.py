@@ -114,6 +114,8 @@ class Recipes:
 
     only: str = ""
     """Show only recipes whose name contains this."""
+    all: bool = False
+    """Also show numbers that were recalled from the paper and verified nowhere."""
 
 
 @dataclass(frozen=True)

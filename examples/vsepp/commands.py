@@ -26,7 +26,7 @@ from vsepp.arguments import (
     overview,
     parsed,
 )
-from vsepp.recipes import RECIPES, recipe_named
+from vsepp.recipes import RECIPES, UNVERIFIED, recipe_named
 from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
 
@@ -227,7 +227,7 @@ def run_report(dataset: str, given: list[str]) -> None:
 
 
 def run_recipes(dataset: str, given: list[str]) -> None:
-    """One recipe a line, its expected numbers under it."""
+    """One recipe a line, its expected numbers under it; those that nobody verified on request."""
     arguments = parsed(Recipes, "recipes", given)
     for recipe in RECIPES.values():
         if arguments.only in recipe.name:
@@ -236,7 +236,8 @@ def run_recipes(dataset: str, given: list[str]) -> None:
             )
             print(f"{recipe.name}{stage}")
             for protocol, expected in recipe.expected.items():
-                print(f"    {protocol}: {expected}")
+                if arguments.all or expected.confidence != UNVERIFIED:
+                    print(f"    {protocol}: {expected}")
 
 
 def run_vocabulary(dataset: str, given: list[str]) -> None:

@@ -31,14 +31,14 @@ from vsepp.optimisation import averaged, build_optimiser, set_learning_rate
 from vsepp.report.gallery import write_gallery
 from vsepp.report.mined_gallery import SHOWN_EPOCHS, mined_gallery
 from vsepp.retrieval import line, record
-from vsepp.run.folder import begin_folder, check_folder, forget_replaced, note, run_in
+from vsepp.run.beginning import begin_or_go_on
+from vsepp.run.folder import check_folder, forget_replaced, run_in
 from vsepp.run.interrupts import Interrupts, Stopped
 from vsepp.run.measuring import Measuring
 from vsepp.run.progress import Progress
 from vsepp.run.result import result_record
 from vsepp.run.screen import Screen
-from vsepp.run.state_folder import whole_state
-from vsepp.run.training_state import Parts, load_state, save_state
+from vsepp.run.training_state import Parts, save_state
 from vsepp.run.watch import Losses, Seen
 from vsepp.settings import Options, Settings
 
@@ -109,10 +109,9 @@ class Trainer:
         parameters = sum(one.numel() for one in self.plain.parameters())
         where = f"{parameters:,} parameters on {self.accelerator.device}"
         self.screen.introduce(self.splits, self.vocabulary, where)
-        if self.accelerator.is_main_process:
-            begin_folder(self.folder, self.settings, self.options)
-        self.accelerator.wait_for_everyone()
-        self.resume()
+        place = (self.folder, self.settings, self.options)
+        self.progress = begin_or_go_on(self.parts, *place, self.changed, self.screen)
+        self.losses.watch.streak = self.progress.collapse_streak
         if self.logged:
             self.accelerator.init_trackers("tensorboard")
         with self.interrupts:
@@ -123,21 +122,6 @@ class Trainer:
             write_text(self.folder / "result.json", json.dumps(result, indent=1))
         self.accelerator.end_training()
         return result
-
-    def resume(self) -> None:
-        """Take up the newest state, if that is asked for and there is one."""
-        state = whole_state(self.folder) if self.options.resume else None
-        if state is not None:
-            self.go_on_from(state)
-        if self.accelerator.is_main_process:
-            note(self.folder, self.settings)
-
-    def go_on_from(self, state: Path) -> None:
-        """Load a state, and say which settings are other ones from there on."""
-        self.progress = progress = load_state(self.parts, state)
-        self.losses.watch.streak = progress.collapse_streak
-        for said in progress.go_on(self.settings.schedule.epochs, self.changed, self.folder):
-            self.screen.say(said)
 
     def epoch(self) -> None:
         """One pass over the captions, or the rest of one."""
@@ -263,11 +247,9 @@ class Trainer:
             mined = mined_gallery(self.progress.history, self.splits.dev)
             measure = self.settings.loss.measure
             write_gallery(self.folder, embedded, self.splits.test, measure, mined)
-        device, begun_with = self.accelerator.device, {"settings": self.settings.record()}
-        parts = {"dev": self.splits.dev, "test": self.splits.test}
-        sizes = {name: [len(one.images), len(one.captions)] for name, one in parts.items()}
-        went = result_record(found, embedded, self.progress, self.vocabulary, device)
-        return {"recipe": self.recipe, **begun_with, **went, "sizes": sizes}
+        went = result_record(found, embedded, self.progress, self.vocabulary, self.splits)
+        device = str(self.accelerator.device)
+        return {"recipe": self.recipe, "settings": self.settings.record(), **went, "device": device}
 
 
 def train(

@@ -5,6 +5,7 @@ features.
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import vsepp.features
 from vsepp.arguments import COMMANDS
 from vsepp.commands import main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
+from vsepp.report.page import expected_of
 
 QUICK = [
     *[
@@ -47,12 +49,21 @@ def test_help_explains_every_command(capsys) -> None:
     assert "--recipe" in shown
 
 
+RESNET = ("coco-resnet152-rc-rv-vse++", "coco-resnet152-ft-rc-rv-vse++")
+
+
 def test_recipes_show_numbers_with_their_confidence(capsys) -> None:
     main("coco", ["recipes"])
     shown = capsys.readouterr().out
     assert all(name in shown for name in RECIPES)
     assert "64.6/90.0/95.7 | 52.0/84.3/92.0 (published)" in shown
+    assert "unverified" not in shown
+    main("coco", ["recipes", "--all"])
+    shown = capsys.readouterr().out
+    assert "64.6/90.0/95.7 | 52.0/84.3/92.0 (published)" in shown
     assert "58.3/86.1/93.3 | 43.6/77.6/87.8 (unverified)" in shown
+    runs = [SimpleNamespace(recipe=name, settings=RECIPES[name].settings) for name in RESNET]
+    assert [expected_of(run, "1k") != "" for run in runs] == [False, True]
     main("coco", ["recipes", "--only", "order++"])
     assert "vse0" not in capsys.readouterr().out
 

@@ -206,20 +206,3 @@ def test_pictures_inside_a_parquet_file(tmp_path: Path) -> None:
             if source is splits.train:
                 found = images
         assert torch.equal(found, images)
-
-
-def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    write_feature_table(tmp_path)
-    rows = own_rows()
-    columns = {"feature": [image for image, _ in rows], "caption": [said for _, said in rows]}
-    whole = datasets.Dataset.from_dict(columns)
-    whole.save_to_disk(tmp_path / "saved")
-    data = replace(OWN, features=str(tmp_path / "captions.npy"))
-    assert all_pairs(read_splits(data, tmp_path / "saved")) == expected_pairs()
-    cut = next(row for row, (image, _) in enumerate(rows) if image == 20)
-    parts = {"train": whole.select(range(cut)), "test": whole.select(range(cut, len(rows)))}
-    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
-    splits = read_splits(data, tmp_path / "parts")
-    assert [len(getattr(splits, part).images) for part in PARTS] == [18, 2, 10]
-    assert all_pairs(splits) == expected_pairs()

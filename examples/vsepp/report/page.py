@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hardneg.metrics import RetrievalMetrics
 from vsepp.files.writing import write_text
-from vsepp.recipes import RECIPES
+from vsepp.recipes import RECIPES, UNVERIFIED
 from vsepp.report.charts import curves, mining_curves, recall_bars
 from vsepp.report.explanations import (
     chance_notes,
@@ -136,11 +136,14 @@ def result_cells(label: str, protocol: str, runs: Sequence[Run]) -> list[str]:
 
 
 def expected_of(run: Run, protocol: str) -> str:
-    """The number to expect, as the recipe has it; nothing where there is none, or on other data."""
+    """The number to expect, as the recipe has it; nothing where there is none, or none that was
+    verified, or on other data.
+    """
     known = RECIPES.get(run.recipe)
     if known is None or known.settings.data.dataset != run.settings.data.dataset:
         return ""
-    return str(known.expected.get(protocol, ""))
+    expected = known.expected.get(protocol)
+    return "" if expected is None or expected.confidence == UNVERIFIED else str(expected)
 
 
 def changed_from(run: Run) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hardneg.metrics import RetrievalMetrics
+from vsepp.data.splits import Splits
 from vsepp.data.vocabulary import Vocabulary
 from vsepp.evaluate import Embedded
 from vsepp.retrieval import record
@@ -21,7 +22,7 @@ def result_record(
     embedded: Embedded,
     progress: Progress,
     vocabulary: Vocabulary,
-    device: torch.device,
+    splits: Splits,
 ) -> dict[str, Any]:
     """The test results by protocol, and how the run went. Epochs count from 1."""
     seconds = {row["epoch"]: row["seconds"] for row in progress.history}
@@ -42,5 +43,8 @@ def result_record(
         "tokenizer": vocabulary.tokenizer,
         "vocabulary_size": len(vocabulary),
         "torch": torch.__version__,
-        "device": str(device),
+        "sizes": {
+            name: [len(one.images), len(one.captions)]
+            for name, one in (("dev", splits.dev), ("test", splits.test))
+        },
     }

@@ -1,4 +1,4 @@
-"""Tables in Apache Arrow's formats: parquet files, and folders that ``datasets`` saved."""
+"""Tables of Apache Arrow: parquet files, and what their columns hold."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from vsepp.data.own.tables import Table
 from vsepp.errors import InputError
 from vsepp.files.inputs import kind_of, reason, require_file
 
-SAVED = ("dataset_dict.json", "state.json")
-"""What ``save_to_disk`` leaves in a folder: of several splits, or of one."""
-
 
 def needed(module: str, purpose: str) -> Any:
     """A module that only these inputs need."""
@@ -24,7 +21,9 @@ def needed(module: str, purpose: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        raise ModuleNotFoundError(f"{purpose} needs {package}: pip install {package}") from error
+        raise ModuleNotFoundError(
+            f"{purpose} needs {package}: pip install -e '.[vsepp]' in the checkout"
+        ) from error
 
 
 def read_parquet(path: Path, split: str = "") -> Table:
@@ -40,31 +39,6 @@ def read_parquet(path: Path, split: str = "") -> Table:
             "again, or write it again"
         ) from error
     return arrow_table(content, str(path), path.parent, split)
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether ``save_to_disk`` wrote the folder."""
-    return any((folder / name).is_file() for name in SAVED)
-
-
-def read_saved(folder: Path) -> list[Table]:
-    """The tables of a folder that ``datasets`` saved, a table for each split; no code is run."""
-    datasets = needed("datasets", f"{folder}, a folder that datasets saved,")
-    try:
-        found = datasets.load_from_disk(str(folder))
-        parts = found if isinstance(found, datasets.DatasetDict) else {"": found}
-        tables = {name: part.with_format("arrow")[:] for name, part in parts.items()}
-    # A broken folder raises whatever its JSON, its schema and arrow's reader meet.
-    except Exception as error:
-        raise InputError(
-            f"{folder} cannot be loaded by datasets ({reason(error)}): save it again with "
-            "save_to_disk"
-        ) from error
-    return [
-        arrow_table(table, f"{folder / name}", folder, name)
-        for name, table in tables.items()
-        if table.num_rows
-    ]
 
 
 def arrow_table(content: Any, where: str, folder: Path, split: str) -> Table:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vsepp.data.own.arrow import is_saved, read_parquet, read_saved
+from vsepp.data.own.arrow import read_parquet
+from vsepp.data.own.saved import is_saved, read_saved
 from vsepp.data.own.tables import Table, read_csv, read_jsonl
 from vsepp.errors import InputError, MissingInputError
 from vsepp.files.inputs import what_stands_at
