@@ -18,6 +18,10 @@ import pytest
 
 HERE = Path(__file__).parent
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    from interpreter_costs import save_costs
+
+    save_costs()
 SECONDS = 900
 """After how long a test counts as hung."""
 LOSSES = 3

@@ -147,7 +147,8 @@ def test_losses(name: str, similarity: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", UNDER_CEILINGS)
 def test_ceilings(name: str, dtype: torch.dtype) -> None:
-    for kind, shape in zip(RELATIONS[::2], SHAPES, strict=False):
+    met = list(zip(RELATIONS[::2], SHAPES, strict=False))
+    for kind, shape in met[DTYPES.index(dtype) % 2 :: 2]:
         torch.manual_seed(1)
         given = relation(kind, *shape[:2])
         assert_like_dense(UNDER_CEILINGS[name], *embeddings(*shape, dtype), {}, **given)
@@ -155,7 +156,11 @@ def test_ceilings(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize(
     ("n", "dtype"),
-    [(200, torch.float32), pytest.param(300, torch.bfloat16, marks=pytest.mark.full)],
+    [
+        (80, torch.float32),
+        pytest.param(200, torch.float32, marks=pytest.mark.full),
+        pytest.param(300, torch.bfloat16, marks=pytest.mark.full),
+    ],
 )
 @pytest.mark.parametrize("name", ["hardest", "all", "InfoNCE, learned"])
 def test_more_rows(name: str, n: int, dtype: torch.dtype) -> None:
@@ -194,7 +199,7 @@ def test_a_row_that_everybody_chooses(similarity: str, dtype: torch.dtype) -> No
 
     Only one coordinate is not 0, so that no order of sums tells their scores apart.
     """
-    q, c = embeddings(100, 100, 6, dtype)
+    q, c = embeddings(70, 70, 6, dtype)
     c[:] = torch.eye(6)[0]
     told = {"similarity": similarity, "penalty": "logistic"}
     for sides in ((q, c), (c, q)):
@@ -231,8 +236,11 @@ def test_zero_rows_have_no_gradient(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", ["hardest", "all", "InfoNCE, learned", "semi-hard"])
 def test_a_number_that_is_none_makes_all_nan(name: str, dtype: torch.dtype, bad: float) -> None:
     make = (LOSSES | UNDER_CEILINGS)[name]
-    for side, similarity, directions in itertools.product(
-        (0, 1), ("cosine", "dot"), ("both", "candidates")
+    for side, similarity, directions in (
+        (0, "cosine", "both"),
+        (0, "dot", "candidates"),
+        (1, "cosine", "candidates"),
+        (1, "dot", "both"),
     ):
         if name == "semi-hard" and similarity == "dot":
             continue
@@ -243,15 +251,19 @@ def test_a_number_that_is_none_makes_all_nan(name: str, dtype: torch.dtype, bad:
             assert found.isnan().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize(
-    ("dtype", "scales"),
-    [
-        (torch.float32, (1e30, 1e-37)),
-        (torch.bfloat16, (2.0**100, 2.0**-100)),
-        (torch.float16, (2.0**13, 2.0**-3)),
-    ],
-)
+SCALES = {
+    torch.float32: (1e30, 1e-37),
+    torch.float16: (2.0**13, 2.0**-3),
+    torch.bfloat16: (2.0**100, 2.0**-100),
+}
+SCALED = [
+    pytest.param(name, dtype, scales, marks=() if (i + j) % 3 == 0 else pytest.mark.full)
+    for i, name in enumerate(LOSSES)
+    for j, (dtype, scales) in enumerate(SCALES.items())
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "scales"), SCALED)
 def test_cosine_knows_no_length(name: str, dtype: torch.dtype, scales: tuple[float, ...]) -> None:
     q, c = embeddings(20, 24, 16, dtype)
     value, dq, dc, *rest = step(LOSSES[name](backend=KERNELS), q, c)
@@ -326,9 +338,17 @@ def test_backward_passes(name: str) -> None:
         torch.autograd.grad(value, q)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_the_same_bits_every_time(dtype: torch.dtype) -> None:
-    for name in ("hardest", "all, logistic", "InfoNCE, learned", "semi-hard"):
+@pytest.mark.parametrize(
+    ("dtype", "names"),
+    [
+        (torch.float32, ("hardest", "InfoNCE, learned")),
+        (torch.float16, ("semi-hard", "InfoNCE, learned")),
+        (torch.bfloat16, ("hardest", "all, logistic")),
+    ],
+    ids=str,
+)
+def test_the_same_bits_every_time(dtype: torch.dtype, names: tuple[str, ...]) -> None:
+    for name in names:
         make, given = (LOSSES | UNDER_CEILINGS)[name], embeddings(37, 45, 12, dtype)
         first, second = (step(make(backend=KERNELS), *given) for _ in "ab")
         assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True)), name
@@ -345,7 +365,7 @@ def test_autocast_changes_nothing() -> None:
 
 
 def test_no_matrix_is_kept() -> None:
-    q, c = (x.requires_grad_() for x in embeddings(100, 120, 4, torch.float32))
+    q, c = (x.requires_grad_() for x in embeddings(60, 70, 4, torch.float32))
     for name in ("hardest", "all", "InfoNCE, learned"):
         saved: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(
