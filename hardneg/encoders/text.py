@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hardneg.encoders.joint_space import finish
+from hardneg.encoders.packed_gru import gru_over_packed, pays
 from hardneg.encoders.padded_gru import gru_over_padded
 from hardneg.encoders.pooling import LastPool, pooling_named
 
@@ -85,7 +86,10 @@ class TextEncoder(nn.Module):
             packed = nn.utils.rnn.pack_padded_sequence(
                 inputs, lengths.cpu(), batch_first=True, enforce_sorted=False
             )
-            states, final = self.rnn(packed)
+            if pays(self.rnn, inputs):
+                states, final = gru_over_packed(self.rnn, packed)
+            else:
+                states, final = self.rnn(packed)
         return finish(self.head(self.pooled(states, final, lengths)), True, self.absolute)
 
     def pooled(
