@@ -12,6 +12,7 @@ from hardneg.encoders import (
     FeatureEncoder,
     ImageEncoder,
     StandardScaler,
+    SumEncoder,
     TextEncoder,
 )
 from hardneg.image_text.towers import TowerConfig, feature_tower, picture_tower, text_tower
@@ -29,7 +30,7 @@ class MatchingModel(nn.Module):
     """Images and captions in, their embeddings out: one module, so that one wrapper holds both."""
 
     def __init__(
-        self, image: FeatureEncoder | ImageEncoder, text: TextEncoder | BagEncoder
+        self, image: FeatureEncoder | ImageEncoder, text: TextEncoder | BagEncoder | SumEncoder
     ) -> None:
         super().__init__()
         self.image, self.text = image, text
@@ -66,7 +67,9 @@ def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) 
     return MatchingModel(image, build_text_encoder(settings, vocabulary_size))
 
 
-def build_text_encoder(settings: Model, vocabulary_size: int) -> TextEncoder | BagEncoder:
+def build_text_encoder(
+    settings: Model, vocabulary_size: int
+) -> TextEncoder | BagEncoder | SumEncoder:
     """The caption tower alone."""
     drops = {"drop": settings.drop, "word_drop": settings.word_drop}
     return text_tower(tower_config(settings), vocabulary_size, **drops)
@@ -116,5 +119,7 @@ def know_training_set(
         image.scaler.fit(images.batch(part, None)[0] for part in rows)
     if settings.model.word_vectors == "captions":
         groups = [*by_image(train), *read_more_text(settings.data.more_text)]
-        weight = model.text.embed.weight
-        start_vectors(weight, word_vectors(groups, vocabulary, weight.shape[1]))
+        vectors = word_vectors(groups, vocabulary, settings.model.word_dim)
+        for module in model.text.modules():
+            if isinstance(module, nn.Embedding):
+                start_vectors(module.weight, vectors)

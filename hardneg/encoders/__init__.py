@@ -5,6 +5,7 @@ from hardneg.encoders.image import FeatureEncoder, ImageEncoder
 from hardneg.encoders.pooling import GeneralizedPool, LastPool, MaxPool, MeanPool, pooling_named
 from hardneg.encoders.residual import ResidualMLP
 from hardneg.encoders.standard import StandardScaler
+from hardneg.encoders.sum import SumEncoder
 from hardneg.encoders.text import TextEncoder
 from hardneg.encoders.transformer import TransformerTextEncoder
 
@@ -18,6 +19,7 @@ __all__ = [
     "MeanPool",
     "ResidualMLP",
     "StandardScaler",
+    "SumEncoder",
     "TextEncoder",
     "TransformerTextEncoder",
     "pooling_named",

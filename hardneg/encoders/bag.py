@@ -30,6 +30,7 @@ class BagEncoder(nn.Module):
         head: a module behind the projection, such as ``ResidualMLP(embed_dim)``.
         drop: the chance that a training step drops a number of the pooled word vector.
         word_drop: the chance that a training step leaves out a word; at least one stays.
+        normalize: L2-normalise the result; not as a part of ``SumEncoder``.
         absolute: take the absolute value at the end.
 
     Example:
@@ -47,10 +48,12 @@ class BagEncoder(nn.Module):
         head: nn.Module | None = None,
         drop: float = 0.0,
         word_drop: float = 0.0,
+        normalize: bool = True,
         absolute: bool = False,
     ) -> None:
         super().__init__()
-        self.embed_dim, self.absolute, self.word_drop = embed_dim, absolute, word_drop
+        self.embed_dim, self.word_drop = embed_dim, word_drop
+        self.normalize, self.absolute = normalize, absolute
         self.embed = nn.Embedding(vocabulary_size, word_dim)
         nn.init.normal_(self.embed.weight, std=word_dim**-0.5)
         self.norm, self.drop = nn.LayerNorm(word_dim), nn.Dropout(drop)
@@ -65,7 +68,7 @@ class BagEncoder(nn.Module):
         kept = self.kept(words, lengths).to(self.embed.weight.dtype).unsqueeze(2)
         total = (self.embed(words) * kept).sum(1) / kept.sum(1).sqrt()
         embedded = self.head(self.fc(self.drop(self.norm(total))))
-        return finish(embedded, True, self.absolute)
+        return finish(embedded, self.normalize, self.absolute)
 
     def kept(self, words: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Tensor:
         """Which words count: those of the caption, while training but for the dropped ones."""

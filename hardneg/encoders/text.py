@@ -34,6 +34,7 @@ class TextEncoder(nn.Module):
         word_drop: the chance that a training step replaces a word by ``unknown_id`` (VSE-infinity
             drops 20 %).
         unknown_id: the id that stands for a word unknown to the vocabulary.
+        normalize: L2-normalise the result; not as a part of ``SumEncoder``.
         absolute: take the absolute value at the end (Order0).
         head: a module behind the pooling, such as ``ResidualMLP(embed_dim)``.
         drop: the chance that a training step drops a number of the word vectors.
@@ -55,12 +56,13 @@ class TextEncoder(nn.Module):
         pooling: str | nn.Module = "last",
         word_drop: float = 0.0,
         unknown_id: int = 3,
+        normalize: bool = True,
         absolute: bool = False,
         head: nn.Module | None = None,
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        self.embed_dim, self.absolute = embed_dim, absolute
+        self.embed_dim, self.normalize, self.absolute = embed_dim, normalize, absolute
         self.head, self.drop = nn.Identity() if head is None else head, nn.Dropout(drop)
         self.word_drop, self.unknown_id = word_drop, unknown_id
         self.embed = nn.Embedding(vocabulary_size, word_dim)
@@ -90,7 +92,8 @@ class TextEncoder(nn.Module):
                 states, final = gru_over_packed(self.rnn, packed)
             else:
                 states, final = self.rnn(packed)
-        return finish(self.head(self.pooled(states, final, lengths)), True, self.absolute)
+        pooled = self.head(self.pooled(states, final, lengths))
+        return finish(pooled, self.normalize, self.absolute)
 
     def pooled(
         self,

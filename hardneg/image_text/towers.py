@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from hardneg.encoders import (
     ImageEncoder,
     ResidualMLP,
     StandardScaler,
+    SumEncoder,
     TextEncoder,
 )
 from hardneg.image_text.records import check_number, check_word
@@ -22,7 +24,7 @@ __all__ = ["TowerConfig", "feature_tower", "picture_tower", "small_cnn", "text_t
 
 WIDEST = 65_536
 CHOICES: dict[str, tuple[object, ...]] = {
-    "text": ("gru", "bigru", "bow"),
+    "text": ("gru", "bigru", "bow", "bow+gru", "bow+bigru"),
     "pooling": ("last", "mean", "max", "gpo"),
     "scale_features": ("none", "standard", "sqrt"),
     "image_norm": (True, False),
@@ -47,7 +49,7 @@ class TowerConfig:
     Args:
         backbone: a torchvision classifier or ``"small"``, for pictures.
         embed_dim, word_dim, hidden_dim: the widths of the joint space, of word vectors, and inside residual blocks.
-        text: ``"gru"``, ``"bigru"`` or ``"bow"`` (a bag of words).
+        text: ``"gru"``, ``"bigru"``, ``"bow"`` (a bag of words), or the sum of both, ``"bow+gru"`` and ``"bow+bigru"``.
         text_layers, pooling: of the GRU.
         image_norm: L2-normalise images. absolute: take absolute values of both (order embeddings).
         blocks: residual blocks at the end of a tower.
@@ -77,24 +79,33 @@ class TowerConfig:
 
 def text_tower(
     config: TowerConfig, vocabulary_size: int, *, drop: float = 0.0, word_drop: float = 0.0
-) -> TextEncoder | BagEncoder:
+) -> TextEncoder | BagEncoder | SumEncoder:
     """The tower of texts; the chances of dropping are for training."""
+    parts, drops = config.text.split("+"), {"drop": drop, "word_drop": word_drop}
+    if len(parts) == 1:
+        return one_text_tower(config, vocabulary_size, absolute=config.absolute, **drops)
+    towers: list[nn.Module] = [
+        one_text_tower(replace(config, text=part), vocabulary_size, normalize=False, **drops)
+        for part in parts
+    ]
+    return SumEncoder(towers, absolute=config.absolute)
+
+
+def one_text_tower(
+    config: TowerConfig, vocabulary_size: int, **options: Any
+) -> TextEncoder | BagEncoder:
+    """A bag of words or a GRU."""
     sizes = vocabulary_size, config.embed_dim, config.word_dim
-    head = residual(config, drop)
+    options["head"] = residual(config, options["drop"])
     if config.text == "bow":
-        return BagEncoder(
-            *sizes, head=head, drop=drop, word_drop=word_drop, absolute=config.absolute
-        )
+        return BagEncoder(*sizes, **options)
     return TextEncoder(
         *sizes,
         layers=config.text_layers,
         bidirectional=config.text == "bigru",
         pooling=config.pooling,
-        word_drop=word_drop,
         unknown_id=UNKNOWN,
-        absolute=config.absolute,
-        head=head,
-        drop=drop,
+        **options,
     )
 
 

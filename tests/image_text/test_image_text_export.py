@@ -43,7 +43,7 @@ def test_a_gru_over_padded_rows_is_that_over_packed_ones(layers, both, bias) -> 
 
 
 TOWERS = [("gru", "last", 1), ("gru", "gpo", 2), ("bigru", "last", 2), ("bigru", "max", 1),
-          ("bigru", "gpo", 1), ("bow", "last", 1)]  # fmt: skip
+          ("bigru", "gpo", 1), ("bow", "last", 1), ("bow+bigru", "gpo", 1)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "pooling", "layers"), TOWERS)

@@ -17,7 +17,7 @@ from tiny_models import TEXTS, WIDTH, WORDS, features, tiny
 import hardneg
 from hardneg.image_text import ImageTextModel, PictureView, TowerConfig, Vocabulary
 
-SCALED = {"scale_features": "sqrt", "blocks": 2, "text": "bow"}
+SCALED = {"scale_features": "sqrt", "blocks": 2, "text": "bow+gru"}
 KINDS = [
     {},
     {"text": "bigru", "text_layers": 2, "pooling": "gpo"},

@@ -230,7 +230,7 @@ def test_modern_towers_train(precomp_root: Path, tmp_path: Path) -> None:
         word_drop=0.1,
         scale_features="sqrt",
     )
-    for text in ("bow", "bigru"):
+    for text in ("bow", "bow+bigru"):
         settings = replace(TINY, model=replace(model, text=text))
         result = train("tiny", settings, precomp_root, tmp_path / text, ALONE)
         assert result["history"][-1]["rsum"] > 150

@@ -30,7 +30,10 @@ def base(tmp_path_factory) -> Path:
         "features": write_feature_table(base / "f"),
         "pictures": write_picture_table(base / "p"),
     }
-    more = {"features": ["--blocks", "1", "--ema", "0.5"], "pictures": PICTURES}
+    more = {
+        "features": ["--blocks", "1", "--ema", "0.5", "--text", "bow+gru"],
+        "pictures": PICTURES,
+    }
     for name, table in tables.items():
         out = base / f"runs-{name}"
         main("own", ["--data", str(table), "--out", str(out), *SMALL, *more[name]])

@@ -52,9 +52,20 @@ MODERN = [
         "--weight-decay",
         "0.1",
     ],
-    *["--decay", "cosine", "--rise", "3", "--ema", "0.9", "--captions-each", "2", "--text", "bow"],
+    *[
+        "--decay",
+        "cosine",
+        "--rise",
+        "3",
+        "--ema",
+        "0.9",
+        "--captions-each",
+        "2",
+        "--text",
+        "bow+gru",
+    ],
     *["--blocks", "1", "--hidden-dim", "8", "--drop", "0.1", "--feature-drop", "0.1", "--mirror"],
-    *["--scale-features", "sqrt", "--word-drop", "0.1", "--no-strict-parity"],
+    *["--scale-features", "sqrt", "--word-drop", "0.1", "--no-strict-parity", "--pooling", "gpo"],
     *["--word-vectors", "captions", "--soft-targets", "0.5", "--soft-after", "0.5"],
 ]
 COMMON = [

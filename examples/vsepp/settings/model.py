@@ -33,8 +33,8 @@ class Model:
     """Word vectors at the start: random, or from which words occur with the same images in the
     training captions (and in --more-text).
     """
-    text: Literal["gru", "bigru", "bow"] = "gru"
-    """Caption encoder; bow is a bag of words."""
+    text: Literal["gru", "bigru", "bow", "bow+gru", "bow+bigru"] = "gru"
+    """Caption encoder; bow is a bag of words, bow+gru the sum of both before normalisation."""
     text_layers: Annotated[int, Range(1, 32)] = 1
     """Layers of the caption encoder's GRU."""
     pooling: Literal["last", "mean", "max", "gpo"] = "last"
