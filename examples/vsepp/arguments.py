@@ -52,6 +52,12 @@ class Evaluate:
     """Own data: where the array of features is now."""
     split: Literal["dev", "test"] = "test"
     """Which split to measure."""
+    query_bank: bool = False
+    """Also measure with scores corrected by a bank of training images and captions (Bogolin et al.,
+    CVPR 2022), as results of their own.
+    """
+    bank_temperature: float = 0.05
+    """What --query-bank divides scores by."""
     skip_corrupt: bool = False
     """Leave out images that cannot be decoded, and count them."""
     json: Path | None = None

@@ -177,7 +177,8 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     data = replace(data, skip_corrupt=data.skip_corrupt or arguments.skip_corrupt)
     others = {name: getattr(arguments, name) for name in ("precomp", "images", "features")}
     data = replace(data, **{name: one for name, one in others.items() if one is not None})
-    found = assess(trained, data, arguments.data, arguments.split, arguments.cpu)
+    bank = arguments.bank_temperature if arguments.query_bank else None
+    found = assess(trained, data, arguments.data, arguments.split, arguments.cpu, bank)
     for name, values in found.items():
         print(f"{name}: {line(from_record(values)) if 'rsum' in values else json.dumps(values)}")
     if arguments.json is not None:

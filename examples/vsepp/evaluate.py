@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from hardneg.metrics import RetrievalMetrics, coco_folds
+from hardneg.metrics import DirectionMetrics, RetrievalMetrics, coco_folds
 from vsepp.checkpoints import Trained, load_model, load_weights
 from vsepp.data.images import feature_width
 from vsepp.data.pairs import padded, read_splits
@@ -26,11 +26,13 @@ from vsepp.data.splits import CAPTIONS_EACH, Split
 from vsepp.data.vocabulary import Vocabulary
 from vsepp.model import MatchingModel, build_model
 from vsepp.release.authors import load_authors_checkpoint
-from vsepp.retrieval import record, retrieve, similarity_of
+from vsepp.retrieval import QueryBank, check_bank, record, retrieve, similarity_of
 from vsepp.settings import Data
 
 BATCH = 128
 COCO_FOLDS, FOLD = 5, 1_000
+BANK_IMAGES = 20_000
+"""The first so many training images, with their captions, are a query bank."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +172,37 @@ def protocols(
     embedded: Embedded, measure: str, dataset: str, part: str = "test"
 ) -> dict[str, RetrievalMetrics]:
     """The results of a part by protocol: COCO's 5,000 test images count in folds and whole."""
-    images, captions, image_of = embedded.images, embedded.captions, embedded.image_of
-    whole = retrieve(images, captions, image_of, measure)
-    five_each = torch.equal(image_of, torch.arange(len(captions)) // CAPTIONS_EACH)
-    if dataset != "coco" or len(images) != COCO_FOLDS * FOLD or not five_each:
+    images, captions = embedded.images, embedded.captions
+    whole = retrieve(images, captions, embedded.image_of, measure)
+    if not has_folds(embedded, dataset):
         return {part: whole}
     similarity = similarity_of(measure)
     return {
         "1k": coco_folds(images, captions, folds=COCO_FOLDS, similarity=similarity),
         "5k": whole,
     }
+
+
+def has_folds(embedded: Embedded, dataset: str) -> bool:
+    """Whether it is COCO's test split, whole."""
+    numbers = torch.arange(len(embedded.captions)) // CAPTIONS_EACH
+    whole = dataset == "coco" and len(embedded.images) == COCO_FOLDS * FOLD
+    return whole and torch.equal(embedded.image_of, numbers)
+
+
+def protocols_with(
+    bank: QueryBank, embedded: Embedded, dataset: str, part: str
+) -> dict[str, RetrievalMetrics]:
+    """The same with a query bank; of folds each knows its own candidates alone."""
+    whole = bank.retrieve(embedded.images, embedded.captions, embedded.image_of)
+    if not has_folds(embedded, dataset):
+        return {f"{part}, query bank": whole}
+    image_of = torch.arange(FOLD * CAPTIONS_EACH) // CAPTIONS_EACH
+    parts = zip(embedded.images.split(FOLD), embedded.captions.split(len(image_of)), strict=True)
+    each = [bank.retrieve(images, captions, image_of) for images, captions in parts]
+    ways = ("image_to_text", "text_to_image")
+    means = (DirectionMetrics.mean([getattr(one, way) for one in each]) for way in ways)
+    return {"1k, query bank": RetrievalMetrics(*means), "5k, query bank": whole}
 
 
 def load_any(path: Path, vocabulary: Path | None) -> Trained:
@@ -204,16 +227,30 @@ def rebuild(trained: Trained, split: Split) -> MatchingModel:
 
 
 def assess(
-    trained: Trained, data: Data, root: Path | None, part: str, cpu: bool = False
+    trained: Trained,
+    data: Data,
+    root: Path | None,
+    part: str,
+    cpu: bool = False,
+    bank_temperature: float | None = None,
 ) -> dict[str, Any]:
-    """The retrieval results on a split, by protocol."""
-    (split,) = check_each([getattr(read_splits(data, root), part)])
+    """The retrieval results on a split, by protocol; with a temperature also those with a query bank of
+    the training split, which nothing is selected by.
+    """
+    check_bank(bank_temperature, trained.settings.loss.measure)
+    splits = read_splits(data, root)
+    banked = [] if bank_temperature is None else [splits.train.first(BANK_IMAGES)]
+    split, *banked = check_each([getattr(splits, part), *banked])
     assert trained.vocabulary is not None
     model = rebuild(trained, split).to(Accelerator(cpu=cpu).device)
     embedded = embed(model, split, trained.vocabulary)
     if embedded.skipped:
         print(f"{embedded.skipped:,} images were left out as corrupt", file=sys.stderr)
     results = protocols(embedded, trained.settings.loss.measure, data.dataset, part)
+    for train in banked:
+        seen = embed(model, train, trained.vocabulary)
+        bank = QueryBank(seen.images, seen.captions, bank_temperature or 0.0)
+        results |= protocols_with(bank, embedded, data.dataset, part)
     found = {protocol: record(one) for protocol, one in results.items()}
     if data.dataset == "coco" and part == "test" and importlib.util.find_spec("eccv_caption"):
         from vsepp.release.eccv import extended_metrics

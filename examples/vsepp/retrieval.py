@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from hardneg import Dot, Order
-from hardneg.metrics import DirectionMetrics, RetrievalMetrics, retrieval_metrics
+from hardneg.metrics import DirectionMetrics, RetrievalMetrics, ranks, retrieval_metrics
+from vsepp.errors import InputError
 
 BLOCK = 2**24
 """Numbers that are compared at once."""
@@ -39,6 +40,58 @@ def nearest(similarity: Dot | Order, queries: Tensor, candidates: Tensor, count:
     blocks = queries.split(max(1, BLOCK // row))
     best = [similarity(block, candidates).topk(count, dim=1).indices for block in blocks]
     return torch.cat(best)
+
+
+@dataclass(frozen=True)
+class QueryBank:
+    """Embeddings of training images and captions, which take the advantage of hubs off: candidates that
+    are near to every query.
+
+    Source: Bogolin et al., "Cross Modal Retrieval with Querybank Normalisation", CVPR 2022, dynamic
+    inverted softmax.
+    """
+
+    images: Tensor
+    captions: Tensor
+    temperature: float
+
+    def retrieve(self, images: Tensor, captions: Tensor, image_of: Tensor) -> RetrievalMetrics:
+        """``retrieve`` by inner products, each direction with the bank's queries of its own kind."""
+        rows = torch.arange(len(images))
+        there = without_hubs(images, captions, self.images, self.temperature)
+        back = without_hubs(captions, images, self.captions, self.temperature)
+        return RetrievalMetrics(
+            DirectionMetrics.of(ranks(*there, rows, image_of, similarity="dot")),
+            DirectionMetrics.of(ranks(*back, image_of, rows, similarity="dot")),
+        )
+
+
+def check_bank(temperature: float | None, measure: str) -> None:
+    """Refuse a bank's temperature that divides nothing, and a measure that has no inner product."""
+    if temperature is not None and not 0 < temperature <= 100:
+        raise InputError(
+            f"--bank-temperature is {temperature}: expected more than 0 and at most 100"
+        )
+    if temperature is not None and measure != "cosine":
+        raise InputError("--query-bank is for cosine: order scores are no inner products")
+
+
+def without_hubs(
+    queries: Tensor, candidates: Tensor, bank: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Queries and candidates with one more coordinate, whose inner products are the corrected scores.
+
+    ``s - temperature * logsumexp(bank's scores of the candidate / temperature)`` for queries whose nearest
+    candidate is the nearest of some query of the bank, else ``s``. In blocks of bounded memory.
+    """
+    near_bank = torch.zeros(len(candidates), dtype=torch.bool)
+    near_bank[nearest(Dot(), bank, candidates, 1).flatten()] = True
+    corrected = near_bank[nearest(Dot(), queries, candidates, 1).flatten()]
+    total = torch.full((len(candidates),), -torch.inf)
+    for block in bank.split(max(1, BLOCK // len(candidates))):
+        total = torch.logaddexp(total, (block @ candidates.T / temperature).logsumexp(0))
+    more = corrected[:, None].to(queries), -temperature * total[:, None].to(candidates)
+    return torch.cat([queries, more[0]], 1), torch.cat([candidates, more[1]], 1)
 
 
 def record(found: RetrievalMetrics) -> dict[str, Any]:
