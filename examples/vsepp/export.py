@@ -45,7 +45,9 @@ def travelling(trained: Trained) -> ImageTextModel:
 
 def feature_width(trained: Trained) -> int:
     """The width of the features that a model sees."""
-    projection = trained.state.get("image.fc.weight")
+    projection = trained.state.get(
+        "image.fc.weight", trained.state.get("image.encoders.0.fc.weight")
+    )
     if projection is None or projection.dim() != 2:
         raise InputError(f"{trained.where} has no projection of features (image.fc.weight)")
     return projection.shape[1]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from hardneg import GradCache
+from hardneg.encoders import Members
 from vsepp.data.pairs import Batch
 
 OfEmbeddings = Callable[[Tensor, Tensor], Tensor]
@@ -57,13 +58,24 @@ def teacher_at(step: int, steps_per_epoch: int, settings: Loss, model: nn.Module
     return Teacher(model, settings.soft_targets, settings.temperature)
 
 
+def mean_over_members(loss: OfEmbeddings, members: int, images: Tensor, captions: Tensor) -> Tensor:
+    """The mean of the loss of each member of an ensemble, whose embeddings lie side by side."""
+    pairs = zip(Members.apart(images, members), Members.apart(captions, members), strict=True)
+    return torch.stack([loss(*pair) for pair in pairs]).mean()
+
+
 class Gradients:
     """Forward, loss and backward of a batch, in the reach and the chunks that the settings ask for."""
 
     def __init__(
-        self, accelerator: Accelerator, model: nn.Module, objective: nn.Module, chunk: int
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        objective: nn.Module,
+        chunk: int,
+        members: int = 1,
     ) -> None:
-        self.accelerator, self.model = accelerator, model
+        self.accelerator, self.model, self.members = accelerator, model, members
         self.objective, self.chunk = objective, chunk
 
     def __call__(self, batch: Batch, negatives: Any, teacher: Teacher | None = None) -> Tensor:
@@ -72,6 +84,8 @@ class Gradients:
         loss = partial(self.loss, batch.image_ids, negatives)
         if teacher is not None:
             loss = teacher.beside(loss, inputs)
+        if self.members > 1:
+            loss = partial(mean_over_members, loss, self.members)
         propagate = self.accelerator.backward
         if self.chunk:
             cache = GradCache(self.model, chunk_size=self.chunk, backward=propagate)

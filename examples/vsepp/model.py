@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,18 @@ from hardneg.encoders import (
     BagEncoder,
     FeatureEncoder,
     ImageEncoder,
+    Members,
     StandardScaler,
     SumEncoder,
     TextEncoder,
 )
-from hardneg.image_text.towers import TowerConfig, feature_tower, picture_tower, text_tower
+from hardneg.image_text.towers import (
+    TowerConfig,
+    feature_tower,
+    picture_tower,
+    side_by_side,
+    text_tower,
+)
 from vsepp.data.splits import Split
 from vsepp.data.vocabulary import Vocabulary
 from vsepp.data.word_vectors import by_image, read_more_text, start_vectors, word_vectors
@@ -30,7 +38,9 @@ class MatchingModel(nn.Module):
     """Images and captions in, their embeddings out: one module, so that one wrapper holds both."""
 
     def __init__(
-        self, image: FeatureEncoder | ImageEncoder, text: TextEncoder | BagEncoder | SumEncoder
+        self,
+        image: FeatureEncoder | ImageEncoder | Members,
+        text: TextEncoder | BagEncoder | SumEncoder | Members,
     ) -> None:
         super().__init__()
         self.image, self.text = image, text
@@ -67,12 +77,11 @@ def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) 
     return MatchingModel(image, build_text_encoder(settings, vocabulary_size))
 
 
-def build_text_encoder(
-    settings: Model, vocabulary_size: int
-) -> TextEncoder | BagEncoder | SumEncoder:
+def build_text_encoder(settings: Model, vocabulary_size: int) -> nn.Module:
     """The caption tower alone."""
     drops = {"drop": settings.drop, "word_drop": settings.word_drop}
-    return text_tower(tower_config(settings), vocabulary_size, **drops)
+    build = partial(text_tower, vocabulary_size=vocabulary_size, **drops)
+    return side_by_side(tower_config(settings), build)
 
 
 def tower_config(settings: Model) -> TowerConfig:
@@ -97,12 +106,13 @@ def check_image_size(encoder: nn.Module, size: int) -> None:
     encoder.train(training)
 
 
-def build_image_encoder(settings: Model, feature_dim: int | None) -> FeatureEncoder | ImageEncoder:
+def build_image_encoder(settings: Model, feature_dim: int | None) -> nn.Module:
     """The image tower alone."""
     config = tower_config(settings)
     if feature_dim is not None:
         drops = {"drop": settings.drop, "feature_drop": settings.feature_drop}
-        return feature_tower(config, feature_dim, **drops)
+        build = partial(feature_tower, feature_dim=feature_dim, **drops)
+        return side_by_side(config, build)
     weights = None if settings.weights == "none" else settings.weights
     modes = {"finetune": settings.finetune, "cnn_mode": settings.cnn_mode}
     return picture_tower(config, weights=weights, **modes)
@@ -112,11 +122,12 @@ def know_training_set(
     model: MatchingModel, settings: Settings, train: Split, vocabulary: Vocabulary
 ) -> None:
     """Let a new model see the training set: the scale of its features, the company of its words."""
-    image, images = model.image, train.images
-    if isinstance(image, FeatureEncoder) and isinstance(image.scaler, StandardScaler):
+    images = train.images
+    scalers = [one for one in model.image.modules() if isinstance(one, StandardScaler)]
+    for scaler in scalers:
         starts = range(0, len(images), FITTED_AT_ONCE)
         rows = (range(start, min(start + FITTED_AT_ONCE, len(images))) for start in starts)
-        image.scaler.fit(images.batch(part, None)[0] for part in rows)
+        scaler.fit(images.batch(part, None)[0] for part in rows)
     if settings.model.word_vectors == "captions":
         groups = [*by_image(train), *read_more_text(settings.data.more_text)]
         vectors = word_vectors(groups, vocabulary, settings.model.word_dim)

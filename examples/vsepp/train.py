@@ -95,7 +95,9 @@ class Trainer:
         self.loader = training_loader(self.batches, workers, self.accelerator)
         self.negatives = negatives_by_step(settings.loss, len(self.loader))
         self.losses = Losses(settings.loss, len(self.loader))
-        self.gradients = Gradients(self.accelerator, self.model, objective, schedule.chunk)
+        members = settings.model.members
+        given = (self.accelerator, self.model, objective, schedule.chunk, members)
+        self.gradients = Gradients(*given)
         remembers = settings.loss.queue or settings.loss.learn_temperature
         queues = objective if remembers else None
         self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues, self.average)

@@ -2,6 +2,7 @@
 
 from hardneg.encoders.bag import BagEncoder
 from hardneg.encoders.image import FeatureEncoder, ImageEncoder
+from hardneg.encoders.members import Members
 from hardneg.encoders.pooling import GeneralizedPool, LastPool, MaxPool, MeanPool, pooling_named
 from hardneg.encoders.residual import ResidualMLP
 from hardneg.encoders.standard import StandardScaler
@@ -17,6 +18,7 @@ __all__ = [
     "LastPool",
     "MaxPool",
     "MeanPool",
+    "Members",
     "ResidualMLP",
     "StandardScaler",
     "SumEncoder",

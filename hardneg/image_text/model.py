@@ -16,7 +16,13 @@ from hardneg.image_text.exporting import export_images, export_text
 from hardneg.image_text.files import config_told, weights_file
 from hardneg.image_text.pictures import PictureView
 from hardneg.image_text.records import check_number, check_word, from_record
-from hardneg.image_text.towers import TowerConfig, feature_tower, picture_tower, text_tower
+from hardneg.image_text.towers import (
+    TowerConfig,
+    feature_tower,
+    picture_tower,
+    side_by_side,
+    text_tower,
+)
 from hardneg.image_text.vocabulary import PAD, Vocabulary
 from hardneg.image_text.weights import load_weights
 from hardneg.similarities import Dot, Order
@@ -104,11 +110,14 @@ class ImageTextModel(
         self.pictures, self.feature_dim = None, feature_dim
         if pictures is None:
             check_number("feature_dim", feature_dim, 1, WIDEST)
-            self.image: nn.Module = feature_tower(self.towers, int(feature_dim or 0))
+            width = int(feature_dim or 0)
+            self.image = side_by_side(self.towers, lambda one: feature_tower(one, width))
         else:
+            if self.towers.members > 1:
+                raise ValueError("members is above 1: expected feature_dim instead of pictures")
             self.pictures = from_record(PictureView, pictures, "pictures")
             self.image = picture_tower(self.towers)
-        self.text = text_tower(self.towers, len(vocabulary))
+        self.text = side_by_side(self.towers, lambda one: text_tower(one, len(vocabulary)))
         self._hub_mixin_config = self.record()
         self.eval()
 

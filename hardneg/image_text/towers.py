@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hardneg.encoders import (
     BagEncoder,
     FeatureEncoder,
     ImageEncoder,
+    Members,
     ResidualMLP,
     StandardScaler,
     SumEncoder,
@@ -20,7 +22,14 @@ from hardneg.encoders import (
 from hardneg.image_text.records import check_number, check_word
 from hardneg.image_text.vocabulary import UNKNOWN
 
-__all__ = ["TowerConfig", "feature_tower", "picture_tower", "small_cnn", "text_tower"]
+__all__ = [
+    "TowerConfig",
+    "feature_tower",
+    "picture_tower",
+    "side_by_side",
+    "small_cnn",
+    "text_tower",
+]
 
 WIDEST = 65_536
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -36,6 +45,7 @@ COUNTS = {
     "hidden_dim": (1, WIDEST),
     "text_layers": (1, 32),
     "blocks": (0, 32),
+    "members": (1, 64),
 }
 WIDTHS = (16, 32, 64, 128)
 GRID = 4
@@ -54,6 +64,7 @@ class TowerConfig:
         image_norm: L2-normalise images. absolute: take absolute values of both (order embeddings).
         blocks: residual blocks at the end of a tower.
         scale_features: ``"none"``, ``"standard"`` or ``"sqrt"``.
+        members: towers side by side, each ``embed_dim / members`` wide; of features alone.
     """
 
     backbone: str = "small"
@@ -67,6 +78,7 @@ class TowerConfig:
     blocks: int = 0
     hidden_dim: int = 1024
     scale_features: str = "none"
+    members: int = 1
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -75,6 +87,18 @@ class TowerConfig:
             check_number(name, getattr(self, name), least, most)
         if not isinstance(self.backbone, str):
             raise ValueError(f"backbone is {self.backbone!r:.60}: expected a name")
+        if self.embed_dim % self.members:
+            raise ValueError(
+                f"embed_dim is {self.embed_dim}: expected a multiple of members, {self.members}"
+            )
+
+
+def side_by_side(config: TowerConfig, build: Callable[[TowerConfig], nn.Module]) -> nn.Module:
+    """What ``build`` makes of the configuration, or of each member's, side by side."""
+    if config.members == 1:
+        return build(config)
+    one = replace(config, embed_dim=config.embed_dim // config.members, members=1)
+    return Members([build(one) for _ in range(config.members)])
 
 
 def text_tower(

@@ -31,7 +31,7 @@ def base(tmp_path_factory) -> Path:
         "pictures": write_picture_table(base / "p"),
     }
     more = {
-        "features": ["--blocks", "1", "--ema", "0.5", "--text", "bow+gru"],
+        "features": ["--blocks", "1", "--ema", "0.5", "--text", "bow+gru", "--members", "2"],
         "pictures": PICTURES,
     }
     for name, table in tables.items():

@@ -67,6 +67,7 @@ MODERN = [
     *["--blocks", "1", "--hidden-dim", "8", "--drop", "0.1", "--feature-drop", "0.1", "--mirror"],
     *["--scale-features", "sqrt", "--word-drop", "0.1", "--no-strict-parity", "--pooling", "gpo"],
     *["--word-vectors", "captions", "--soft-targets", "0.5", "--soft-after", "0.5"],
+    *["--members", "2"],
 ]
 COMMON = [
     "--epochs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from vsepp.errors import InputError
 from vsepp.settings.limits import FRACTION
 from vsepp.settings.ranges import Range, check_options
 
@@ -59,5 +60,14 @@ class Model:
     parallel without it.
     """
 
+    members: Annotated[int, Range(1, 64)] = 1
+    """Encoders of either kind side by side, each --embed-dim / --members wide, with a loss of its
+    own: an ensemble in one model. Of precomputed features alone.
+    """
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.embed_dim % self.members:
+            raise InputError(
+                f"--embed-dim is {self.embed_dim}: expected a multiple of --members, {self.members}"
+            )

@@ -30,6 +30,10 @@ class Settings:
                 f"--batch-size is {self.schedule.batch_size}: expected at least 2, because the "
                 "negatives of a pair are the others of its batch"
             )
+        if self.model.members > 1 and (self.data.layout == "raw" or self.loss.queue):
+            raise InputError(
+                f"--members is {self.model.members}: expected precomputed features and no --queue"
+            )
         if self.loss.soft_targets and not self.schedule.ema:
             raise InputError(
                 "--soft-targets are those of the averaged model: pass --ema too, 0.99 say"
