@@ -179,6 +179,8 @@ def test_it_can_be_trained_on(tmp_path: Path) -> None:
     ({"feature_dim": 0}, "feature_dim is 0"),
     ({"measure": "l2"}, "measure is 'l2': expected one of cosine, order"),
     ({"version": 2}, "version is 2"),
+    ({"towers": {"embed_dim": 9, "members": 2}}, "embed_dim is 9: expected a multiple of members, 2"),
+    ({"towers": {"members": 2}, "feature_dim": None, "pictures": PictureView()}, "members is above 1"),
 ])  # fmt: skip
 def test_values_that_no_model_has(given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
