@@ -89,9 +89,9 @@ class Features:
     out: Path
     """The folder to write, DIR/f8k_precomp for example."""
     backbone: str = "resnet152"
-    """A torchvision classifier."""
+    """A torchvision classifier, or timm:NAME."""
     weights: str = "IMAGENET1K_V1"
-    """Its weights, or "none"."""
+    """Its weights (timm's are in its names), or "none"."""
     crop: Literal["1c", "10c"] = "1c"
     """Centre crop, or the mean of ten crops."""
     image_size: int = 224

@@ -154,11 +154,11 @@ def train_arguments(
             f"{name} is a second stage: train {recipe.start_from} first, then pass "
             f"--start-from runs/{recipe.start_from}-seed{arguments.settings.schedule.seed}"
         )
-    data = arguments.settings.data
-    if data.dataset == "own":
-        from vsepp.data.own.places import digest, existing
+    data, backbone = arguments.settings.data, arguments.settings.model.backbone
+    if data.dataset == "own" or ":" in backbone:
+        from vsepp.data.noted import noted
 
-        data = replace(data, digest=digest(existing(arguments.data), data))
+        data = noted(data, arguments.data, backbone, given)
     return replace(arguments, settings=replace(arguments.settings, data=data))
 
 
@@ -203,6 +203,7 @@ def run_export(dataset: str, given: list[str]) -> None:
 def run_features(dataset: str, given: list[str]) -> None:
     """Compute features and say how many."""
     arguments = parsed(Features, "features", given)
+    from vsepp.data.noted import noted
     from vsepp.features import extract
 
     data = Data(
@@ -213,8 +214,9 @@ def run_features(dataset: str, given: list[str]) -> None:
         image_size=arguments.image_size,
         skip_corrupt=arguments.skip_corrupt,
     )
+    data, network = noted(data, None, arguments.backbone, given), arguments.backbone
     for line in extract(
-        data, arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.cpu
+        data, arguments.data, network, arguments.weights, arguments.out, arguments.cpu
     ):
         print(line)
 

@@ -58,4 +58,5 @@ def picture_view(trained: Trained) -> PictureView:
     data = trained.settings.data
     if data.dataset == "scenes":
         return PictureView(data.image_size, "whole", *SCENES)
-    return PictureView(data.image_size, "ten" if data.crop == "10c" else "centre")
+    crop = "ten" if data.crop == "10c" else "centre"
+    return PictureView(data.image_size, crop, *data.colour_scale())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hardneg.encoders.joint_space import finish, projection
+from hardneg.encoders.networks import named_network
 from hardneg.encoders.pooling import pooling_named
 
 if TYPE_CHECKING:
@@ -100,11 +98,11 @@ class ImageEncoder(nn.Module):
     identity, so VGG19 gives fc7 (4096) and ResNet152 its pooled 2048 numbers.
 
     Args:
-        backbone: the name of a torchvision classification model, or a module that maps images
-            to ``n x features``.
+        backbone: the name of a torchvision classification model, ``timm:NAME`` for one of timm's, or a
+            module that maps images to ``n x features``.
         embed_dim: the width of the joint space.
         weights: a name of torchvision's multi-weight API (``"IMAGENET1K_V1"``, as the paper), or
-            None for random.
+            None for random; of timm's ``"pretrained"``.
         feature_dim: the width of the network's output; needed only with a module of your own.
         finetune: train the network too; otherwise its parameters are frozen.
         cnn_mode: ``"eval"`` keeps the network in evaluation mode while training (running
@@ -139,7 +137,7 @@ class ImageEncoder(nn.Module):
         self.normalize, self.absolute = normalize, absolute
         self.validated = False
         if isinstance(backbone, str):
-            self.cnn, feature_dim = headless(backbone, weights)
+            self.cnn, feature_dim = named_network(backbone, weights)
         else:
             self.cnn, feature_dim = backbone, required_width(feature_dim)
         self.fc = projection(feature_dim, embed_dim)
@@ -186,58 +184,6 @@ class ImageEncoder(nn.Module):
         """
         self.validated = True
         self.train()
-
-
-def headless(name: str, weights: str | None) -> tuple[nn.Module, int]:
-    """A torchvision network without its last linear layer, and the width of what comes out."""
-    network = torchvision_network(name, weights)
-    linear = [(path, part) for path, part in network.named_modules() if isinstance(part, nn.Linear)]
-    if not linear:
-        raise ValueError(
-            f"torchvision's {name} has no linear head to remove: choose vgg19, resnet152 or "
-            "another network that ends in one, or pass a module and feature_dim"
-        )
-    path, head = linear[-1]
-    parent, _, leaf = path.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, nn.Identity())
-    return network, head.in_features
-
-
-def torchvision_network(name: str, weights: str | None) -> nn.Module:
-    """The network of that name; says which names, or which weights, there are."""
-    models = torchvision_models()
-    known = models.list_models()
-    if name.lower() not in known:
-        near = difflib.get_close_matches(name, known) or ["vgg19", "resnet152"]
-        raise ValueError(
-            f"torchvision knows no network {name!r}: choose {' or '.join(near)}, or another of "
-            "torchvision.models.list_models()"
-        )
-    named = models.get_model_weights(name).__members__
-    if weights is not None and weights.rpartition(".")[2] not in named:
-        raise ValueError(
-            f"torchvision's {name} has no weights {weights!r}: choose one of {', '.join(named)}, "
-            "or none for random ones"
-        )
-    try:
-        network: nn.Module = models.get_model(name, weights=weights)
-    except URLError as error:
-        raise ConnectionError(
-            f"the weights {weights} of {name} cannot be downloaded ({error.reason}): put the file "
-            "into torch.hub's folder (TORCH_HOME), or choose none for random weights"
-        ) from error
-    return network
-
-
-def torchvision_models() -> Any:
-    """torchvision.models, or an error that says how to install it."""
-    try:
-        return importlib.import_module("torchvision.models")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a named backbone needs torchvision: pip install 'hardneg[vsepp]', "
-            "or pass a module of your own and feature_dim"
-        ) from error
 
 
 def required_width(feature_dim: int | None) -> int:

@@ -24,7 +24,7 @@ from hardneg.image_text.towers import (
     text_tower,
 )
 from hardneg.image_text.vocabulary import PAD, Vocabulary
-from hardneg.image_text.weights import load_weights
+from hardneg.image_text.weights import model_with_weights
 from hardneg.similarities import Dot, Order
 
 try:
@@ -257,9 +257,6 @@ class ImageTextModel(
             raise ValueError(
                 "no config.json of an image-text model; from a run of the trainer its `export RUN OUT` makes one"
             )
-        with torch.device("meta"):
-            model = cls(**values)
         options = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download}
         path = weights_file(model_id, token=token, local_files_only=local_files_only, **options)
-        load_weights(model, path, map_location)
-        return model.eval()
+        return model_with_weights(lambda: cls(**values), path, map_location).eval()

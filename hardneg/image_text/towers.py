@@ -57,7 +57,7 @@ class TowerConfig:
     """The shape of both towers, without what only training needs.
 
     Args:
-        backbone: a torchvision classifier or ``"small"``, for pictures.
+        backbone: a torchvision classifier, ``"timm:NAME"`` or ``"small"``, for pictures.
         embed_dim, word_dim, hidden_dim: the widths of the joint space, of word vectors, and inside residual blocks.
         text: ``"gru"``, ``"bigru"``, ``"bow"`` (a bag of words), or the sum of both, ``"bow+gru"`` and ``"bow+bigru"``.
         text_layers, pooling: of the GRU.

@@ -6,25 +6,42 @@ memory that the other does not fill.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["load_weights"]
+__all__ = ["model_with_weights"]
 
+M = TypeVar("M", bound=nn.Module)
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WHOLE = {"I64": "int64"}
 SHOWN = 3
 
 
-def load_weights(model: nn.Module, path: Path, device: str | torch.device) -> None:
-    """Put the weights of a file in place of a model's, which may be on the meta device.
+def model_with_weights(make: Callable[[], M], path: Path, device: str | torch.device) -> M:
+    """A model with the weights of a file, made without memory first.
+
+    One that holds more than its state (tables that it makes itself) is made again with memory once the file has
+    what the model needs.
 
     Raises:
         ValueError: where the file is no safetensors file, or does not hold exactly the weights of the model.
     """
+    with torch.device("meta"):
+        model = make()
+    tensors = read_weights(model, path, device)
+    if {name for name, _ in model.named_buffers()} - model.state_dict().keys():
+        with torch.random.fork_rng(devices=[]):
+            model = make().to(device)
+    model.load_state_dict(tensors, assign=True)
+    return model
+
+
+def read_weights(model: nn.Module, path: Path, device: str | torch.device) -> dict[str, Tensor]:
+    """The weights of a file, which are exactly those of a model."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -35,14 +52,13 @@ def load_weights(model: nn.Module, path: Path, device: str | torch.device) -> No
                 name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()
             }
         check_shapes(model, found, path)
-        tensors = load_file(path, device=str(device))
+        return load_file(path, device=str(device))
     except (SafetensorError, OSError, RuntimeError) as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be read as safetensors ({said:.120}): it is damaged or something else; "
             "nothing in it was run"
         ) from error
-    model.load_state_dict(tensors, assign=True)
 
 
 def check_shapes(

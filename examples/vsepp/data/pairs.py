@@ -89,7 +89,7 @@ def read_raw(settings: Data, folder: Path) -> Splits:
             f"--restval: {parts['train'].where} stands beside no split restval; only COCO has one"
         )
     train = joined([parts["train"], parts["restval"]]) if settings.restval else parts["train"]
-    train_view, test_view = views(settings.crop, settings.image_size)
+    train_view, test_view = views(settings.crop, settings.image_size, *settings.colour_scale())
 
     def opened(part: Annotated) -> Split:
         return photographed(part, train_view, test_view, settings.skip_corrupt)

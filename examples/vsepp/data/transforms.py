@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hardneg.image_text.pictures import IMAGENET_MEAN, IMAGENET_STD, PictureView
@@ -13,36 +15,29 @@ except ModuleNotFoundError as error:
         "raw images need torchvision: pip install -e '.[vsepp]' in the checkout"
     ) from error
 
+Scale = Sequence[float]
 
-def as_tensor() -> v2.Compose:
-    """Scale to [0, 1] and centre by ImageNet's statistics."""
+
+def as_tensor(mean: Scale, std: Scale) -> v2.Compose:
+    """Scale to [0, 1] and centre by the statistics of the colours."""
     return v2.Compose(
-        [
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     )
 
 
-def views(crop: str, size: int) -> tuple[v2.Compose, v2.Compose]:
-    """The views of training and of testing: random crops (rc) are tested on the centre crop."""
-    training = {"rc": random_crop, "1c": centre_crop, "10c": ten_crops}[crop](size)
-    return training, ten_crops(size) if crop == "10c" else centre_crop(size)
+def views(
+    crop: str, size: int, mean: Scale = IMAGENET_MEAN, std: Scale = IMAGENET_STD
+) -> tuple[v2.Compose, v2.Compose]:
+    """The views of training and of testing: random crops (rc) are tested on the centre crop.
 
-
-def random_crop(size: int) -> v2.Compose:
-    """The paper's RC: a random resized crop and a mirror image half of the time."""
-    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), as_tensor()])
-
-
-def centre_crop(size: int) -> v2.Compose:
-    """The paper's 1C and its test view: the short side to 8/7 of the crop (256 for 224), then
-    the centre.
+    The centre crop (1c) takes the short side to 8/7 of the crop (256 for 224); ten crops (10c) are four
+    corners and the centre, each mirrored too: ``10 x 3 x size x size``.
     """
-    return PictureView(size).transform()
+    kind = "ten" if crop == "10c" else "centre"
+    testing = PictureView(size, kind, tuple(mean), tuple(std)).transform()
+    return (random_crop(size, mean, std) if crop == "rc" else testing), testing
 
 
-def ten_crops(size: int) -> v2.Compose:
-    """The paper's 10C: four corners and the centre, each mirrored too; ``10 x 3 x size x size``."""
-    return PictureView(size, "ten").transform()
+def random_crop(size: int, mean: Scale, std: Scale) -> v2.Compose:
+    """The paper's RC: a random resized crop and a mirror image half of the time."""
+    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), as_tensor(mean, std)])

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vsepp.errors import InputError
 from vsepp.settings.limits import COUNT, FRACTION, POSITIVE, SEED
 from vsepp.settings.ranges import Range, check_options
 
@@ -82,8 +83,25 @@ class Data:
     """Own data: which images dev and test are drawn from the others. One seed gives everybody the
     same ones.
     """
+    colours: Annotated[str, tyro.conf.Suppress] = ""
+    """Raw images: the mean and the deviation of each colour, of a timm network, noted by the run
+    itself; else ImageNet's.
+    """
     digest: Annotated[str, tyro.conf.Suppress] = ""
     """Own data: the SHA-256 of what a run began with, noted by the run itself."""
 
     def __post_init__(self) -> None:
         check_options(self)
+        self.colour_scale()
+
+    def colour_scale(self) -> tuple[tuple[float, ...], ...]:
+        """The mean and the deviation of each colour; nothing where they are ImageNet's."""
+        try:
+            numbers = tuple(float(one) for one in self.colours.split())
+        except ValueError:
+            numbers = (0.0,)
+        if numbers and (len(numbers) != 6 or not all(0 <= one <= 1 for one in numbers)):
+            raise InputError(f"--colours is {self.colours!r:.60}: expected six numbers up to 1")
+        if not all(numbers[3:]):
+            raise InputError("--colours has a deviation of 0")
+        return (numbers[:3], numbers[3:]) if numbers else ()

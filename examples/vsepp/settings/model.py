@@ -15,11 +15,13 @@ class Model:
     """The two encoders."""
 
     backbone: str = "resnet152"
-    """Image network for raw images: any torchvision classifier, or "small" (four layers, from
-    scratch).
+    """Image network for raw images: any torchvision classifier, timm:NAME (with timm's own size, mean
+    and deviation of pictures), or "small" (four layers, from scratch).
     """
     weights: str = "IMAGENET1K_V1"
-    """Its pretrained weights in torchvision's naming; "none" starts from random ones."""
+    """Its pretrained weights in torchvision's naming (timm's are in its names: any other word than
+    "none" takes them); "none" starts from random ones.
+    """
     finetune: bool = False
     """Train the image network too."""
     cnn_mode: Literal["eval", "train", "legacy"] = "eval"

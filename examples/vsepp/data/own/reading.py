@@ -64,7 +64,7 @@ def source_of_pictures(data: Data) -> Source:
     """What gives a part its pictures; only they need torchvision."""
     from vsepp.data.transforms import views
 
-    train_view, test_view = views(data.crop, data.image_size)
+    train_view, test_view = views(data.crop, data.image_size, *data.colour_scale())
 
     def source(name: str, part: Sequence[OwnImage]) -> ImageSource:
         files = tuple(image.picture.file for image in part if image.picture.file is not None)
