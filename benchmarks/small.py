@@ -32,6 +32,7 @@ from hardneg import (
 SIZES = ((32, 128), (128, 256), (128, 1024), (512, 512), (1024, 512))
 ROUNDS, SAMPLE_SECONDS = 15, 0.03
 ROWS = RESULTS / "small.jsonl"
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 Step = Callable[..., Tensor]
 PAIRS: dict[str, tuple[Step, Step]] = {
@@ -125,10 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], help="parts of names")
-    parser.add_argument("--write", action="store_true", help="README's table of the rows there are")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="the table in docs/benchmarks.md, of the rows there are",
+    )
     options = parser.parse_args()
     if options.write:
-        write(ROOT / "README.md", "small", table())
+        write(DOCUMENT, "small", table())
         return
     torch.set_num_threads(options.threads)
     for n, d in SIZES:

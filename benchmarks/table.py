@@ -1,4 +1,4 @@
-"""Write the README's table from the newest rows: ``python -m benchmarks.table README.md``.
+"""Write the table of the benchmarks from the newest rows: ``python -m benchmarks.table docs/benchmarks.md``.
 
 The text between ``<!-- benchmarks -->`` and ``<!-- /benchmarks -->`` is replaced; nothing in it is typed.
 """

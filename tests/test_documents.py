@@ -14,10 +14,11 @@ from torch import nn
 from torch.optim import SGD
 
 import hardneg
-from benchmarks import core, ranks, table
+from benchmarks import core, ranks, small, table
+from docs.figures.__main__ import FOLDER, drawings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
@@ -125,5 +126,13 @@ def test_commands_that_it_names_are_there(document: Path) -> None:
 
 def test_tables_are_those_of_the_results() -> None:
     rows = [json.loads(line) for line in core.ROWS.read_text(encoding="utf-8").splitlines()]
-    assert f"\n{table.table(rows)}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    measured = small.DOCUMENT.read_text(encoding="utf-8")
+    assert f"\n{table.table(rows)}\n" in measured
+    assert f"\n{small.table()}\n" in measured
     assert f"\n{ranks.table()}\n" in ranks.DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_pictures_are_those_of_the_library_and_of_the_results() -> None:
+    """``python -m docs.figures`` draws them anew."""
+    for name, picture in drawings().items():
+        assert (FOLDER / name).read_text(encoding="utf-8") == picture, name
