@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vsepp.data.vocabulary import Vocabulary
+from vsepp.data.vocabulary import Vocabulary, read_words
 from vsepp.errors import InputError, MissingInputError
 from vsepp.files.writing import write_bytes
 from vsepp.run.progress import read_progress
@@ -72,7 +72,7 @@ def load_model(path: Path) -> Trained:
         )
     try:
         settings = Settings.from_record(content["settings"])
-        vocabulary = Vocabulary.from_record(content["vocabulary"], str(path))
+        vocabulary = read_words(content["vocabulary"], str(path))
         weights, metrics = plain_weights(content["model"], path), content["metrics"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} lacks what a model needs ({error!r}): it is damaged") from error

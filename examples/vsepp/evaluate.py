@@ -221,7 +221,8 @@ def rebuild(trained: Trained, split: Split) -> MatchingModel:
     """The encoders with the trained weights in them."""
     assert trained.vocabulary is not None
     settings = replace(trained.settings.model, weights="none")
-    model = build_model(settings, len(trained.vocabulary), feature_width(split.images))
+    words = trained.vocabulary
+    model = build_model(settings, len(words), feature_width(split.images), words)
     load_weights(model, trained)
     return model
 

@@ -16,13 +16,16 @@ from hardneg.encoders import (
     StandardScaler,
     SumEncoder,
     TextEncoder,
+    TransformerTextEncoder,
 )
+from hardneg.image_text.text_network import TextNetwork
 from hardneg.image_text.towers import (
     TowerConfig,
     feature_tower,
     picture_tower,
     side_by_side,
     text_tower,
+    transformer_tower,
 )
 from vsepp.data.splits import Split
 from vsepp.data.vocabulary import Vocabulary
@@ -30,6 +33,7 @@ from vsepp.data.word_vectors import by_image, read_more_text, start_vectors, wor
 from vsepp.errors import InputError
 from vsepp.files.inputs import reason
 from vsepp.settings import Model, Settings
+from vsepp.settings.model import HF
 
 FITTED_AT_ONCE = 4_096
 
@@ -40,7 +44,7 @@ class MatchingModel(nn.Module):
     def __init__(
         self,
         image: FeatureEncoder | ImageEncoder | Members,
-        text: TextEncoder | BagEncoder | SumEncoder | Members,
+        text: TextEncoder | BagEncoder | SumEncoder | TransformerTextEncoder | Members,
     ) -> None:
         super().__init__()
         self.image, self.text = image, text
@@ -71,10 +75,42 @@ class MatchingModel(nn.Module):
             self.image.after_validation()
 
 
-def build_model(settings: Model, vocabulary_size: int, feature_dim: int | None) -> MatchingModel:
-    """The encoders; ``feature_dim`` is the width of precomputed features, None for raw images."""
+def build_model(
+    settings: Model,
+    vocabulary_size: int,
+    feature_dim: int | None,
+    words: Vocabulary | TextNetwork | None = None,
+    pretrained: bool = False,
+) -> MatchingModel:
+    """The encoders; ``feature_dim`` is the width of precomputed features, None for raw images.
+
+    A HuggingFace network comes with ``words``, and has random weights unless the ``pretrained`` are asked for.
+    """
+    if words is not None and isinstance(words, TextNetwork) != settings.text.startswith(HF):
+        raise InputError(
+            f"--text is {settings.text}, but the words are of another caption encoder: use that of the "
+            "model that the run starts from"
+        )
     image = build_image_encoder(settings, feature_dim)
+    if isinstance(words, TextNetwork):
+        return MatchingModel(image, build_transformer(settings, words, pretrained))
     return MatchingModel(image, build_text_encoder(settings, vocabulary_size))
+
+
+def build_transformer(settings: Model, words: TextNetwork, pretrained: bool) -> nn.Module:
+    """A caption tower with a HuggingFace network, which is tried on two tokens."""
+    drops = {"drop": settings.drop, "word_drop": settings.word_drop}
+    try:
+        network = words.pretrained() if pretrained else words.network()
+        options = {"network": network, "finetune": settings.finetune_text}
+        tower = transformer_tower(tower_config(settings), words, **options, **drops)
+        training = tower.training
+        with torch.inference_mode():
+            tower.eval()(torch.zeros(1, 2, dtype=torch.int64), torch.tensor([2]))
+    # What a network of another kind says of tokens alone, or lacks.
+    except (ValueError, OSError, AttributeError, TypeError, RuntimeError) as error:
+        raise InputError(f"--text hf:{words.made_from}: {reason(error)}") from error
+    return tower.train(training)
 
 
 def build_text_encoder(settings: Model, vocabulary_size: int) -> nn.Module:
@@ -86,7 +122,10 @@ def build_text_encoder(settings: Model, vocabulary_size: int) -> nn.Module:
 
 def tower_config(settings: Model) -> TowerConfig:
     """The shape of the towers, without what only training needs."""
-    return TowerConfig(**{one.name: getattr(settings, one.name) for one in fields(TowerConfig)})
+    values = {one.name: getattr(settings, one.name) for one in fields(TowerConfig)}
+    if settings.network_of_text is not None:
+        values["text"] = "transformer"
+    return TowerConfig(**values)
 
 
 def check_image_size(encoder: nn.Module, size: int) -> None:

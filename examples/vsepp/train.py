@@ -22,6 +22,7 @@ from vsepp.data.images import feature_width
 from vsepp.data.pairs import Batch, Pairs, read_splits, vocabulary_of
 from vsepp.data.picture_check import check_pictures
 from vsepp.data.splits import Splits
+from vsepp.data.vocabulary import text_network_named
 from vsepp.data.workers import decoding_workers
 from vsepp.files.writing import write_text
 from vsepp.gradients import Gradients, teacher_at
@@ -67,7 +68,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         set_seed(settings.schedule.seed)
         first_stage = options.start_from and load_model(model_file(options.start_from))
-        words = first_stage and first_stage.vocabulary
+        words = (first_stage and first_stage.vocabulary) or text_network_named(settings.model)
         self.vocabulary = vocabulary_of(settings.data, splits, words)
         self.build(first_stage)
 
@@ -75,7 +76,7 @@ class Trainer:
         """The model, its optimiser and its data, placed where they will run."""
         settings = self.settings
         width = feature_width(self.splits.train.images)
-        model = build_model(settings.model, len(self.vocabulary), width)
+        model = build_model(settings.model, len(self.vocabulary), width, self.vocabulary, True)
         check_image_size(model.image, settings.data.image_size)
         if first_stage is not None:
             load_weights(model, first_stage, own_cnn=True)

@@ -10,7 +10,8 @@
 
 from hardneg.image_text.model import ImageTextModel
 from hardneg.image_text.pictures import PictureView
+from hardneg.image_text.text_network import TextNetwork
 from hardneg.image_text.towers import TowerConfig
 from hardneg.image_text.vocabulary import Vocabulary
 
-__all__ = ["ImageTextModel", "PictureView", "TowerConfig", "Vocabulary"]
+__all__ = ["ImageTextModel", "PictureView", "TextNetwork", "TowerConfig", "Vocabulary"]

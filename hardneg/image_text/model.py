@@ -16,12 +16,13 @@ from hardneg.image_text.exporting import export_images, export_text
 from hardneg.image_text.files import config_told, weights_file
 from hardneg.image_text.pictures import PictureView
 from hardneg.image_text.records import check_number, check_word, from_record
+from hardneg.image_text.text_network import TextNetwork, words_from_record
 from hardneg.image_text.towers import (
     TowerConfig,
     feature_tower,
     picture_tower,
     side_by_side,
-    text_tower,
+    tower_of_words,
 )
 from hardneg.image_text.vocabulary import PAD, Vocabulary
 from hardneg.image_text.weights import model_with_weights
@@ -68,7 +69,7 @@ class ImageTextModel(
 
     Args:
         towers: the shape of both towers.
-        vocabulary: the words of texts, and how a text becomes words.
+        vocabulary: the words of texts, and how a text becomes words; or a ``TextNetwork``.
         feature_dim: the width of precomputed features; None for pictures.
         pictures: how pictures are looked at; None for features.
         measure: ``"cosine"`` or ``"order"``.
@@ -90,7 +91,7 @@ class ImageTextModel(
     def __init__(
         self,
         towers: TowerConfig | dict[str, Any],
-        vocabulary: Vocabulary | dict[str, Any],
+        vocabulary: Vocabulary | TextNetwork | dict[str, Any],
         feature_dim: int | None = None,
         pictures: PictureView | dict[str, Any] | None = None,
         measure: str = "cosine",
@@ -104,8 +105,8 @@ class ImageTextModel(
                 "expected either feature_dim or pictures: a model sees one or the other"
             )
         self.towers = from_record(TowerConfig, towers, "towers")
-        if not isinstance(vocabulary, Vocabulary):
-            vocabulary = Vocabulary.from_record(vocabulary, "vocabulary")
+        if not isinstance(vocabulary, Vocabulary | TextNetwork):
+            vocabulary = words_from_record(vocabulary, "vocabulary")
         self.vocabulary, self.measure = vocabulary, measure
         self.pictures, self.feature_dim = None, feature_dim
         if pictures is None:
@@ -117,7 +118,7 @@ class ImageTextModel(
                 raise ValueError("members is above 1: expected feature_dim instead of pictures")
             self.pictures = from_record(PictureView, pictures, "pictures")
             self.image = picture_tower(self.towers)
-        self.text = side_by_side(self.towers, lambda one: text_tower(one, len(vocabulary)))
+        self.text = tower_of_words(self.towers, vocabulary)
         self._hub_mixin_config = self.record()
         self.eval()
 

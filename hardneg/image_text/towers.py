@@ -18,9 +18,11 @@ from hardneg.encoders import (
     StandardScaler,
     SumEncoder,
     TextEncoder,
+    TransformerTextEncoder,
 )
 from hardneg.image_text.records import check_number, check_word
-from hardneg.image_text.vocabulary import UNKNOWN
+from hardneg.image_text.text_network import TextNetwork
+from hardneg.image_text.vocabulary import UNKNOWN, Vocabulary
 
 __all__ = [
     "TowerConfig",
@@ -29,11 +31,13 @@ __all__ = [
     "side_by_side",
     "small_cnn",
     "text_tower",
+    "tower_of_words",
+    "transformer_tower",
 ]
 
 WIDEST = 65_536
 CHOICES: dict[str, tuple[object, ...]] = {
-    "text": ("gru", "bigru", "bow", "bow+gru", "bow+bigru"),
+    "text": ("gru", "bigru", "bow", "bow+gru", "bow+bigru", "transformer"),
     "pooling": ("last", "mean", "max", "gpo"),
     "scale_features": ("none", "standard", "sqrt"),
     "image_norm": (True, False),
@@ -59,8 +63,9 @@ class TowerConfig:
     Args:
         backbone: a torchvision classifier, ``"timm:NAME"`` or ``"small"``, for pictures.
         embed_dim, word_dim, hidden_dim: the widths of the joint space, of word vectors, and inside residual blocks.
-        text: ``"gru"``, ``"bigru"``, ``"bow"`` (a bag of words), or the sum of both, ``"bow+gru"`` and ``"bow+bigru"``.
-        text_layers, pooling: of the GRU.
+        text: ``"gru"``, ``"bigru"``, ``"bow"`` (a bag of words), or the sum of both, ``"bow+gru"`` and ``"bow+bigru"``;
+            ``"transformer"``, a HuggingFace network.
+        text_layers, pooling: of the GRU; a transformer's ``"last"`` is the mean of its states.
         image_norm: L2-normalise images. absolute: take absolute values of both (order embeddings).
         blocks: residual blocks at the end of a tower.
         scale_features: ``"none"``, ``"standard"`` or ``"sqrt"``.
@@ -99,6 +104,46 @@ def side_by_side(config: TowerConfig, build: Callable[[TowerConfig], nn.Module])
         return build(config)
     one = replace(config, embed_dim=config.embed_dim // config.members, members=1)
     return Members([build(one) for _ in range(config.members)])
+
+
+def tower_of_words(config: TowerConfig, words: Vocabulary | TextNetwork) -> nn.Module:
+    """The tower of texts that words or tokens are for."""
+    if (config.text == "transformer") != isinstance(words, TextNetwork):
+        raise ValueError(
+            f"text is {config.text}: a transformer goes with the tokens of a text network, the others "
+            "with a vocabulary"
+        )
+    if not isinstance(words, TextNetwork):
+        return side_by_side(config, lambda one: text_tower(one, len(words)))
+    if config.members > 1:
+        raise ValueError("members is above 1: expected another text than transformer")
+    return transformer_tower(config, words)
+
+
+def transformer_tower(
+    config: TowerConfig,
+    words: TextNetwork,
+    *,
+    network: nn.Module | None = None,
+    drop: float = 0.0,
+    word_drop: float = 0.0,
+    finetune: bool = False,
+) -> TransformerTextEncoder:
+    """The tower of texts with a HuggingFace network; one with random weights unless one is given."""
+    if word_drop and words.unknown is None:
+        raise ValueError(f"{words.made_from} has no token that hides words: word_drop must be 0")
+    return TransformerTextEncoder(
+        words.network() if network is None else network,
+        config.embed_dim,
+        # the last state of such a network is that of a mark at the end
+        pooling="mean" if config.pooling == "last" else config.pooling,
+        finetune=finetune,
+        word_drop=word_drop,
+        unknown_id=words.unknown or 0,
+        absolute=config.absolute,
+        head=residual(config, drop),
+        drop=drop,
+    )
 
 
 def text_tower(

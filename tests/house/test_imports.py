@@ -24,7 +24,7 @@ ALONE = {
     "mining": {"ops", "checks", "extras", "writing"} | FACTORS,
     "metrics": {"ops", "checks", "distributed", "extras", "writing"} | FACTORS,
     "encoders": {"checks"},
-    "image_text": {"encoders", "similarities"},
+    "image_text": {"encoders", "similarities", "extras"},
     "training": {"checks", "distributed"},
 }
 OPS = [

@@ -61,9 +61,12 @@ def test_the_bounds_themselves_are_taken(name: str) -> None:
     (bounds,) = [one for one in ranges if isinstance(one, Range)]
     for bound, left_out in ((bounds.least, bounds.above), (bounds.most, bounds.below)):
         if not left_out:
-            # a batch of one pair needs a queue
-            queue = ["--queue", "4"] if name == "batch_size" else []
-            given = ["--recipe", *SCENES, *queue, option(name), str(plain(bound))]
+            # a batch of one pair needs a queue, and members share a width
+            more = {
+                "batch_size": ["--queue", "4"],
+                "members": ["--layout", "precomp", "--embed-dim", "64"],
+            }.get(name, [])
+            given = ["--recipe", *SCENES, *more, option(name), str(plain(bound))]
             settings = train_arguments(SCENES[0], SCENES, given)
             parts = (*vars(settings.settings).values(), settings.run)
             (part,) = [one for one in parts if isinstance(one, kind)]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hardneg.image_text import TextNetwork, text_network
 from hardneg.image_text import vocabulary as words
 from hardneg.image_text.vocabulary import (
     END,
@@ -27,6 +28,7 @@ from hardneg.image_text.vocabulary import (
 from vsepp.errors import InputError
 from vsepp.files.json_files import field, of_kind, read_json
 from vsepp.files.writing import write_text
+from vsepp.settings import Model
 
 __all__ = ["END", "PAD", "SPECIAL", "START", "UNKNOWN", "Vocabulary", "nltk_words", "regex_words"]
 
@@ -82,6 +84,21 @@ class Vocabulary(words.Vocabulary):
         """Read what ``save`` wrote."""
         remedy = "leave the option out to build one"
         return cls.from_record(read_json(path, "vocabulary", remedy), str(path))
+
+
+def read_words(record: Any, where: str) -> Vocabulary | TextNetwork:
+    """A vocabulary from plain values, or the text network that stands in its place."""
+    if isinstance(record, dict) and record.get("format") == text_network.FORMAT:
+        with told():
+            return TextNetwork.from_record(record, where)
+    return Vocabulary.from_record(record, where)
+
+
+def text_network_named(settings: Model) -> TextNetwork | None:
+    """The HuggingFace network that reads captions, where there is one."""
+    name = settings.network_of_text
+    with told():
+        return None if name is None else TextNetwork.named(name)
 
 
 def build_vocabulary(

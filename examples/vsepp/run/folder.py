@@ -21,6 +21,7 @@ CHANGEABLE = (
     "schedule.validate_every",
     "schedule.chunk",
     "schedule.learning_rate",
+    "schedule.backbone_rate",
     "schedule.decay_after",
     "schedule.clip",
     "schedule.rise",

@@ -9,6 +9,9 @@ from vsepp.errors import InputError
 from vsepp.settings.limits import FRACTION
 from vsepp.settings.ranges import Range, check_options
 
+TEXTS = ("gru", "bigru", "bow", "bow+gru", "bow+bigru")
+HF = "hf:"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -36,12 +39,17 @@ class Model:
     """Word vectors at the start: random, or from which words occur with the same images in the
     training captions (and in --more-text).
     """
-    text: Literal["gru", "bigru", "bow", "bow+gru", "bow+bigru"] = "gru"
-    """Caption encoder; bow is a bag of words, bow+gru the sum of both before normalisation."""
+    text: str = "gru"
+    """Caption encoder: gru, bigru, bow (a bag of words), bow+gru or bow+bigru (the sum of both before
+    normalisation), or hf:NAME_OR_PATH, a HuggingFace network with its own tokens, frozen unless
+    --finetune-text.
+    """
+    finetune_text: bool = False
+    """Train the HuggingFace network too (with --backbone-rate 0.1, say)."""
     text_layers: Annotated[int, Range(1, 32)] = 1
     """Layers of the caption encoder's GRU."""
     pooling: Literal["last", "mean", "max", "gpo"] = "last"
-    """How the states of the GRU become one vector."""
+    """How the states of the GRU become one vector; of a HuggingFace network last means their mean."""
     word_drop: Annotated[float, FRACTION] = 0.0
     """Chance that a training step hides a word (VSE-infinity: 0.2)."""
     image_norm: bool = True
@@ -69,7 +77,21 @@ class Model:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.text not in TEXTS and self.network_of_text in ("", None):
+            known = ", ".join([*TEXTS, "hf:NAME_OR_PATH"])
+            raise InputError(f"--text is {self.text}: expected one of {known}")
+        if self.network_of_text is not None and self.word_vectors != "random":
+            raise InputError(
+                f"--word-vectors {self.word_vectors} does not go with --text {self.text}"
+            )
+        if self.network_of_text is not None and self.members > 1:
+            raise InputError(f"--members {self.members} does not go with --text {self.text}")
         if self.embed_dim % self.members:
             raise InputError(
                 f"--embed-dim is {self.embed_dim}: expected a multiple of --members, {self.members}"
             )
+
+    @property
+    def network_of_text(self) -> str | None:
+        """The name or the folder of the HuggingFace network, where captions are read by one."""
+        return self.text.removeprefix(HF) if self.text.startswith(HF) else None

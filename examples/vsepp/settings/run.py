@@ -39,6 +39,11 @@ class Settings:
                 "--soft-targets are those of the averaged model: pass --ema too, 0.99 say"
             )
 
+        if self.model.network_of_text is not None and self.data.vocabulary:
+            raise InputError(
+                f"--vocabulary does not go with --text {self.model.text}: it has its own"
+            )
+
     def record(self) -> dict[str, Any]:
         """The settings as plain values, for a checkpoint or a log."""
         return asdict(self)

@@ -23,6 +23,8 @@ class Schedule:
     """
     learning_rate: Annotated[float, STEP_SIZE] = 2e-4
     """The optimiser's step size."""
+    backbone_rate: Annotated[float, STEP_SIZE] = 1.0
+    """Learning rate of pretrained networks that are trained too, as a share of --learning-rate."""
     decay_after: Annotated[int, POSITIVE] = 15
     """Divide the learning rate by ten after every so many epochs (--decay step)."""
     clip: Annotated[float, NORM] = 2.0
