@@ -75,20 +75,18 @@ RENAMED = {
 """Keywords of earlier versions, and what to write instead."""
 
 
-def refuse_renamed(owner: str, given: Mapping[str, Any], *, unknown: bool = False) -> None:
-    """Raise for a keyword of an earlier version, naming the new one; with ``unknown`` for any keyword.
+def refuse_renamed(owner: str, given: Mapping[str, Any]) -> None:
+    """Raise for a keyword of an earlier version, naming the new one.
 
     Raises:
         TypeError: as Python does for unexpected keywords.
     """
     for name, value in given.items():
         new = RENAMED.get(name)
-        if name == "positives" and (unknown or isinstance(value, Tensor)):
+        if name == "positives" and isinstance(value, Tensor):
             new = "positive_mask=mask"
         if new is not None:
             raise TypeError(f"{owner} has no argument {name!r}: write {new}")
-        if unknown:
-            raise TypeError(f"{owner} got an unexpected keyword argument {name!r}")
 
 
 def as_real(argument: str, value: Any) -> float:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from hardneg.checks import refuse_renamed
 from hardneg.losses.call import Call
 from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
 from hardneg.losses.listed_loss import ListedLoss
 from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.losses.other_family import refuse_pairs, refuse_unknown
 from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.weights import check_label_weights
 from hardneg.negatives import Negatives
@@ -94,7 +94,8 @@ class LabelLoss(ListedLoss):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        refuse_renamed(type(self).__name__, renamed, unknown=True)
+        refuse_unknown(type(self).__name__, renamed)
+        refuse_pairs(type(self).__name__, labels, reference)
         check_directions(self.directions, reference)
         sides = embeddings, labels, reference, reference_labels
         comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings
 from hardneg.losses.call import Call
+from hardneg.losses.other_family import refuse_index_lists
 from hardneg.losses.terms.reduction import Terms, reduce_terms
 from hardneg.negatives import All
 from hardneg.ops.backends import bind
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["loss_of_pairs", "loss_of_triplets"]
 
+Lists = tuple[Tensor | None, ...]
+"""Row numbers of one length; None where an argument was left out, which raises."""
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def loss_of_pairs(
     loss: Loss,
     sides: tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None],
-    positives: tuple[Int[Tensor, "p"], Int[Tensor, "p"]],
-    negatives: tuple[Int[Tensor, "q"], Int[Tensor, "q"]],
+    positives: Lists,
+    negatives: Lists,
 ) -> Any:
     """The loss whose positives and negatives are these pairs."""
     scores = scores_of(loss, sides)
@@ -44,7 +47,7 @@ def loss_of_pairs(
 def loss_of_triplets(
     loss: TripletLoss,
     sides: tuple[Float[Tensor, "n d"], Float[Tensor, "m d"] | None],
-    triplets: tuple[Int[Tensor, "t"], Int[Tensor, "t"], Int[Tensor, "t"]],
+    triplets: Lists,
 ) -> Any:
     """``phi(margin - positive + negative)`` of these triplets, each a term."""
     scores = scores_of(loss, sides)
@@ -77,11 +80,11 @@ def scores_of(loss: Loss, sides: tuple[Tensor, Tensor | None]) -> Scores:
     return bind(loss.backend, Comparison(embeddings, other, loss.similarity, Relation()))
 
 
-def checked(
-    names: tuple[str, ...], lists: tuple[Tensor, ...], scores: Scores
-) -> tuple[Int[Tensor, "t"], ...]:
+def checked(names: tuple[str, ...], lists: Lists, scores: Scores) -> tuple[Int[Tensor, "t"], ...]:
     """Row numbers as int64: anchors among the queries, the others among the candidates."""
+    found: list[Tensor] = []
     for name, index in zip(names, lists, strict=True):
+        refuse_index_lists(name, index)
         if not isinstance(index, Tensor):
             raise TypeError(f"{name} is a {type(index).__name__}: expected a tensor of row numbers")
         if index.dtype not in WHOLE or index.dim() != 1:
@@ -90,12 +93,13 @@ def checked(
             )
         if index.device != scores.device:
             raise ValueError(f"{name} is on {index.device}, the embeddings on {scores.device}")
-        if len(index) != len(lists[0]):
+        found.append(index.long().contiguous())
+        if len(index) != len(found[0]):
             raise ValueError(
-                f"{names[0]} lists {len(lists[0])} rows but {name} {len(index)}: expected one of each a pair"
+                f"{names[0]} lists {len(found[0])} rows but {name} {len(index)}: expected one of each a pair"
             )
         check_rows(name, index, scores.shape[0] if name == names[0] else scores.shape[1])
-    return tuple(index.long().contiguous() for index in lists)
+    return tuple(found)
 
 
 def check_rows(name: str, index: Int[Tensor, "t"], rows: int) -> None:

@@ -22,9 +22,9 @@ class ListedLoss(Loss):
         self,
         embeddings: Float[Tensor, "n d"],
         anchors: Int[Tensor, "p"],
-        positives: Int[Tensor, "p"],
-        negative_anchors: Int[Tensor, "q"],
-        negatives: Int[Tensor, "q"],
+        positives: Int[Tensor, "p"] | None = None,
+        negative_anchors: Int[Tensor, "q"] | None = None,
+        negatives: Int[Tensor, "q"] | None = None,
         reference: Float[Tensor, "m d"] | None = None,
     ) -> Any:
         """Compute the loss of pairs that another miner found: ``loss.from_pairs(embeddings, *pairs)``.
@@ -54,8 +54,8 @@ class ListedLoss(Loss):
         self,
         embeddings: Float[Tensor, "n d"],
         anchors: Int[Tensor, "t"],
-        positives: Int[Tensor, "t"],
-        negatives: Int[Tensor, "t"],
+        positives: Int[Tensor, "t"] | None = None,
+        negatives: Int[Tensor, "t"] | None = None,
         reference: Float[Tensor, "m d"] | None = None,
     ) -> Any:
         """Compute the loss of triplets that another miner found: ``loss.from_triplets(embeddings, *triplets)``.

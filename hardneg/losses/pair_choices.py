@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Unpack
 
 from torch import Tensor
 
-from hardneg.checks import refuse_renamed
 from hardneg.losses.call import Call
 from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pairs
@@ -18,6 +17,7 @@ from hardneg.losses.mined import (
     own_negatives_in,
     relation_in,
 )
+from hardneg.losses.other_family import refuse_unknown
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.terms.choices import choices_of_pairs, paired_choices
 from hardneg.negatives import Negatives
@@ -81,7 +81,7 @@ class PairChoices(Loss):
         """
         names = PairArguments.__annotations__
         unknown = {name: x for name, x in given.items() if name not in names}
-        refuse_renamed(f"{type(self).__name__}.mined", unknown, unknown=True)
+        refuse_unknown(f"{type(self).__name__}.mined", unknown)
         comparison = self.compared(queries, candidates, relation_in(given))
         own = own_negatives_of(comparison, *own_negatives_in(given), self.directions)
         told = check_guide(given.get("guide"), given.get("guide_ceiling"), queries, candidates)

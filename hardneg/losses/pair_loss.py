@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from torch import Tensor
 
-from hardneg.checks import refuse_renamed
 from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pair_scores
 from hardneg.losses.mining_statistics import MiningStatistics
+from hardneg.losses.other_family import refuse_labels, refuse_unknown
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.pair_choices import PairChoices
 from hardneg.losses.weights import check_pair_weights
@@ -125,7 +125,8 @@ class PairLoss(PairChoices):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        refuse_renamed(type(self).__name__, renamed, unknown=True)
+        refuse_unknown(type(self).__name__, renamed)
+        refuse_labels(type(self).__name__, candidates)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         comparison = self.compared(queries, candidates, relation)
         one_to_one = isinstance(self.positives, Paired)
@@ -178,6 +179,7 @@ class PairLoss(PairChoices):
         weights: Float[Tensor, "n"] | None = None,
         negatives: Negatives | str | None = None,
         return_stats: bool = False,
+        **unknown: Any,
     ) -> Any:
         """Compute the loss of scores that a model of your own computed: cross-attention, late interaction, a reranker.
 
@@ -194,6 +196,7 @@ class PairLoss(PairChoices):
         Raises:
             ValueError, TypeError: as the call itself; for strategies that need the embeddings.
         """
+        refuse_unknown(f"{type(self).__name__}.from_scores", unknown)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         one_to_one = isinstance(self.positives, Paired)
         comparison = compare_pair_scores(scores, *relation, one_to_one=one_to_one)

@@ -105,8 +105,8 @@ class TripletLoss(LabelLoss):
         self,
         embeddings: Float[Tensor, "n d"],
         anchors: Int[Tensor, "t"],
-        positives: Int[Tensor, "t"],
-        negatives: Int[Tensor, "t"],
+        positives: Int[Tensor, "t"] | None = None,
+        negatives: Int[Tensor, "t"] | None = None,
         reference: Float[Tensor, "m d"] | None = None,
     ) -> Any:
         """Compute the loss of triplets that another miner found, each a term: ``from_triplets(embeddings, *triplets)``.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal
 
+from torch import Tensor
+
+from hardneg.negatives.schedules import Steps, Warmup
 from hardneg.negatives.strategies import (
     All,
     DistanceWeighted,
@@ -61,8 +64,25 @@ def resolve_negatives(negatives: Any) -> Negatives:
         )
     if isinstance(negatives, type) or not isinstance(negatives, Negatives):
         raise TypeError(
-            f"negatives is {negatives!r} of type {type(negatives).__name__}: expected a name "
+            f"negatives is {told(negatives)}: expected a name "
             f"({', '.join(sorted(BY_NAME))}) or a strategy object such as Hardest(); strategies of your "
             "own are subclasses of hardneg.negatives.Negatives"
         )
     return negatives
+
+
+def told(given: Any) -> str:
+    """What was given instead of a strategy, and what its kind suggests."""
+    if isinstance(given, type):
+        return f"{given!r}, a class: make an object of it, as Hardest() is of Hardest"
+    if isinstance(given, Tensor):
+        return (
+            f"a tensor of shape {tuple(given.shape)} (make the loss first, then call it with the tensors: "
+            "ContrastiveLoss()(queries, candidates))"
+        )
+    if isinstance(given, Warmup | Steps):
+        return (
+            f"{given!r} of type {type(given).__name__}, a schedule (ask it for the strategy of a step and pass that to "
+            "the call: loss(queries, candidates, negatives=schedule(step)))"
+        )
+    return f"{given!r} of type {type(given).__name__}"
