@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import SGD
 
 import hardneg
-from benchmarks import core, ranks, small, table
+from benchmarks import core, ranks, small, studies, table
 from docs.figures.__main__ import FOLDER, drawings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +130,8 @@ def test_tables_are_those_of_the_results() -> None:
     assert f"\n{table.table(rows)}\n" in measured
     assert f"\n{small.table()}\n" in measured
     assert f"\n{ranks.table()}\n" in ranks.DOCUMENT.read_text(encoding="utf-8")
+    for tabulated in studies.TABLES.values():
+        assert f"\n{tabulated()}\n" in studies.DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_pictures_are_those_of_the_library_and_of_the_results() -> None:
