@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,8 +79,18 @@ CASES += [w for w in LABELLED if dict(w.options).get("positives") in ("hardest",
 CASES += [w for w in LABELLED if "epsilon" in dict(w.options)]
 
 
-@pytest.mark.parametrize("which", CASES, ids=str)
-@pytest.mark.parametrize("backend", ["auto", "tiled"])
+# both backends for the first case of every loss, one of them in turn for the others
+FIRSTS = {which.name: which for which in reversed(CASES)}
+COMPILED = [
+    pytest.param(
+        which, backend, marks=() if which in FIRSTS.values() or i % 2 == j else pytest.mark.full
+    )
+    for i, which in enumerate(CASES)
+    for j, backend in enumerate(("auto", "tiled"))
+]
+
+
+@pytest.mark.parametrize(("which", "backend"), COMPILED, ids=str)
 def test_every_loss_compiles_whole(which: Case, backend: str) -> None:
     assert compiled_twice(which, "aot_eager", backend=backend) == 1
 
@@ -162,12 +171,14 @@ print("clean")
 
 
 def test_the_import_is_quick() -> None:
-    """Processor time, so that a busy machine does not count; the bound leaves room for a slow one."""
+    """Processor time, so that a busy machine does not count: the median of three, of which two may tell."""
     program = """
 import time, torch
 start = time.process_time()
 import hardneg
 print(time.process_time() - start)
 """
-    taken = statistics.median(float(in_fresh_python(program)) for _ in range(5))
-    assert taken < 0.25
+    taken = [float(in_fresh_python(program)) < 0.25 for _ in range(2)]
+    if taken[0] != taken[1]:
+        taken.append(float(in_fresh_python(program)) < 0.25)
+    assert sum(taken) >= 2

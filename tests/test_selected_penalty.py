@@ -166,7 +166,7 @@ def test_gradients_of_many_pairs_by_products(
         torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-10)
 
 
-ROWS, TILE = 1600, 1 << 19
+ROWS, TILE = 1100, 1 << 18
 WITH_PAIRS = {
     "semi-hard": lambda: TripletLoss(),
     "the hardest": lambda: TripletLoss(negatives="hardest"),
@@ -188,7 +188,7 @@ WITH_PAIRS = {
 
 @pytest.mark.parametrize("name", WITH_PAIRS)
 def test_no_tensor_grows_with_the_pairs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two classes of 800 have 1.3 million pairs, times the negatives of each; tiles here have half a million scores."""
+    """Two classes of 550 have 600,000 pairs, times the negatives of each; tiles here have 262,144 scores."""
     monkeypatch.setitem(grid.TILE_ELEMENTS, "cpu", TILE)
     monkeypatch.setattr(selected_penalty, "ROWS", TILE)
     loss = WITH_PAIRS[name]()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 import tempfile
 import traceback
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from forked_processes import forking
 from warning_filters import filter_warnings
 
 TIMEOUT = 60
@@ -51,8 +51,7 @@ class ProcessGroup:
     """
 
     def __init__(self, size: int, timeout: float = TIMEOUT, store_apart: bool = False) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch.distributed", "hardneg.distributed"])
+        context = forking()
         meeting = f"tcp://127.0.0.1:{free_port()}"
         if store_apart:
             meeting = f"file://{tempfile.mkdtemp()}/meeting"

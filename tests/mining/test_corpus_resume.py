@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 from corpora import files, problem, run
+from forked_processes import forking
 from torch import Tensor
 from warning_filters import filter_warnings
 
@@ -41,10 +42,8 @@ def run_slowly(folder: Path) -> None:
     run(problem(n=N), folder, searcher=Slowly())
 
 
-def started(function: Callable[..., None], *arguments: object) -> multiprocessing.Process:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "hardneg.mining"])
-    process = context.Process(target=function, args=arguments)
+def started(function: Callable[..., None], *arguments: object) -> BaseProcess:
+    process = forking().Process(target=function, args=arguments)
     process.start()
     return process
 

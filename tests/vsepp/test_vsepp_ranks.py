@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forked_runs import finish, two_ranks
 from hardneg import All
 from test_vsepp_resume import assert_same, environment, only_run
 from tiny_data import write_precomp
@@ -47,11 +48,6 @@ def start(*given: str) -> subprocess.Popen:
     words = [sys.executable, *TORCHRUN, str(SCRIPT), *given]
     pipe = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(words, env=environment(), **pipe)
-
-
-def finish(process: subprocess.Popen) -> None:
-    _, said = process.communicate(timeout=150)
-    assert process.returncode == 0, said
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +92,7 @@ def test_a_killed_run_resumes_as_if_left_alone(folders, tmp_path: Path) -> None:
     state = newest_state(folder)
     queue = load_file(state / "queues.safetensors")
     assert queue["captions.seen"] == 23 * json.loads((state / "progress.json").read_text())["step"]
-    finish(start(*given))
+    finish(*two_ranks(given))
     assert_same(tmp_path, folders["two"])
 
 
@@ -109,7 +105,7 @@ LEARNED = [
 @pytest.mark.parametrize("further", [[], LEARNED], ids=["paper", "learned"])
 def test_each_process_on_its_own_part(folders, tmp_path: Path, further: list[str]) -> None:
     """Without --across-ranks; a process whose part is empty keeps up with the other."""
-    finish(start(*options(folders["data"], tmp_path, *APART, *further)))
+    finish(*two_ranks(options(folders["data"], tmp_path, *APART, *further)))
     assert history(tmp_path)[0]["loss"] > 0
 
 

@@ -57,7 +57,7 @@ def write_run(folder: Path, recipe: str = "scenes-vse++", seed: int = 0) -> Path
     folder.mkdir(parents=True)
     settings = recipe_named(recipe).settings.record()
     settings["schedule"]["seed"] = seed
-    rows = [{"epoch": n, "step": 9 * n, "rsum": 90.0 + n, "loss": 5.0 / n} for n in (1, 2, 3)]
+    rows = [{"epoch": n, "step": 9 * n, "rsum": 90.0 + n, "loss": 5.0 / n} for n in (1, 2)]
     result = {
         "recipe": recipe,
         "settings": settings,
@@ -169,7 +169,8 @@ def test_no_finished_run_is_an_error(tmp_path: Path, capsys, inside: str) -> Non
     assert not (tmp_path / "r.html").exists()
 
 
-DRAWN = ("recipe", "results", "history")
+DRAWN = {"curves": ("recipe", "history"), "recall_bars": ("recipe", "results")}
+"""What reaches a chart, which takes longer to draw than all the rest of the page."""
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=repr)
@@ -178,7 +179,7 @@ def test_html_in_every_field_stays_text_or_is_refused(
 ) -> None:
     """Every value and every name of both files; charts are drawn where the value reaches one."""
     run, shown, refused = write_run(tmp_path / "run"), 0, 0
-    charts = {name: getattr(vsepp.report.page, name) for name in ("curves", "recall_bars")}
+    charts = {name: getattr(vsepp.report.page, name) for name in DRAWN}
     good = {name: (run / name).read_text() for name in ("result.json", "gallery.json")}
     fields = [(name, *one) for name, text in good.items() for one in leaves(json.loads(text))]
     for name, path, is_key in fields:
@@ -186,7 +187,7 @@ def test_html_in_every_field_stays_text_or_is_refused(
             continue
         for chart, draw in charts.items():
             monkeypatch.setattr(
-                vsepp.report.page, chart, draw if path[0] in DRAWN else lambda runs: []
+                vsepp.report.page, chart, draw if path[0] in DRAWN[chart] else lambda runs: []
             )
         changed = replaced(json.loads(good[name]), path, is_key, hostile)
         (run / name).write_text(json.dumps(changed))

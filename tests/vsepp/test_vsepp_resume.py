@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+import forked_runs
+from forked_runs import ForkedRun
 from tiny_data import write_flickr, write_precomp
 from vsepp.commands import main
 
@@ -56,7 +59,7 @@ MODERN = [
         "--decay",
         "cosine",
         "--rise",
-        "3",
+        "2",
         "--ema",
         "0.9",
         "--captions-each",
@@ -71,7 +74,7 @@ MODERN = [
 ]
 COMMON = [
     "--epochs",
-    "3",
+    "2",
     "--batch-size",
     "8",
     "--checkpoint-every",
@@ -101,20 +104,23 @@ def finish(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def forked(arguments: list[str], **options) -> ForkedRun:
+    """The same command in a forked process."""
+    return ForkedRun(arguments[2:], **options)
+
+
 def kill_when(arguments: list[str], reached) -> None:
     """Start a run and kill it, by SIGKILL, as soon as ``reached()``."""
-    process = subprocess.Popen(
-        arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    run = forked(arguments)
     try:
         deadline = time.monotonic() + 90
         while not reached():
-            assert process.poll() is None, "the run ended before it could be killed"
+            assert run.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline, "the run never got there"
             time.sleep(0.002)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        run.kill()
+        run.wait()
 
 
 def only_run(out: Path) -> Path:
@@ -145,12 +151,13 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """Data, and a run of each kind that was left alone."""
+    """Data, and a run of each kind that was left alone, one in a Python of its own."""
     base = tmp_path_factory.mktemp("resume")
     write_precomp(base / "data" / "f8k_precomp")
     write_flickr(base / "data")
-    for name, kind in KINDS.items():
-        finish(command(base / "data", base / name, kind))
+    finish(command(base / "data", base / "precomp", PRECOMP))
+    for name in ("raw", "modern"):
+        forked_runs.finish(forked(command(base / "data", base / name, KINDS[name])))
     return {"data": base / "data", **{name: base / name for name in KINDS}}
 
 
@@ -164,25 +171,25 @@ def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str)
     for step in (6, 36):
         kill_when(run, lambda step=step: any(out.glob(f"*/state-{step:09d}")))
         assert not (only_run(out) / "result.json").exists()
-    finish(run)
+    forked_runs.finish(forked(run))
     assert_same(out, folders[name])
 
 
-KILLER = """
-import os, runpy, signal, sys
-left = int(sys.argv[1])
-def counted(call):
-    def wrapper(*arguments, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **options)
-    return wrapper
-os.replace, os.fsync = counted(os.replace), counted(os.fsync)
-sys.argv = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+def killed_at(count: int) -> None:
+    """From now on, a process ends itself at the n-th time that it puts a file on disk or names one."""
+    left = count
+
+    def counted(call):
+        def wrapper(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+
+        return wrapper
+
+    os.replace, os.fsync = counted(os.replace), counted(os.fsync)
 
 
 def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
@@ -194,21 +201,16 @@ def test_killed_inside_a_checkpoint(folders, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = command(folders["data"], out, PRECOMP, "--resume", "--checkpoint-every", "1")
     for count in (2, 6, 8, 10, 29, 60):
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLER, str(count), *run[1:]],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-    finish(run)
+        killed = forked(run, prepare=partial(killed_at, count))
+        _, told = killed.communicate(timeout=90)
+        assert killed.returncode == -signal.SIGKILL, told
+    forked_runs.finish(forked(run))
     assert_same(out, folders["precomp"])
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(folders) -> None:
     before = outcome(folders["precomp"])
-    finish(command(folders["data"], folders["precomp"], PRECOMP, "--resume"))
+    forked_runs.finish(forked(command(folders["data"], folders["precomp"], PRECOMP, "--resume")))
     after = outcome(folders["precomp"])
     assert before[0] == after[0]
     assert all(torch.equal(value, after[1][name]) for name, value in before[1].items())

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import random
+import resource
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vsepp.train
+from forked_runs import ForkedRun
 from stranger import harmful_files
-from test_vsepp_resume import assert_same, environment, only_run
+from test_vsepp_resume import assert_same, only_run
 from tiny_data import write_precomp
 from vsepp.checkpoints import model_file
 from vsepp.commands import main
@@ -242,21 +243,19 @@ def test_generators_go_on_where_they_stood() -> None:
     assert [draw() for _ in range(3)] == expected
 
 
+def no_file_above(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 def test_a_full_disk_leaves_the_state_before(folders, run: Path) -> None:
     """The system refuses a file above the limit on its size, as it does on a full disk."""
-    script = Path(__file__).parents[2] / "examples" / "vsepp_flickr8k.py"
-    words = [sys.executable, str(script), *options(folders, run.parent, "--resume")]
-    limit = (run / "state-000000040" / "optimizer.safetensors").stat().st_size // 1024
-    full = subprocess.run(
-        ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *words],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert full.returncode == 2, full.stderr
-    told = [line for line in full.stderr.splitlines() if not line.startswith("[")]
-    assert len(told) == 2, full.stderr
+    size = (run / "state-000000040" / "optimizer.safetensors").stat().st_size
+    prepare = partial(no_file_above, size // 1024 * 1024)
+    full = ForkedRun(options(folders, run.parent, "--resume"), prepare=prepare)
+    _, said = full.communicate(timeout=120)
+    assert full.returncode == 2, said
+    told = [line for line in said.splitlines() if not line.startswith("[")]
+    assert len(told) == 2, said
     assert "no space left while writing" in told[0]
     assert "state-000000040 is unharmed" in told[0]
     assert whole_state(run) == run / "state-000000040"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from forked_runs import ForkedRun
 from odd_inputs import write_folder
 from test_vsepp_vocabulary import pickled_as_the_release
 from tiny_data import write_flickr
@@ -128,6 +129,13 @@ PRECOMP = ["--recipe", "flickr8k-256-vse++", *QUICK]
 RAW = ["--recipe", "flickr8k-small-vse0", "--image-size", "32", *QUICK]
 
 
+def forked(*given: object) -> subprocess.CompletedProcess[str]:
+    """The trainer in a process of its own."""
+    one = ForkedRun([*map(str, given)])
+    told = one.communicate(timeout=300)
+    return subprocess.CompletedProcess(given, one.returncode, *told)
+
+
 def run(*given: object) -> subprocess.CompletedProcess[str]:
     """The trainer as a user starts it."""
     return subprocess.run(
@@ -156,7 +164,7 @@ def test_the_command_trains_on_captions_of_another_form_and_says_so(tmp_path: Pa
     folder = write_folder(tmp_path / "f8k_precomp")
     lines = (folder / "train_caps.txt").read_text().splitlines()
     (folder / "train_caps.txt").write_text("".join(f"{line.encode()!r}\n" for line in lines))
-    done = run("--data", tmp_path, *PRECOMP, tmp_path / "runs")
+    done = forked("--data", tmp_path, *PRECOMP, tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     assert "captions were read from the text of Python bytes" in done.stderr
 
@@ -168,7 +176,7 @@ def test_the_command_leaves_out_what_is_corrupt_and_counts_it(tmp_path: Path, wo
     given = ("--data", tmp_path, *RAW, tmp_path / "runs", "--workers", workers, "--skip-corrupt")
     for number in (1, 7):
         (images / f"{number:04d}.jpg").write_bytes(b"x")
-    done = run(*given)
+    done = forked(*given)
     assert done.returncode == 0, done.stderr
     assert "1 of 4 pictures of" in done.stderr
     assert "1 of 3 pictures of" in done.stderr
@@ -180,7 +188,7 @@ def test_the_command_refuses_a_split_without_pictures(tmp_path: Path) -> None:
     write_flickr(tmp_path, counts={"train": 4, "dev": 2, "test": 3})
     for number in range(4):
         (tmp_path / "f8k" / "images" / f"{number:04d}.jpg").write_bytes(b"x")
-    done = run("--data", tmp_path, *RAW, tmp_path / "runs", "--skip-corrupt")
+    done = forked("--data", tmp_path, *RAW, tmp_path / "runs", "--skip-corrupt")
     assert done.returncode == 2
     assert "4 of 4 pictures of" in done.stderr.splitlines()[-2]
     assert "epoch" not in done.stderr
