@@ -64,7 +64,7 @@ def set_learning_rate(
 ) -> None:
     """Put the learning rate of a step into an optimiser."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate(schedule, step, steps_per_epoch) * group["share"]
+        group["lr"] = learning_rate(schedule, step, steps_per_epoch) * group.get("share", 1.0)
 
 
 def averaged(model: nn.Module, schedule: Schedule) -> AveragedModel | None:

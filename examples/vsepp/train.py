@@ -26,7 +26,7 @@ from vsepp.data.vocabulary import text_network_named
 from vsepp.data.workers import decoding_workers
 from vsepp.files.writing import write_text
 from vsepp.gradients import Gradients, teacher_at
-from vsepp.model import build_model, check_image_size, know_training_set
+from vsepp.model import build_model, check_image_size, know_training_set, make_fast
 from vsepp.objective import build_objective, negatives_by_step
 from vsepp.optimisation import averaged, build_optimiser, set_learning_rate
 from vsepp.report.gallery import write_gallery
@@ -89,6 +89,7 @@ class Trainer:
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.plain = self.accelerator.unwrap_model(self.model)
         self.average = averaged(self.plain, schedule)
+        make_fast(self.plain.image, device, self.options.compile)
         self.judged = self.plain if self.average is None else self.average.module
         pairs = Pairs(self.splits.train, self.vocabulary, schedule.seed)
         self.batches = ShuffledBatches(pairs, schedule, rank, ranks)
@@ -99,8 +100,7 @@ class Trainer:
         members = settings.model.members
         given = (self.accelerator, self.model, objective, schedule.chunk, members)
         self.gradients = Gradients(*given)
-        remembers = settings.loss.queue or settings.loss.learn_temperature
-        queues = objective if remembers else None
+        queues = objective if settings.loss.queue or settings.loss.learn_temperature else None
         self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues, self.average)
         self.measuring = Measuring(self.accelerator, self.judged, self.vocabulary, settings)
         if rank:

@@ -140,17 +140,21 @@ def training_loader(batches: ShuffledBatches, workers: int, accelerator: Acceler
     accelerate places them and no more: it would hand whole batches to processes in turn, and repeat
     some to make them even.
     """
+    on_gpu = accelerator.device.type == "cuda"
     loader = DataLoader(
         Told(batches.pairs),
         batch_sampler=batches,
         collate_fn=as_it_is,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=on_gpu,
         generator=torch.Generator().manual_seed(batches.seed),
         worker_init_fn=leave_signals_to_the_trainer,
     )
     one = {"num_processes": 1, "process_index": 0}
-    placed = prepare_data_loader(loader, accelerator.device, put_on_device=True, **one)
+    # from pinned memory a copy goes on beside the step under way
+    placed = prepare_data_loader(
+        loader, accelerator.device, put_on_device=True, non_blocking=on_gpu, **one
+    )
     return Loader(placed, batches)
 
 

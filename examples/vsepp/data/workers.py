@@ -9,8 +9,8 @@ from accelerate import PartialState
 
 from vsepp.settings import Data
 
-MOST = 8
-"""More than these do not help one GPU, and each holds batches in memory."""
+MOST = 16
+"""One GPU reads pictures faster than so many cores decode them, but each worker holds batches in memory."""
 
 
 def decoding_workers(asked: int | None, data: Data, features: bool = False) -> int:

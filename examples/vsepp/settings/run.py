@@ -81,7 +81,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: but for --start-from, none of these changes the result."""
+    """How to run, as opposed to what: but for --start-from, none of these changes the result by more
+    than rounding.
+    """
 
     resume: bool = False
     """Go on from the newest checkpoint in the run's folder; start afresh if there is none."""
@@ -95,6 +97,10 @@ class Options:
     """Processes that decode images; None chooses from the cores (features need none)."""
     tensorboard: bool = True
     """Write TensorBoard logs into the run's folder, if tensorboard is installed."""
+    compile: bool = False
+    """Compile the image network (torch.compile): the first steps take a minute or more, the others
+    less; equal to rounding.
+    """
     cpu: bool = False
     """Stay on the CPU even if there is a GPU."""
     quiet: bool = False
