@@ -32,7 +32,7 @@ release=$$(echo "$$cpu" | grep -Fx "$$pinned+cpu" || echo "$$cpu" | head -n 1); 
 sed "s/^torch==.*/torch==$${release:-$$pinned}/" constraints.txt > $(DEMO)/constraints.txt
 endef
 
-.PHONY: test test-all test-newest test-oldest constraints lint types demo bench kernels gpu clean help
+.PHONY: test test-all test-newest test-oldest constraints lint types docs demo bench kernels gpu clean help
 
 # Files in their own order: sorted by their number of tests, the longest of all would come last.
 test: lint types            ## lint, check types, run the tests
@@ -64,6 +64,9 @@ lint: $(STAMP)              ## ruff: rules and format
 
 types: $(STAMP)             ## mypy
 	$(BIN)/mypy
+
+docs: $(STAMP)              ## the documentation as a site, in site/; warnings are errors
+	$(BIN)/zensical build --strict --clean
 
 demo: $(DEMO)/.installed    ## train with all and with hard negatives on drawn scenes, end with report.html
 	$(DEMO)/bin/python examples/vsepp_coco.py --overwrite

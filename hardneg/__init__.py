@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from hardneg.training.grad_cache import GradCache
     from hardneg.training.memory_queue import MemoryQueue
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AcrossRanks",

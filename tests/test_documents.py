@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from pathlib import Path
 
@@ -18,17 +19,19 @@ from benchmarks import core, ranks, small, studies, table
 from docs.figures.__main__ import FOLDER, drawings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+MIGRATING = ROOT / "docs" / "migrating.md"
+"""Run by tests/test_migrating.py, in float64 and beside other packages."""
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
     for path in (ROOT / top).rglob("*")
 ]
-FILES = {str(path.relative_to(ROOT)) + "/" * path.is_dir() for path in [*DOCUMENTS, *OURS]}
+FILES = {str(path.relative_to(ROOT)) + "/" * path.is_dir() for path in [*ROOT.glob("*"), *OURS]}
 
 
 def name_of(document: Path) -> str:
-    return document.name
+    return str(document.relative_to(ROOT))
 
 
 def blocks(document: Path) -> list[str]:
@@ -88,7 +91,9 @@ def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("_one_rank")
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if blocks(d)], ids=name_of)
+@pytest.mark.parametrize(
+    "document", [d for d in DOCUMENTS if blocks(d) and d != MIGRATING], ids=name_of
+)
 def test_its_code_runs(document: Path) -> None:
     """One block after the other, as they are read."""
     torch.manual_seed(0)
@@ -106,13 +111,34 @@ def test_files_that_it_names_are_there(document: Path) -> None:
     quoted = re.findall(r"`(?:python )?([\w/.]+(?:\.py|\.md|/))`", text)
     run = re.findall(r"^python ([\w/.]+\.py)", text, re.MULTILINE)
     linked = [
-        str(document.parent.relative_to(ROOT) / link)
-        for link in re.findall(r"\]\(([\w/.]+)\)", text)
+        os.path.normpath(document.parent.relative_to(ROOT) / link)
+        for link, _ in links(text)
+        if link
     ]
     missing = {
         n for n in quoted + run + linked if not any(("/" + f).endswith("/" + n) for f in FILES)
     }
     assert missing == set()
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Files and headings that it links, outside its code."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return re.findall(r"\]\(([\w/.]*)(?:#([\w-]+))?\)", prose)
+
+
+def headings(text: str) -> set[str]:
+    """As links name them."""
+    titles = re.findall(r"^#+ (.*)", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_headings_that_it_links_are_there(document: Path) -> None:
+    for file, heading in links(document.read_text(encoding="utf-8")):
+        if heading:
+            target = document.parent / file if file else document
+            assert heading in headings(target.read_text(encoding="utf-8")), f"{file}#{heading}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -1,0 +1,62 @@
+"""What is published: one version everywhere, a wheel without tests, a small sdist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from warning_filters import ROOT
+
+import hardneg
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LARGEST = 1_000_000
+
+
+def test_one_version_everywhere() -> None:
+    version = PROJECT["version"]
+    assert hardneg.__version__ == version
+    assert re.search(rf"^version: {re.escape(version)}$", read("CITATION.cff"), re.MULTILINE)
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def built(kind: str, folder: Path) -> Path:
+    """A wheel or an sdist of this checkout, without network."""
+    pytest.importorskip("hatchling", reason="the build backend is not installed")
+    module = importlib.import_module(f"hatchling.builders.{kind}")
+    builder = getattr(module, f"{kind.capitalize()}Builder")(str(ROOT))
+    (path,) = builder.build(directory=str(folder), versions=["standard"])
+    return Path(path)
+
+
+def test_the_wheel_has_the_package_alone(tmp_path: Path) -> None:
+    path = built("wheel", tmp_path)
+    assert path.stat().st_size < LARGEST
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "hardneg",
+        f"hardneg-{PROJECT['version']}.dist-info",
+    }
+    assert {"hardneg/py.typed", "hardneg/functional.pyi"} <= set(names)
+    assert [name for name in names if "test" in name] == []
+
+
+def test_the_sdist_is_small_and_has_what_is_read(tmp_path: Path) -> None:
+    path = built("sdist", tmp_path)
+    assert path.stat().st_size < LARGEST
+    with tarfile.open(path) as file:
+        names = {name.split("/", 1)[1] for name in file.getnames()}
+    assert {"hardneg/__init__.py", "docs/choosing.md", "README.md", "LICENSE", "PKG-INFO"} <= names
+    assert [name for name in names if name.startswith(("tests", "benchmarks"))] == []
