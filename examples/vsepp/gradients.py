@@ -81,7 +81,7 @@ class Gradients:
     def __call__(self, batch: Batch, negatives: Any, teacher: Teacher | None = None) -> Tensor:
         """The loss, detached; with a teacher, a part of it follows the teacher's scores."""
         inputs = (batch.images, batch.words, batch.lengths)
-        loss = partial(self.loss, batch.image_ids, negatives)
+        loss = partial(self.loss, batch, negatives)
         if teacher is not None:
             loss = teacher.beside(loss, inputs)
         if self.members > 1:
@@ -104,10 +104,11 @@ class Gradients:
                 here = torch.zeros_like(number) if number.grad is None else number.grad
                 number.grad = self.accelerator.reduce(here, "mean")
 
-    def loss(self, ids: Tensor, negatives: Any, images: Tensor, captions: Tensor) -> Tensor:
+    def loss(self, batch: Batch, negatives: Any, images: Tensor, captions: Tensor) -> Tensor:
         """The objective in float32; from then on these pairs are earlier ones."""
-        images, captions = images.float(), captions.float()
-        value = self.objective(images, captions, ids, negatives)
+        images, captions, ids = images.float(), captions.float(), batch.image_ids
+        own = {} if batch.own_ids is None else {"own_ids": batch.own_ids}
+        value = self.objective(images, captions, ids, negatives, **own)
         self.objective.remember(images, captions, ids)
         return value
 

@@ -146,8 +146,50 @@ class InBatchAndQueue(nn.Module):
         self.captions.update(captions, ids)
 
 
-def build_objective(settings: Loss, width: int, ranks: int) -> InBatch | InBatchAndQueue:
+class InBatchAndOwn(nn.Module):
+    """Each direction against the batch and each pair's own negatives, whose rows follow the pairs'."""
+
+    queued = 0
+
+    def __init__(self, settings: Loss) -> None:
+        super().__init__()
+        similarity = similarity_of(settings.measure)
+        self.to_captions = build_loss(settings, similarity, "queries")
+        self.to_images = build_loss(settings, similarity.swapped(), "queries")
+
+    def forward(
+        self,
+        images: Tensor,
+        captions: Tensor,
+        ids: Tensor,
+        negatives: Any,
+        own_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The sum of both directions; 0 in a process without pairs."""
+        n = len(ids)
+        if n == 0:
+            return images.sum() + captions.sum()
+        given = {"query_ids": ids, "candidate_ids": ids, "negatives": negatives}
+        ways = ((self.to_captions, images, captions), (self.to_images, captions, images))
+        parts = []
+        for way, (loss, queries, candidates) in enumerate(ways):
+            own = {}
+            if own_ids is not None:
+                rows = candidates[n:].unflatten(0, (n, -1))
+                own = {"own_negatives": rows, "own_negative_ids": own_ids[way]}
+            parts.append(loss(queries[:n], candidates[:n], **given, **own))
+        return parts[0] + parts[1]
+
+    def remember(self, images: Tensor, captions: Tensor, ids: Tensor) -> None:
+        """Nothing is remembered."""
+
+
+def build_objective(
+    settings: Loss, width: int, ranks: int
+) -> InBatch | InBatchAndQueue | InBatchAndOwn:
     """What the settings ask for, for embeddings of this width in so many processes."""
+    if settings.own_negatives:
+        return InBatchAndOwn(settings)
     if settings.queue:
         return InBatchAndQueue(settings, width, ranks)
     return InBatch(settings, ranks)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import is_tensorboard_available, set_seed
+from torch import nn
 
 from vsepp.checkpoints import Trained, load_model, load_weights, model_file, save_model
 from vsepp.data.batches import ShuffledBatches, training_loader
@@ -36,6 +37,7 @@ from vsepp.run.beginning import begin_or_go_on
 from vsepp.run.folder import check_folder, forget_replaced, run_in
 from vsepp.run.interrupts import Interrupts, Stopped
 from vsepp.run.measuring import Measuring
+from vsepp.run.own_negatives import own_negatives_of
 from vsepp.run.progress import Progress
 from vsepp.run.result import result_record
 from vsepp.run.screen import Screen
@@ -101,6 +103,9 @@ class Trainer:
         given = (self.accelerator, self.model, objective, schedule.chunk, members)
         self.gradients = Gradients(*given)
         queues = objective if settings.loss.queue or settings.loss.learn_temperature else None
+        self.own = own_negatives_of(pairs, settings.loss)
+        if self.own is not None:
+            queues = nn.ModuleList([objective, self.own])
         self.parts = Parts(self.accelerator, self.plain, self.optimiser, queues, self.average)
         self.measuring = Measuring(self.accelerator, self.judged, self.vocabulary, settings)
         if rank:
@@ -129,6 +134,8 @@ class Trainer:
     def epoch(self) -> None:
         """One pass over the captions, or the rest of one."""
         progress = self.progress
+        if self.own is not None and progress.epoch and not progress.done:
+            self.own.mine(self.measuring.embedded(self.splits.train))
         self.batches.start(progress.epoch, progress.done)
         self.plain.start_epoch()
         if any(row["epoch"] == progress.epoch + 1 for row in progress.history):
@@ -168,7 +175,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """Forward, loss, backward, clip, update."""
-        mine = (len(batch.lengths), batch.skipped, *self.interrupts.counts())
+        mine = (len(batch.image_ids), batch.skipped, *self.interrupts.counts())
         pairs, skipped, *signals = self.gradients.of_all(*mine)
         self.interrupts.agree(signals)
         self.progress.skipped += skipped
@@ -185,7 +192,7 @@ class Trainer:
         self.optimiser.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.plain)
-        seen = pairs if self.settings.loss.across_ranks else len(batch.lengths)
+        seen = pairs if self.settings.loss.across_ranks else len(batch.image_ids)
         self.losses.waiting.append(Seen(self.progress.step, loss, seen, queued))
 
     def look(self) -> None:

@@ -108,7 +108,7 @@ class Loader:
         for batch in self.batches:
             if isinstance(batch, InputError):
                 raise batch
-            pairs, skipped = pairs + len(batch.lengths), skipped + batch.skipped
+            pairs, skipped = pairs + len(batch.image_ids), skipped + batch.skipped
             yield batch
         if whole and skipped and not pairs:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -155,6 +155,19 @@ class Batch(NamedTuple):
     lengths: Tensor
     image_ids: Tensor
     skipped: int = 0
+    own_ids: Tensor | None = None
+    """Where pairs have own negatives: the numbers of their images, ``2 x pairs x count``, of captions
+    and of images. Their rows follow those of the pairs.
+    """
+
+
+Own = tuple[Tensor, Tensor, Tensor]
+OwnOf = Callable[[Sequence[int]], Own | None]
+"""Rows of captions and of images that are own negatives of these pairs, and ``own_ids`` of a batch."""
+
+
+def no_own_negatives(picks: Sequence[int]) -> None:
+    """Nothing for any pair."""
 
 
 class Pairs(Dataset[Batch]):
@@ -165,6 +178,7 @@ class Pairs(Dataset[Batch]):
 
     def __init__(self, split: Split, vocabulary: Vocabulary, seed: int) -> None:
         self.split, self.seed, self.epoch = split, seed, 0
+        self.own_of: OwnOf = no_own_negatives
         self.words = [torch.tensor(vocabulary.encode(caption)) for caption in split.captions]
 
     def __len__(self) -> int:
@@ -175,9 +189,16 @@ class Pairs(Dataset[Batch]):
         rows = self.split.image_of[picks]
         seeds = (view_seed(self.seed, self.epoch, pick) for pick in picks)
         images, kept = self.split.images.batch(rows, seeds)
-        words, lengths = padded([self.words[picks[position]] for position in kept])
+        said = [self.words[picks[position]] for position in kept]
         ids = torch.from_numpy(np.ascontiguousarray(rows[kept]))
-        return Batch(images, words, lengths, ids, len(picks) - len(kept))
+        own = self.own_of(picks)
+        if own is not None:
+            captions, further, own_ids = own
+            images = torch.cat([images, self.split.images.batch(further.numpy(), None)[0]])
+            said += [self.words[row] for row in captions.tolist()]
+        words, lengths = padded(said)
+        skipped = len(picks) - len(kept)
+        return Batch(images, words, lengths, ids, skipped, None if own is None else own_ids)
 
 
 def view_seed(seed: int, epoch: int, pick: int) -> int:

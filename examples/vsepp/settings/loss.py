@@ -76,9 +76,16 @@ class Loss:
     drawn afresh at every step. 0: from the whole batch.
     """
 
+    own_negatives: Annotated[int, Range(0, 1_000)] = 0
+    """So many hardest negatives of every pair, from all training images and captions, beside the
+    batch's: mined before every epoch but the first, below the --ceiling where there is one. Of
+    precomputed features.
+    """
+
     def __post_init__(self) -> None:
         check_options(self)
         self.check_negative_set()
+        self.check_own_negatives()
         object.__setattr__(self, "negatives", OLDER.get(self.negatives, self.negatives))
         name, numbers = self.written
         forms = FORMS.get(name, ())
@@ -97,6 +104,22 @@ class Loss:
             raise InputError(
                 f"--negatives is {self.negatives}: expected numbers behind the colons"
             ) from error
+
+    def check_own_negatives(self) -> None:
+        """Refuse own negatives beside options that know the pairs of the batch alone."""
+        others = {
+            "--strict-parity": self.strict_parity,
+            "--queue": self.queue,
+            "--across-ranks": self.across_ranks,
+            "--negatives-from": self.negatives_from,
+            "--soft-targets": self.soft_targets,
+            "--loss sigmoid": self.loss == "sigmoid",
+        }
+        given = [written for written, value in others.items() if value]
+        if self.own_negatives and given:
+            raise InputError(
+                f"--own-negatives {self.own_negatives} does not go with {' or '.join(given)}"
+            )
 
     def check_negative_set(self) -> None:
         """Refuse a negative set beside options that hear pairs outside of it."""

@@ -34,6 +34,10 @@ class Settings:
             raise InputError(
                 f"--members is {self.model.members}: expected precomputed features and no --queue"
             )
+        if self.loss.own_negatives and self.data.layout == "raw":
+            raise InputError(
+                "--own-negatives are of precomputed features: see the features command"
+            )
         if self.loss.soft_targets and not self.schedule.ema:
             raise InputError(
                 "--soft-targets are those of the averaged model: pass --ema too, 0.99 say"
