@@ -39,6 +39,11 @@ NEGATIVES = {
     "InfoNCE, 32 hardest": [*CROSS_ENTROPY, "topk:32", "--temperature", "0.05"],
     "InfoNCE, learned temperature": [*CROSS_ENTROPY, "all", "--learn-temperature"],
     "SigLIP": ["--loss", "sigmoid", "--negatives", "all", "--temperature", "0.1", "--bias", "-5"],
+    "8 hardest, and 2 of its own": [*HINGES, "topk:8", "--own-negatives", "2"],
+    "InfoNCE, temperature 0.05, and 2 of its own below 0.95": [
+        *[*CROSS_ENTROPY, "all", "--temperature", "0.05"],
+        *["--own-negatives", "2", "--ceiling", "0.95"],
+    ],
     "8 hardest, queue of 4,096": [*HINGES, "topk:8", "--queue", "4096"],
 }
 

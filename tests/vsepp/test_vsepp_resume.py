@@ -84,7 +84,8 @@ COMMON = [
     "--quiet",
 ]
 
-KINDS = {"precomp": PRECOMP, "raw": RAW, "modern": MODERN}
+OWN = [*PRECOMP, "--no-strict-parity", "--own-negatives", "2", "--text", "bow"]
+KINDS = {"precomp": PRECOMP, "raw": RAW, "modern": MODERN, "own": OWN}
 
 
 def command(root: Path, out: Path, kind: list[str], *more: str) -> list[str]:
@@ -156,7 +157,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     write_precomp(base / "data" / "f8k_precomp")
     write_flickr(base / "data")
     finish(command(base / "data", base / "precomp", PRECOMP))
-    for name in ("raw", "modern"):
+    for name in ("raw", "modern", "own"):
         forked_runs.finish(forked(command(base / "data", base / name, KINDS[name])))
     return {"data": base / "data", **{name: base / name for name in KINDS}}
 
