@@ -16,6 +16,7 @@ from semantic_cases import (
     SIMILARITIES,
     backends,
     every,
+    in_parts,
     resolve_negatives,
 )
 from torch import Tensor
@@ -25,9 +26,7 @@ from hardneg import (
 )
 
 
-@backends
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-@every
+@in_parts(2, "similarity", SIMILARITIES)
 def test_width_1(which: Case, similarity: str, backend: object) -> None:
     if not which.takes(similarity):
         pytest.skip("the loss or its strategy needs distances")
