@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from covering import covering
 from every_loss import numbers
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -124,8 +125,7 @@ def test_a_number_with_dynamic_shapes(name: str) -> None:
     compiled_alike(DYNAMIC[name], (0.2, 0.3), most=2, dynamic=True)
 
 
-@pytest.mark.parametrize("backend", ["auto", "tiled"])
-@pytest.mark.parametrize("kind", [ContrastiveLoss, InfoNCELoss])
+@covering(2, kind=[ContrastiveLoss, InfoNCELoss], backend=["auto", "tiled"])
 def test_shapes_that_change(kind: Any, backend: str) -> None:
     """Also with ids, whose pairs are asserted, and with further candidates."""
     counter = CompileCounterWithBackend("aot_eager")

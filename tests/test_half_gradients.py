@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from every_loss import EVERY, ONE_OF_EACH, Case, run, squashed
+from covering import covering
+from every_loss import EVERY, ONE_OF_EACH, SIMILARITIES, Case, run, squashed
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -39,9 +40,7 @@ def gradients(
     return [x.grad for x in leaves if x.grad is not None]
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("backend", TILED, ids=str)
-@pytest.mark.parametrize("which", EVERY, ids=str)
+@covering(2, which=EVERY, backend=TILED, dtype=HALF)
 def test_one_rounding(which: Case, backend: object, dtype: torch.dtype) -> None:
     """Every entry is the one of float32 gradients, rounded once."""
     for spread, seed in ((1.0, 0), (0.1, 1)):
@@ -54,10 +53,7 @@ def test_one_rounding(which: Case, backend: object, dtype: torch.dtype) -> None:
             assert ((half.float() - exact).abs() <= rounding / 2 + 1e-6 * exact.abs().max()).all()
 
 
-@pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("backend", TILED[:3], ids=str)
-@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "squared_euclidean", "order"])
-@pytest.mark.parametrize("which", ONE_OF_EACH, ids=str)
+@covering(2, which=ONE_OF_EACH, similarity=SIMILARITIES, backend=TILED[:3], dtype=HALF)
 def test_error_of_at_most_twice_that_of_the_definitions(
     which: Case, similarity: str, backend: object, dtype: torch.dtype
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from every_loss import (
@@ -30,23 +28,6 @@ fixed = pytest.mark.parametrize("which", FIXED, ids=str)
 
 
 paired = pytest.mark.parametrize("which", PAIRED, ids=str)
-
-
-def in_parts(parts: int, name: str, values: Sequence[object]) -> pytest.MarkDecorator:
-    """Every backend and every loss with every value; in the usual run one in so many, which meet in every pair."""
-    usual = [
-        pytest.param(
-            value,
-            backend,
-            which,
-            id=f"{value}-{BACKEND_IDS[j]}-{which}",
-            marks=() if (i + j + k) % parts == 0 else pytest.mark.full,
-        )
-        for i, value in enumerate(values)
-        for j, backend in enumerate(BACKENDS)
-        for k, which in enumerate(EVERY)
-    ]
-    return pytest.mark.parametrize((name, "backend", "which"), usual)
 
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "squared_euclidean", "order")

@@ -6,7 +6,10 @@ import math
 
 import pytest
 import torch
+from covering import covering
 from every_loss import (
+    BACKENDS,
+    EVERY,
     Case,
     arguments,
     assert_same,
@@ -18,7 +21,6 @@ from semantic_cases import (
     backends,
     every,
     fixed,
-    in_parts,
 )
 
 from hardneg.functional import (
@@ -53,7 +55,7 @@ def test_a_zero_vector_scores_0(backend: object) -> None:
     assert terms[1].tolist() == pytest.approx([0.25 + 0.6, 0.0])
 
 
-@in_parts(2, "similarity", SIMILARITIES)
+@covering(2, similarity=SIMILARITIES, backend=BACKENDS, which=EVERY)
 def test_collapsed_embeddings(which: Case, similarity: str, backend: object) -> None:
     if not which.takes(similarity):
         pytest.skip("the loss or its strategy needs distances")
@@ -77,7 +79,7 @@ def test_ordinary_embeddings_are_not_collapsed(which: Case, backend: object) -> 
     assert not run(which, shifted, groups, return_stats=True, backend=backend)[1].collapsed
 
 
-@in_parts(3, "bad", [math.nan, math.inf, -math.inf])
+@covering(3, bad=[math.nan, math.inf, -math.inf], backend=BACKENDS, which=EVERY)
 def test_one_number_that_is_not_finite_makes_loss_and_gradient_nan(
     which: Case, bad: float, backend: object
 ) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from covering import covering
 from every_loss import (
+    BACKENDS,
+    EVERY,
     Case,
     arguments,
     assert_same,
@@ -16,7 +19,6 @@ from semantic_cases import (
     SIMILARITIES,
     backends,
     every,
-    in_parts,
     resolve_negatives,
 )
 from torch import Tensor
@@ -26,7 +28,7 @@ from hardneg import (
 )
 
 
-@in_parts(2, "similarity", SIMILARITIES)
+@covering(2, similarity=SIMILARITIES, backend=BACKENDS, which=EVERY)
 def test_width_1(which: Case, similarity: str, backend: object) -> None:
     if not which.takes(similarity):
         pytest.skip("the loss or its strategy needs distances")
