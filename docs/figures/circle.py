@@ -107,8 +107,8 @@ def wedge(bound: float, middle: tuple[float, float], radius: float) -> str:
 LEGEND = (
     (QUERY, "the query, such as an image"),
     (POSITIVE, "its positive: the caption that belongs to it"),
-    (NEGATIVE, "hard negatives: score above the positive, or within the margin"),
-    ("none", "easy negatives: no loss, so nothing is learned from them"),
+    (NEGATIVE, "hard negatives, which the loss pushes away"),
+    ("none", "easy negatives: no loss, nothing to learn"),
 )
 
 
@@ -128,20 +128,17 @@ def legend(x: float, y: float) -> list[str]:
 
 def hard_negative() -> str:
     """Which negatives of a query have a loss, and which of them is the hardest."""
-    middle, radius = (150.0, 132.0), 100.0
+    middle, radius = (104.0, 118.0), 88.0
     chosen = selected(All(), MARGIN)
     (hardest,) = selected(Hardest())
     x, y = place(DEGREES[hardest], middle, radius)
-    label = words(x + 12, y - 6, "the hardest", fill=NEGATIVE, font_weight="bold")
-    bound = float(scores()[0, 0]) - MARGIN
-    note = f"shaded: cosine above the positive's ({float(scores()[0, 0]):.2f}) minus the margin ({MARGIN})"
     parts = [
-        wedge(bound, middle, radius),
+        wedge(float(scores()[0, 0]) - MARGIN, middle, radius),
         *points(chosen, middle, radius),
-        label,
-        *legend(300, 92),
-        words(294, 224, note, font_size=13),
+        words(x + 12, y - 6, "the hardest", fill=NEGATIVE, font_weight="bold"),
+        *legend(222, 84),
+        words(216, 210, f"shaded: above the positive's score less {MARGIN}"),
     ]
     return picture(
-        780, 262, "A query, its positive, hard negatives and easy negatives on a circle", parts
+        570, 226, "A query, its positive, hard negatives and easy negatives on a circle", parts
     )

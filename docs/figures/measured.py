@@ -18,7 +18,7 @@ SMALLEST = (32, 128)
 SHORT = {
     PLAIN: "plain",
     "open_clip ClipLoss": "open_clip",
-    "sentence-transformers formula, one direction": "one direction of sentence-transformers",
+    "sentence-transformers formula, one direction": "sentence-transformers",
     "F.linear_cross_entropy, chunked": "F.linear_cross_entropy",
 }
 """Names that fit beside the bars."""
