@@ -6,10 +6,10 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hardneg.checks import check_choice, check_count, check_number
-from hardneg.mining.mined_rows import MinedBlock, MinedRows
+from hardneg.mining.mined_rows import MinedBlock
 from hardneg.mining.report_page import page_of
 
 __all__ = ["FalseNegatives", "LikelyPositive", "false_negatives"]
@@ -89,8 +89,17 @@ class FalseNegatives:
         return path
 
 
+class MinedLists(Protocol):
+    """What is read of ``MinedRows``: lists of negatives and positives, a block of queries at a time."""
+
+    manifest: dict[str, Any]
+
+    def blocks(self) -> Iterator[MinedBlock]:
+        """The blocks, one after the other."""
+
+
 def false_negatives(
-    mined: MinedRows,
+    mined: MinedLists,
     limit: int = 100,
     margin: float = 0.05,
     by: str = "score",

@@ -21,6 +21,7 @@ LEVELS = [
     {"distributed"},
 ]
 ALONE = {
+    "diagnostics": {"losses", "mining", "ops", "checks", "distributed", "extras"} | FACTORS,
     "mining": {"ops", "checks", "extras", "writing"} | FACTORS,
     "metrics": {"ops", "checks", "distributed", "extras", "writing"} | FACTORS,
     "encoders": {"checks"},
