@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MIGRATING = ROOT / "docs" / "migrating.md"
 """Run by tests/test_migrating.py, in float64 and beside other packages."""
+INTEGRATIONS = ROOT / "docs" / "integrations.md"
+"""Run by tests/integrations/test_integrations_page.py, where the libraries are installed."""
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
@@ -92,7 +94,9 @@ def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.usefixtures("_one_rank")
 @pytest.mark.parametrize(
-    "document", [d for d in DOCUMENTS if blocks(d) and d != MIGRATING], ids=name_of
+    "document",
+    [d for d in DOCUMENTS if blocks(d) and d not in (MIGRATING, INTEGRATIONS)],
+    ids=name_of,
 )
 def test_its_code_runs(document: Path) -> None:
     """One block after the other, as they are read."""

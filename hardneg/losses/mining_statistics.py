@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hardneg.ops.precision import has_float64
 from hardneg.similarities import upcast
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ class MiningStatistics:
     collapsed: Bool[Tensor, ""]
 
     def as_dict(self) -> dict[str, float]:
-        """Plain numbers, for a logger. Synchronises."""
-        return {f.name: float(getattr(self, f.name)) for f in fields(self)}
+        """Plain numbers, for a logger. Synchronises, once for all of them."""
+        names = [f.name for f in fields(self)]
+        # a count may be beyond what float32 holds
+        dtype = torch.float64 if has_float64(self.gap.device) else torch.float32
+        numbers = torch.stack([getattr(self, name).to(dtype) for name in names]).tolist()
+        return dict(zip(names, numbers, strict=True))
 
 
 def is_collapsed(*sets: Float[Tensor, "n d"]) -> Bool[Tensor, ""]:

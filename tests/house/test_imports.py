@@ -27,6 +27,7 @@ ALONE = {
     "encoders": {"checks"},
     "image_text": {"encoders", "similarities", "extras"},
     "training": {"checks", "distributed"},
+    "integrations": {"losses", "distributed", "training", "checks", "extras", "similarities"},
 }
 OPS = [
     {"guide", "mined", "own"},

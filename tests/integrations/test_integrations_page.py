@@ -1,0 +1,62 @@
+"""docs/integrations.md: the code of every section runs where its library is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pair_models import batch, clip
+from sentences import COLUMNS, make_model
+from warning_filters import ROOT
+
+import hardneg
+
+PAGE = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+SECTIONS = {s.split("\n")[0]: s for s in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+NEEDS = {
+    "sentence-transformers": ["sentence_transformers", "datasets", "accelerate"],
+    "transformers": ["transformers", "accelerate"],
+    "open_clip": [],
+}
+
+
+def test_every_section_is_known() -> None:
+    assert list(SECTIONS) == list(NEEDS)
+
+
+def given(section: str, folder: Path) -> dict[str, Any]:
+    """What a reader has already."""
+    names = "anchor", "positive", "negative_1", "negative_2"
+    found: dict[str, Any] = {"torch": torch, "out": str(folder / "out")}
+    found |= {name: getattr(hardneg, name) for name in hardneg.__all__}
+    found |= {name: torch.randn(128, 16) for name in ("images", "captions", "embeddings")}
+    if section == "sentence-transformers":
+        make_model(folder / "model")
+        found |= {
+            "folder": str(folder / "model"),
+            "columns": dict(zip(names, COLUMNS, strict=True)),
+        }
+    if section == "transformers":
+        data = batch()
+        rows = [{"input_ids": data["input_ids"][i], "pixel_values": data["pixel_values"][i].float(),
+                 "image_id": i // 2} for i in range(8)]  # fmt: skip
+        found |= {"clip": clip().float(), "pairs": rows}
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+@pytest.mark.parametrize("section", NEEDS)
+def test_its_code_runs(section: str, tmp_path: Path) -> None:
+    for module in NEEDS[section]:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{section} needs {module}, which is not installed")
+    torch.manual_seed(0)
+    names = given(section, tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, f"integrations.md, {section}", "exec"), names)
