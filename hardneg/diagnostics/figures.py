@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["overview"]
 
 POSITIVE, NEGATIVE, HARDEST, OTHER = "#2f855a", "#c53030", "#dd6b20", "#4a5568"
-SIZE = (11, 7)
+SIZE = (10, 7.5)
 
 Line = tuple[str, str, Callable[[Observation], float]]
 """Label, colour, and the number that is drawn."""
@@ -53,7 +53,7 @@ def draw_scores(axes: Any, seen: Observation) -> None:
         axes.stairs((counted.counts / total).numpy(), counted.edges.numpy(), **style)
     axes.set(title=f"scores at step {seen.step}", xlabel="score", ylabel="share")
     axes.set_xlim(*occupied(seen.positives, seen.negatives))
-    axes.legend(frameon=False, loc="upper left")
+    put_legend(axes, axes.get_legend_handles_labels()[0])
 
 
 def occupied(*histograms: Histogram) -> tuple[float, float]:
@@ -68,12 +68,14 @@ def draw_hardness(axes: Any, history: Sequence[Observation]) -> None:
     """Mean scores over the steps."""
     lines: list[Line] = [
         ("positives", POSITIVE, lambda x: x.positive_mean),
-        ("hardest negatives", HARDEST, lambda x: x.hardest_negative_mean),
         ("chosen negatives", NEGATIVE, lambda x: x.negative_mean),
     ]
     draw_lines(axes, history, lines)
+    # the same line where the hardest are chosen
+    hardest: list[Line] = [("hardest negatives", HARDEST, lambda x: x.hardest_negative_mean)]
+    draw_lines(axes, history, hardest, linestyle="--")
     axes.set(title="hardness", xlabel="step", ylabel="mean score")
-    axes.legend(frameon=False, loc="best")
+    put_legend(axes, axes.get_lines())
 
 
 def draw_shares(axes: Any, history: Sequence[Observation]) -> None:
@@ -90,8 +92,7 @@ def draw_shares(axes: Any, history: Sequence[Observation]) -> None:
     draw_lines(beside, history, skewness, linestyle="--")
     beside.set(ylabel="skewness")
     beside.spines[["top"]].set_visible(False)
-    handles = [*axes.get_lines(), *beside.get_lines()]
-    axes.legend(handles=handles, frameon=False, loc="best", fontsize="small")
+    put_legend(axes, [*axes.get_lines(), *beside.get_lines()])
 
 
 def draw_collapse(axes: Any, history: Sequence[Observation]) -> None:
@@ -102,8 +103,8 @@ def draw_collapse(axes: Any, history: Sequence[Observation]) -> None:
     lines.append(("loss / loss of equal rows", OTHER, lambda x: ratio(x.loss, x.loss_at_means)))
     draw_lines(axes, history, lines)
     axes.axhline(1, color=OTHER, linestyle=":", linewidth=1)
-    axes.set(title="collapse: at 1", xlabel="step")
-    axes.legend(frameon=False, loc="best")
+    axes.set(title="collapse and plateau: at 1", xlabel="step")
+    put_legend(axes, axes.get_lines())
 
 
 def candidates_cosine(seen: Observation) -> float:
@@ -114,6 +115,13 @@ def candidates_cosine(seen: Observation) -> float:
 def ratio(value: float, whole: float) -> float:
     """The quotient; NaN of 0."""
     return value / whole if whole else float("nan")
+
+
+def put_legend(axes: Any, handles: Sequence[Any]) -> None:
+    """Below the chart, where it hides no line; matplotlib's search for a free place takes long."""
+    handles = [one for one in handles if not one.get_label().startswith("_")]
+    style = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
+    axes.legend(handles=handles, frameon=False, fontsize="small", **style)
 
 
 def draw_lines(

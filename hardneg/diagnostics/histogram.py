@@ -52,7 +52,7 @@ def histogram(
         tensor([2, 2])
     """
     check_count("bins", bins)
-    known = scores.detach().flatten().to("cpu", torch.float64)
+    known = scores.detach().flatten().cpu().double()
     known = known[known.isfinite()]
     low, high = bounds_of(known) if bounds is None else bounds
     edges = torch.linspace(low, high, bins + 1, dtype=torch.float64)

@@ -63,7 +63,7 @@ def look(call: LossCall, step: int, output: Any, hardest: int, neighbours: int) 
 
 def generators_kept(device: torch.device) -> Any:
     """A context that leaves torch's generators as they were, so that a look changes no training."""
-    if device.type == "cpu":
+    if device.type in ("cpu", "mps"):  # MPS has no generator that can be named
         return torch.random.fork_rng(devices=[])
     return torch.random.fork_rng(devices=[device], device_type=device.type)
 

@@ -82,8 +82,8 @@ class Diagnostics:
     def attach(self, loss: nn.Module) -> RemovableHandle:
         """Look at the calls of a loss from now on, as a forward hook of it.
 
-        Calls without gradients, such as those of a validation, do not count, nor do those inside ``torch.compile``:
-        call ``observe`` beside a compiled loss.
+        Calls without gradients, such as those of a validation, do not count, nor do those inside ``torch.compile`` and
+        while a CUDA graph is captured: call ``observe`` beside a compiled loss.
 
         Args:
             loss: of this library, or ``AcrossRanks``, ``Matryoshka`` around one; across ranks the rows of this rank are
@@ -102,7 +102,10 @@ class Diagnostics:
         self, loss: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Any
     ) -> None:
         """What the hook does."""
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        # a look reads numbers, which would break the capture of a CUDA graph
+        if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
             self.look_in_turn(loss, arguments, options, output)
 
     def observe(self, loss: nn.Module, *arguments: Any, **options: Any) -> Observation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.diagnostics import LOSSES, ROWS, SIZES
 from hardneg import AcrossRanks, ContrastiveLoss, InfoNCELoss, Matryoshka, RandomK, TripletLoss
 from hardneg.diagnostics import Diagnostics
 
@@ -119,6 +121,22 @@ def test_half_precision_and_autocast() -> None:
     assert seen.positives.counts.sum() == 16
 
 
+def test_nothing_is_read_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("is_initialized", "is_current_stream_capturing"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
+    loss, diagnostics = ContrastiveLoss(), Diagnostics(every=1)
+    diagnostics.attach(loss)
+    loss(torch.randn(4, 8), torch.randn(4, 8))
+    assert diagnostics.step == 0
+
+
+def test_the_cost_of_leaving_it_on_was_measured() -> None:
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    last = {(row["case"], *row["shape"]): row["ratio"] for row in rows}
+    assert len(last) == len(LOSSES) * len(SIZES)
+    assert all(ratio <= 1.02 for ratio in last.values())
+
+
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="every"):
         Diagnostics(every=0)
@@ -174,7 +192,7 @@ def test_the_figure_shows_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
     diagnostics = watched()
     axes = diagnostics.figure().axes
     assert [x.get_title() for x in axes[:4]] == [
-        "scores at step 4", "hardness", "active terms and hubs", "collapse: at 1"
+        "scores at step 4", "hardness", "active terms and hubs", "collapse and plateau: at 1"
     ]  # fmt: skip
     lines = {x.get_label(): [*x.get_ydata()] for one in axes for x in one.get_lines()}
     assert lines["active terms"] == [seen.active_share for seen in diagnostics.history]
