@@ -31,27 +31,34 @@ def of_features(loss: Any, rows: slice = slice(None), wrap: Any = nn.Identity) -
     return [value.detach(), *gradients(model)]
 
 
-def open_clip_on_rank(rank: int, size: int) -> list[tuple[list[Tensor], list[Tensor]]]:
-    from open_clip import loss as theirs
-
+def open_clip_on_rank(rank: int, size: int, beside_theirs: bool) -> list[list[list[Tensor]]]:
     rows, told = slice(6 * rank, 6 * rank + 6), {"rank": rank, "world_size": size}
-    pairs = [
-        (ClipLoss(**told), theirs.ClipLoss(gather_with_grad=True, **told)),
-        (SigLipLoss(**told), theirs.SigLipLoss(dist_impl="gather", **told)),
-    ]
-    return [tuple(of_features(x, rows, DistributedDataParallel) for x in both) for both in pairs]  # type: ignore[misc]
+    losses: list[list[Any]] = [[ClipLoss(**told)], [SigLipLoss(**told)]]
+    if beside_theirs:
+        from open_clip import loss as theirs
+
+        losses[0].append(theirs.ClipLoss(gather_with_grad=True, **told))
+        losses[1].append(theirs.SigLipLoss(dist_impl="gather", **told))
+    return [[of_features(x, rows, DistributedDataParallel) for x in both] for both in losses]
 
 
-def test_equals_open_clip(groups: ProcessGroups) -> None:
-    pytest.importorskip("open_clip.loss", reason="what it is compared with: open_clip_torch")
-    ranks = groups(2)(open_clip_on_rank)
+def test_open_clips_form_has_the_loss_of_all_rows(groups: ProcessGroups) -> None:
+    ranks = groups(2)(open_clip_on_rank, False)
     for which, loss in enumerate([ClipLoss(), SigLipLoss()]):
-        expected = of_features(loss)
+        for rank in ranks:
+            torch.testing.assert_close(rank[which][0], of_features(loss), **CLOSE)
+
+
+@pytest.mark.full
+def test_equals_open_clip(groups: ProcessGroups) -> None:
+    """Importing it on every rank takes long."""
+    pytest.importorskip("open_clip.loss", reason="what it is compared with: open_clip_torch")
+    ranks = groups(2)(open_clip_on_rank, True)
+    for which in range(2):
         mean = (ranks[0][which][1][0] + ranks[1][which][1][0]) / 2
         for rank in ranks:
             ours, theirs = rank[which]
-            torch.testing.assert_close(ours, expected, **CLOSE)
-            torch.testing.assert_close([mean, *theirs[1:]], expected, **CLOSE)
+            torch.testing.assert_close(ours, [mean, *theirs[1:]], **CLOSE)
 
 
 def transformers_on_rank(rank: int, size: int) -> list[list[Tensor]]:
@@ -78,6 +85,47 @@ def test_models_of_transformers_have_the_loss_of_all_rows(groups: ProcessGroups)
         expected = [value.detach(), *gradients(model)]
         for rank in ranks:
             torch.testing.assert_close(rank[which], expected, **CLOSE)
+
+
+class Step(nn.Module):
+    """What Lightning's strategies wrap."""
+
+    def __init__(self, chunk_size: int | None) -> None:
+        from hardneg.integrations.lightning import ContrastiveModule
+
+        super().__init__()
+        features = Features()
+        loss, towers = (
+            InfoNCELoss(Learned(0.1), "hardest").double(),
+            (features.images, features.texts),
+        )
+        self.module = ContrastiveModule(*towers, loss, chunk_size=chunk_size)
+
+    def forward(self, *given: Tensor) -> Tensor:
+        value: Tensor = self.module.loss_of(given, False)[0]
+        return value
+
+
+def lightning_on_rank(rank: int, size: int) -> list[list[Tensor]]:
+    rows, found = slice(0, 5) if rank == 0 else slice(5, 12), []
+    for chunk_size in (None, 2):
+        step = Step(chunk_size)
+        given = (*inputs(), torch.arange(12) // 2)
+        wrapped = DistributedDataParallel(step)
+        value = wrapped(*(x[rows] for x in given))
+        value.backward()
+        found.append([value.detach(), *gradients(step)])
+    return found
+
+
+def test_a_module_of_lightning_has_the_loss_of_all_rows(groups: ProcessGroups) -> None:
+    pytest.importorskip("lightning", reason="hardneg[lightning]")
+    ranks, step = groups(2)(lightning_on_rank), Step(None)
+    value = step(*inputs(), torch.arange(12) // 2)
+    value.backward()
+    for rank in ranks:
+        for found in rank:
+            torch.testing.assert_close(found, [value.detach(), *gradients(step)], **CLOSE)
 
 
 class Bag(nn.Module):

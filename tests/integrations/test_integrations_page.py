@@ -11,6 +11,8 @@ import pytest
 import torch
 from pair_models import batch, clip
 from sentences import COLUMNS, make_model
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from warning_filters import ROOT
 
 import hardneg
@@ -21,6 +23,9 @@ NEEDS = {
     "sentence-transformers": ["sentence_transformers", "datasets", "accelerate"],
     "transformers": ["transformers", "accelerate"],
     "open_clip": [],
+    "pytorch-metric-learning": ["pytorch_metric_learning"],
+    "Lightning": ["lightning"],
+    "Trackers": ["accelerate", "tensorboard"],
 }
 
 
@@ -34,6 +39,11 @@ def given(section: str, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"torch": torch, "out": str(folder / "out")}
     found |= {name: getattr(hardneg, name) for name in hardneg.__all__}
     found |= {name: torch.randn(128, 16) for name in ("images", "captions", "embeddings")}
+    found["labels"] = torch.arange(128) // 4
+    if section == "Lightning":
+        found |= {"image_encoder": nn.Linear(5, 4), "text_encoder": nn.Linear(5, 4)}
+        pairs = TensorDataset(torch.randn(8, 5), torch.randn(8, 5))
+        found |= dict.fromkeys(("loader", "validation_loader"), DataLoader(pairs, batch_size=4))
     if section == "sentence-transformers":
         make_model(folder / "model")
         found |= {
@@ -48,12 +58,14 @@ def given(section: str, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers")
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 @pytest.mark.parametrize("section", NEEDS)
-def test_its_code_runs(section: str, tmp_path: Path) -> None:
+def test_its_code_runs(section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in NEEDS[section]:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{section} needs {module}, which is not installed")
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names = given(section, tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.DOTALL)

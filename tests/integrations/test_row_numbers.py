@@ -114,3 +114,18 @@ def test_rows_by_their_places() -> None:
     found = RelatedRows.of_places(3, torch.device("cpu"))
     assert found.rows.tolist() == [0, 1, 2]
     assert found.of(torch.tensor([0, 9])).tolist() == [3, 3]
+
+
+def test_nothing_is_read_from_the_device() -> None:
+    """Tensors without values have none to wait for."""
+    padded_ids = {
+        n: torch.ones(8, 5, dtype=torch.long, device="meta")
+        for n in ("input_ids", "attention_mask")
+    }
+    flat_ids = torch.ones(40, dtype=torch.long, device="meta")
+    starts = torch.ones(8, dtype=torch.long, device="meta")
+    texts = [fingerprints(padded_ids), fingerprints({"input_ids": flat_ids, "offsets": starts})]
+    related = RelatedRows.of_texts(*texts)
+    for found in (related.rows, related.of(torch.stack(texts))):
+        assert found.device.type == "meta"
+        assert found.shape[-1] == 8
