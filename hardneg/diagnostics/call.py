@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hardneg.diagnostics.observation import Scored
 from hardneg.distributed.all_gather import AllGather
 from hardneg.distributed.ring import Ring
+from hardneg.distributed.sharded_rows import ShardedRows
 from hardneg.losses.base import LabelLoss, PairLoss
 from hardneg.losses.inputs import compare_labelled
 from hardneg.losses.mined import MinedByLoss, MinedTerms, PairArguments, relation_in
@@ -70,6 +71,11 @@ class LossCall:
         bound = inspect.signature(loss.forward).bind(*arguments, **options).arguments
         given = {**bound, **bound.pop("renamed", {})}
         given.pop("return_stats", None)
+        if any(isinstance(x, ShardedRows) for x in given.values()):
+            raise TypeError(
+                "diagnostics are attached to the loss inside AcrossRanks: attach them to the AcrossRanks module, "
+                "diagnostics.attach(AcrossRanks(loss))"
+            )
         return cls(loss, {name: detached(x) for name, x in given.items() if x is not None})
 
     @property

@@ -26,7 +26,8 @@ class Observation:
 
     Attributes:
         step: its number.
-        loss: value of the loss, whatever its reduction the mean or sum that it returns; NaN for ``reduction="none"``.
+        loss: value of the loss; NaN for ``reduction="none"``. Of a wrapper, such as ``AcrossRanks``, that of the loss
+            inside, on the rows of this rank.
         loss_at_means: value of the same loss if every row were the mean of its side: where a collapsed model stands.
         active_share: share of the (anchor, positive, negative) terms with a value above 0 (``MiningStatistics``).
         positive_mean: mean score of the positives.

@@ -17,12 +17,32 @@ from hardneg.diagnostics.looking import look
 from hardneg.diagnostics.observation import Observation
 from hardneg.diagnostics.tensorboard import Writer, check_writer, write_observation
 from hardneg.diagnostics.unlabelled import HardestOfCall
+from hardneg.losses.base import Loss
 from hardneg.mining import FalseNegatives, false_negatives
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Diagnostics"]
+
+
+class AfterCall:
+    """The hook of a loss. Copies and pickles of the loss have one that does nothing."""
+
+    def __init__(self, diagnostics: Diagnostics | None) -> None:
+        self.diagnostics = diagnostics
+
+    def __call__(
+        self, loss: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Any
+    ) -> None:
+        if torch.compiler.is_compiling() or self.diagnostics is None or not torch.is_grad_enabled():
+            return
+        # a look reads numbers, which would break the capture of a CUDA graph
+        if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
+            self.diagnostics.look_in_turn(loss, arguments, options, output)
+
+    def __reduce__(self) -> tuple[type[AfterCall], tuple[None]]:
+        return AfterCall, (None,)
 
 
 class Diagnostics:
@@ -82,8 +102,9 @@ class Diagnostics:
     def attach(self, loss: nn.Module) -> RemovableHandle:
         """Look at the calls of a loss from now on, as a forward hook of it.
 
-        Calls without gradients, such as those of a validation, do not count, nor do those inside ``torch.compile`` and
-        while a CUDA graph is captured: call ``observe`` beside a compiled loss.
+        Copies of the loss, and what is loaded from its pickle, are not watched. Calls without gradients, such as those
+        of a validation, do not count, nor do those inside ``torch.compile`` and while a CUDA graph is captured: call
+        ``observe`` beside a compiled loss.
 
         Args:
             loss: of this library, or ``AcrossRanks``, ``Matryoshka`` around one; across ranks the rows of this rank are
@@ -96,17 +117,7 @@ class Diagnostics:
             TypeError: for what is no loss of this library.
         """
         loss_within(loss)
-        return loss.register_forward_hook(self.after_call, with_kwargs=True)
-
-    def after_call(
-        self, loss: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Any
-    ) -> None:
-        """What the hook does."""
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-            return
-        # a look reads numbers, which would break the capture of a CUDA graph
-        if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
-            self.look_in_turn(loss, arguments, options, output)
+        return loss.register_forward_hook(AfterCall(self), with_kwargs=True)
 
     def observe(self, loss: nn.Module, *arguments: Any, **options: Any) -> Observation | None:
         """Count a step and look at it in its turn, without a hook.
@@ -141,7 +152,9 @@ class Diagnostics:
         if step % self.every:
             return None
         self.last = LossCall.of(loss, arguments, options)
-        seen = look(self.last, step, output, self.hardest, self.neighbours)
+        # what a wrapper returns is of all ranks, or of all widths
+        known = output if isinstance(loss, Loss) else None
+        seen = look(self.last, step, known, self.hardest, self.neighbours)
         self.history.append(seen)
         if self.writer is not None:
             write_observation(self.writer, seen, self.tag)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +121,35 @@ def test_half_precision_and_autocast() -> None:
         seen = Diagnostics(every=1).observe(TripletLoss(), rows.bfloat16(), torch.arange(16) // 2)
     assert seen is not None
     assert seen.positives.counts.sum() == 16
+
+
+def test_copies_and_pickles_of_a_loss_are_not_watched() -> None:
+    loss, diagnostics = ContrastiveLoss(), Diagnostics(every=1)
+    diagnostics.attach(loss)
+    rows = torch.randn(4, 8)
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        other(rows, rows + 1)
+    assert diagnostics.step == 0
+    loss(rows, rows + 1)
+    assert diagnostics.step == 1
+
+
+def test_across_ranks(tmp_path: Path) -> None:
+    rows = torch.randn(16, 8)
+    start = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=start, rank=0, world_size=1)
+    try:
+        inside, diagnostics = ContrastiveLoss(), Diagnostics(every=1)
+        loss = AcrossRanks(inside)
+        handle = diagnostics.attach(loss)
+        value = loss(rows, rows + torch.randn(16, 8))
+        assert diagnostics.history[0].loss == pytest.approx(float(value))
+        handle.remove()
+        diagnostics.attach(inside)
+        with pytest.raises(TypeError, match="attach them to the AcrossRanks module"):
+            loss(rows, rows + 1)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_nothing_is_read_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from noisy_pairs import pairs
 from torch.nn.functional import normalize
 
 import hardneg
-from hardneg import Ceiling, ContrastiveLoss, InfoNCELoss, SemiHard, SupConLoss, TopK
+from hardneg import Ceiling, ContrastiveLoss, InfoNCELoss, SemiHard, SupConLoss, TopK, TripletLoss
 from hardneg.diagnostics import Diagnostics, Histogram
 
 # Likely false negatives
@@ -46,6 +46,19 @@ def test_false_negatives_among_labels_bear_their_ids() -> None:
     found = diagnostics.false_negatives()
     assert {(one.query, one.candidate) for one in found.found} == {(4, 3), (5, 3)}
     assert {row["candidate_text"] for row in found.table()} == {"id 101"}
+
+
+def test_the_best_positive_is_what_a_false_negative_is_compared_with() -> None:
+    x, labels = pairs()[0], torch.arange(60) // 4
+    diagnostics = Diagnostics(every=1)
+    diagnostics.observe(TripletLoss(), x, labels)
+    found = diagnostics.false_negatives(1000, margin=0)
+    scores = normalize(x) @ normalize(x).T
+    own = labels[:, None] == labels
+    best = torch.where(own.fill_diagonal_(False), scores, -2).max(1)
+    above = (scores > best.values[:, None]) & (labels[:, None] != labels)
+    assert 0 < found.total == int(above.sum(1).clamp(max=8).sum())
+    assert all(one.positive == best.indices[one.query] for one in found.found)
 
 
 # Every loss, and batches with nothing in them
