@@ -18,6 +18,11 @@ import hardneg.metrics
 # what is imported on demand, or where there is Triton
 APART = ["hardneg.encoders"]
 APART += [] if importlib.util.find_spec("torchmetrics") else ["hardneg.metrics.torchmetrics"]
+# run by tests/integrations/test_integrations_page.py, which alone imports what takes long
+APART += [
+    f"hardneg.integrations.{name}"
+    for name in ("lightning", "pytorch_metric_learning", "sentence_transformers", "transformers")
+]
 APART += [] if importlib.util.find_spec("triton") else ["hardneg.ops.triton."]
 MODULES = sorted(
     module.name

@@ -60,6 +60,8 @@ def is_there(name: str) -> bool:
             found: Any = importlib.import_module(".".join(parts[:stop]))
         except ModuleNotFoundError:
             continue
+        except ImportError:  # it names the extra to install: a module on demand
+            return True
         return (
             functools.reduce(lambda x, part: getattr(x, part, None), parts[stop:], found)
             is not None

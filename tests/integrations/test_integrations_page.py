@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -33,6 +35,25 @@ def test_every_section_is_known() -> None:
     assert list(SECTIONS) == list(NEEDS)
 
 
+def skip_without(modules: list[str], section: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{section} needs {module}, which is not installed")
+
+
+@pytest.mark.parametrize(
+    "name", ["lightning", "pytorch_metric_learning", "sentence_transformers", "transformers"]
+)
+def test_examples_in_docstrings_run(name: str) -> None:
+    skip_without([name], name)
+    torch.manual_seed(0)
+    module = importlib.import_module(f"hardneg.integrations.{name}")
+    names = {one: getattr(hardneg, one) for one in hardneg.__all__} | {"torch": torch}
+    found = doctest.testmod(module, extraglobs=names)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
 def given(section: str, folder: Path) -> dict[str, Any]:
     """What a reader has already."""
     names = "anchor", "positive", "negative_1", "negative_2"
@@ -62,9 +83,7 @@ def given(section: str, folder: Path) -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 @pytest.mark.parametrize("section", NEEDS)
 def test_its_code_runs(section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in NEEDS[section]:
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{section} needs {module}, which is not installed")
+    skip_without(NEEDS[section], section)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names = given(section, tmp_path)
