@@ -15,7 +15,8 @@ from torch import nn
 from torch.optim import SGD
 
 import hardneg
-from benchmarks import core, ranks, small, studies, table
+from benchmarks import core, ranks, small, studies, table, vsepp_page
+from benchmarks.document import markers
 from docs.figures.__main__ import FOLDER, drawings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,3 +169,10 @@ def test_pictures_are_those_of_the_library_and_of_the_results() -> None:
     """``python -m docs.figures`` draws them anew."""
     for name, picture in drawings().items():
         assert (FOLDER / name).read_text(encoding="utf-8") == picture, name
+
+
+@pytest.mark.parametrize("name", vsepp_page.tables())
+def test_tables_of_the_reproduction_are_those_of_the_rows(name: str) -> None:
+    text = (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    start, end = markers(name)
+    assert f"{start}\n{vsepp_page.tables()[name]}\n{end}" in text
