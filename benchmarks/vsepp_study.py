@@ -1,9 +1,9 @@
 """What negatives do, at equal budget: ``python benchmarks/vsepp_study.py --data DIR [--table NAME ...]``.
 
 One strong recipe on Flickr8K's features (``flickr8k-strong`` with one member, half its learning rate, no soft targets,
-six epochs), of which every table changes one thing: the loss and its negatives; the size of the batch; whether captions of one image count as each
-other's negatives; how many negatives a pair meets. Every variant with one seed, then every variant with the next. A
-row is written as each run ends, holds the command that makes it, and what has a row is skipped.
+six epochs), of which every table changes one thing: the loss and its negatives; the size of the batch; whether captions
+of one image count as each other's negatives; how many negatives a pair meets. Every variant with one seed, then every
+variant with the next. A row is written as each run ends and holds its command; what has a row is skipped.
 """
 
 from __future__ import annotations
