@@ -37,6 +37,7 @@ RECIPES = {
     "flickr8k-1024-vse++": "VSE++, 1,024 wide",
     "flickr8k-strong": "`flickr8k-strong`",
 }
+NOT_RUN = "Not run yet."
 BLUE, ORANGE, GREY = "#2c6fbb", "#d9742b", "#8a8a8a"
 Row = dict
 Groups = dict[str, list[Row]]
@@ -96,6 +97,8 @@ def recipes_table(groups: Groups) -> str:
 
 def variants_table(groups: Groups, first: str, *, sort: bool = False) -> str:
     """Variants of the study, in the order of their runs or from the highest rsum down."""
+    if not groups:
+        return NOT_RUN
     order = [*groups]
     if sort:
         order.sort(key=lambda name: -statistics.mean(rsums(groups[name])))

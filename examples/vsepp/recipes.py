@@ -178,7 +178,8 @@ RAW_8K = [
 STRONG_SETTINGS = Settings(
     Data("flickr8k", tokenizer="regex", threshold=2, mirror=True),
     Model(
-        embed_dim=512,
+        embed_dim=1536,
+        members=3,
         text="bow",
         blocks=1,
         drop=0.2,
@@ -189,9 +190,9 @@ STRONG_SETTINGS = Settings(
     ),
     Loss("all", loss="infonce", temperature=0.05, soft_targets=0.5),
     Schedule(
-        epochs=12,
+        epochs=10,
         batch_size=512,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         optimizer="adamw",
         weight_decay=0.05,
         decay="cosine",
