@@ -269,7 +269,7 @@ def test_workers_are_what_is_asked_for(wanted: int) -> None:
 def test_workers_follow_the_cores(monkeypatch) -> None:
     assert decoding_workers(None, Data("flickr8k", "precomp")) == 0
     assert decoding_workers(None, Data("scenes", "raw")) == 0
-    for cores, expected in ((1, 0), (2, 0), (8, 2), (64, 8)):
+    for cores, expected in ((1, 0), (2, 0), (8, 2), (40, 10), (128, 16)):
         monkeypatch.setattr("vsepp.data.workers.usable_cores", lambda cores=cores: cores)
         assert decoding_workers(None, Data("flickr8k", "raw")) == expected
     assert usable_cores() >= 1

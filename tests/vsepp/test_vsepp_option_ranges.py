@@ -61,10 +61,11 @@ def test_the_bounds_themselves_are_taken(name: str) -> None:
     (bounds,) = [one for one in ranges if isinstance(one, Range)]
     for bound, left_out in ((bounds.least, bounds.above), (bounds.most, bounds.below)):
         if not left_out:
-            # a batch of one pair needs a queue, and members share a width
+            # a batch of one pair needs a queue, members share a width, some options are of features
             more = {
                 "batch_size": ["--queue", "4"],
                 "members": ["--layout", "precomp", "--embed-dim", "64"],
+                "own_negatives": ["--layout", "precomp", "--no-strict-parity"],
             }.get(name, [])
             given = ["--recipe", *SCENES, *more, option(name), str(plain(bound))]
             settings = train_arguments(SCENES[0], SCENES, given)
