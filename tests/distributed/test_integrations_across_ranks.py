@@ -16,7 +16,10 @@ from hardneg import InfoNCELoss, Learned, Matryoshka, SigmoidLoss
 from hardneg.integrations.open_clip import ClipLoss, SigLipLoss
 
 CLOSE = {"rtol": 1e-6, "atol": 1e-9}
-PAIRS: list[tuple[Callable[[], Any], Any]] = [(clip, InfoNCELoss()), (siglip, SigmoidLoss())]
+PAIRS: list[tuple[Callable[[], Any], Any]] = [
+    (clip, InfoNCELoss()),
+    (siglip, SigmoidLoss()),
+]
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
@@ -75,16 +78,21 @@ def transformers_on_rank(rank: int, size: int) -> list[list[Tensor]]:
     return found
 
 
-def test_models_of_transformers_have_the_loss_of_all_rows(groups: ProcessGroups) -> None:
+def test_models_of_transformers_have_the_loss_of_all_rows(
+    groups: ProcessGroups,
+) -> None:
     pytest.importorskip("transformers", reason="whose models they are: hardneg[transformers]")
-    ranks = groups(2)(transformers_on_rank)
-    for which, (make, _) in enumerate(PAIRS):
+    expected = []
+    for make, _ in PAIRS:
         model = make()
-        value = model(**batch(), return_loss=True)["loss"]
+        try:
+            value = model(**batch(), return_loss=True)["loss"]
+        except RuntimeError as error:  # of 4.48
+            pytest.skip(f"this release of transformers makes no mask in float64: {error}")
         value.backward()
-        expected = [value.detach(), *gradients(model)]
-        for rank in ranks:
-            torch.testing.assert_close(rank[which], expected, **CLOSE)
+        expected.append([value.detach(), *gradients(model)])
+    for found in groups(2)(transformers_on_rank):
+        torch.testing.assert_close(found, expected, **CLOSE)
 
 
 class Step(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hardneg import InfoNCELoss, Learned, Matryoshka, MiningStatistics, TripletLoss
 
-pytest.importorskip("lightning", reason="the module is for those who have it: hardneg[lightning]")
-
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
-
-from hardneg.integrations.lightning import ContrastiveModule
-
 OPTIMIZER = partial(torch.optim.SGD, lr=0.5)
 NOISE = [
     "ignore:The .*dataloader.* does not have many workers",
     "ignore:The number of training batches",
     "ignore:GPU available",
 ]
-pytestmark = [pytest.mark.filterwarnings(line) for line in NOISE]
+pytestmark = [
+    # imported by the tests themselves, since it takes long
+    pytest.mark.skipif(
+        find_spec("lightning") is None,
+        reason="the module is for those who have it: hardneg[lightning]",
+    ),
+    *[pytest.mark.filterwarnings(line) for line in NOISE],
+]
 
 
 def data() -> list[Tensor]:
@@ -41,11 +42,18 @@ def encoders() -> tuple[nn.Module, nn.Module]:
     return nn.Linear(5, 4), nn.Linear(6, 4)
 
 
-def fitted(
-    out: Path, loss: nn.Module, **options: Any
-) -> tuple[ContrastiveModule, list[dict[str, str]]]:
+def contrastive_module(*arguments: Any, **options: Any) -> Any:
+    from hardneg.integrations.lightning import ContrastiveModule
+
+    return ContrastiveModule(*arguments, **options)
+
+
+def fitted(out: Path, loss: nn.Module, **options: Any) -> tuple[Any, list[dict[str, str]]]:
     """Three steps of the real trainer, and what it logged."""
-    module = ContrastiveModule(*encoders(), loss, optimizer=OPTIMIZER, **options)
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import CSVLogger
+
+    module = contrastive_module(*encoders(), loss, optimizer=OPTIMIZER, **options)
     loader = DataLoader(TensorDataset(*data()), batch_size=8)
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, log_every_n_steps=2, enable_progress_bar=False,
@@ -57,7 +65,9 @@ def fitted(
     return module, [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
 
 
-def by_hand(loss: nn.Module) -> tuple[list[nn.Module], list[float], list[MiningStatistics]]:
+def by_hand(
+    loss: nn.Module,
+) -> tuple[list[nn.Module], list[float], list[MiningStatistics]]:
     modules = [*encoders(), loss]
     optimizer = OPTIMIZER([p for m in modules for p in m.parameters()])
     values, found = [], []
@@ -101,7 +111,10 @@ def test_inputs_by_place_and_by_name() -> None:
         def forward(self, a: Tensor, b: Tensor) -> Tensor:
             return a + 2 * b
 
-    module, (a, b) = ContrastiveModule(Sum(), Sum(), InfoNCELoss()), torch.randn(2, 6, 4)
+    module, (a, b) = (
+        contrastive_module(Sum(), Sum(), InfoNCELoss()),
+        torch.randn(2, 6, 4),
+    )
     plain, _, rows = module.loss_of(((a, b), {"b": b, "a": a}), False)
     torch.testing.assert_close(plain, InfoNCELoss()(a + 2 * b, a + 2 * b, query_ids=torch.arange(6),
                                                     candidate_ids=torch.arange(6)))  # fmt: skip
@@ -112,13 +125,13 @@ def test_inputs_by_place_and_by_name() -> None:
 def test_what_it_does_not_take() -> None:
     for loss in (TripletLoss(), nn.MSELoss()):
         with pytest.raises(TypeError, match="loss"):
-            ContrastiveModule(*encoders(), loss)
+            contrastive_module(*encoders(), loss)
     with pytest.raises(ValueError, match="chunk_size"):
-        ContrastiveModule(*encoders(), InfoNCELoss(), chunk_size=0)
+        contrastive_module(*encoders(), InfoNCELoss(), chunk_size=0)
 
 
 def test_the_message_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.delitem(sys.modules, "hardneg.integrations.lightning")
+    monkeypatch.delitem(sys.modules, "hardneg.integrations.lightning", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'hardneg\[lightning\]'"):
         import hardneg.integrations.lightning  # noqa: F401

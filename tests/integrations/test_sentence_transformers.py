@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from sentences import COLUMNS, make_model
 from torch import Tensor
 
 from hardneg import (
@@ -21,23 +23,29 @@ from hardneg import (
 )
 from hardneg.losses.base import PairLoss
 
-sentence_transformers = pytest.importorskip(
-    "sentence_transformers",
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# imported by the tests themselves, since it takes long
+pytestmark = pytest.mark.skipif(
+    find_spec("sentence_transformers") is None,
     reason="the adapter is for those who have it: hardneg[sentence-transformers]",
-    exc_type=ImportError,
 )
-
-from sentence_transformers import SentenceTransformer  # noqa: E402
-from sentences import COLUMNS, make_model  # noqa: E402
-
-from hardneg.integrations.sentence_transformers import HardNegLoss  # noqa: E402
-
-try:
-    from sentence_transformers.sentence_transformer import losses
-except ImportError:  # before 5.4
-    from sentence_transformers import losses
-
 QUERIES = InfoNCELoss(0.05, directions="queries")
+
+
+def adapted(*arguments: Any, **options: Any) -> Any:
+    from hardneg.integrations.sentence_transformers import HardNegLoss
+
+    return HardNegLoss(*arguments, **options)
+
+
+def their_losses() -> Any:
+    try:
+        from sentence_transformers.sentence_transformer import losses
+    except ImportError:  # before 5.4
+        from sentence_transformers import losses
+    return losses
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(folder: Path) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
     return SentenceTransformer(str(folder), device="cpu").double().eval()
 
 
@@ -58,13 +68,19 @@ def features(model: SentenceTransformer, columns: list[list[str]]) -> list[dict[
 
 
 def step(
-    model: SentenceTransformer, loss: Any, columns: list[list[str]], labels: Tensor | None = None
+    model: SentenceTransformer,
+    loss: Any,
+    columns: list[list[str]],
+    labels: Tensor | None = None,
 ) -> list[Tensor]:
     """The value, and the gradients of every parameter."""
     model.zero_grad()
     value = loss(features(model, columns), labels)
     value.backward()
-    return [value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+    return [
+        value.detach(),
+        *(p.grad.clone() for p in model.parameters() if p.grad is not None),
+    ]
 
 
 def assert_alike(ours: list[Tensor], theirs: list[Tensor]) -> None:
@@ -76,28 +92,29 @@ def assert_alike(ours: list[Tensor], theirs: list[Tensor]) -> None:
 @pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("rows", [None, 4])
 def test_equals_its_ranking_loss(model: SentenceTransformer, count: int, rows: int | None) -> None:
-    theirs = losses.MultipleNegativesRankingLoss(model)
-    ours = HardNegLoss(model, QUERIES, negative_columns="shared", mini_batch_size=rows)
+    theirs = their_losses().MultipleNegativesRankingLoss(model)
+    ours = adapted(model, QUERIES, negative_columns="shared", mini_batch_size=rows)
     columns = COLUMNS[:count]
     assert_alike(step(model, ours, columns), step(model, theirs, columns))
 
 
 def test_equals_its_symmetric_loss(model: SentenceTransformer) -> None:
-    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    both = {
+        "directions": ("query_to_doc", "doc_to_query"),
+        "partition_mode": "per_direction",
+    }
     try:
-        theirs = losses.MultipleNegativesRankingLoss(model, **both)
+        theirs = their_losses().MultipleNegativesRankingLoss(model, **both)
     except TypeError:  # before it took directions
-        theirs = losses.MultipleNegativesSymmetricRankingLoss(model)
-    ours = HardNegLoss(model, InfoNCELoss(0.05))
+        theirs = their_losses().MultipleNegativesSymmetricRankingLoss(model)
+    ours = adapted(model, InfoNCELoss(0.05))
     assert_alike(step(model, ours, COLUMNS[:2]), step(model, theirs, COLUMNS[:2]))
 
 
 def test_equals_its_triplet_loss_on_labels(model: SentenceTransformer) -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    theirs = losses.BatchHardTripletLoss(model, margin=5)
-    ours = HardNegLoss(
-        model, TripletLoss(5.0, "hardest", "hardest", "euclidean"), mini_batch_size=4
-    )
+    theirs = their_losses().BatchHardTripletLoss(model, margin=5)
+    ours = adapted(model, TripletLoss(5.0, "hardest", "hardest", "euclidean"), mini_batch_size=4)
     assert_alike(step(model, ours, COLUMNS[:1], labels), step(model, theirs, COLUMNS[:1], labels))
 
 
@@ -116,7 +133,7 @@ def test_negatives_of_columns_are_those_of_their_anchor(
     q, p, a, b = embedded(model, COLUMNS)
     expected = loss(q, p, own_negatives=torch.stack([a, b], 1))
     for rows in (None, 5):
-        found = HardNegLoss(model, loss, mini_batch_size=rows)(features(model, COLUMNS))
+        found = adapted(model, loss, mini_batch_size=rows)(features(model, COLUMNS))
         torch.testing.assert_close(found, expected)
 
 
@@ -143,13 +160,13 @@ def test_repeated_texts_are_no_negatives(model: SentenceTransformer, columns: An
     else:
         candidates = torch.cat([ids, ids_a, ids_b])
         expected = QUERIES(q, torch.cat([p, a, b]), query_ids=ids, candidate_ids=candidates)
-    found = HardNegLoss(model, QUERIES, negative_columns=columns)(features(model, texts))
+    found = adapted(model, QUERIES, negative_columns=columns)(features(model, texts))
     torch.testing.assert_close(found, expected)
-    plain = HardNegLoss(model, QUERIES, negative_columns=columns, skip_repeated=False)
+    plain = adapted(model, QUERIES, negative_columns=columns, skip_repeated=False)
     other = plain(features(model, texts))
     assert other > found + 1e-3
     if columns == "shared":
-        theirs = losses.MultipleNegativesRankingLoss(model)(features(model, texts), None)
+        theirs = their_losses().MultipleNegativesRankingLoss(model)(features(model, texts), None)
         torch.testing.assert_close(other, theirs, check_dtype=False)
 
 
@@ -157,16 +174,14 @@ def test_dropout_is_the_same_in_both_passes(model: SentenceTransformer) -> None:
     found = []
     for rows in (None, 6):
         torch.manual_seed(1)
-        found.append(
-            step(model.train(), HardNegLoss(model, QUERIES, mini_batch_size=rows), COLUMNS)
-        )
+        found.append(step(model.train(), adapted(model, QUERIES, mini_batch_size=rows), COLUMNS))
     assert_alike(*found)
 
 
 def test_nothing_to_learn_in_evaluation(model: SentenceTransformer) -> None:
     with torch.no_grad():
         found = [
-            HardNegLoss(model, QUERIES, mini_batch_size=rows)(features(model, COLUMNS))
+            adapted(model, QUERIES, mini_batch_size=rows)(features(model, COLUMNS))
             for rows in (None, 2)
         ]
     assert not found[0].requires_grad
@@ -176,24 +191,25 @@ def test_nothing_to_learn_in_evaluation(model: SentenceTransformer) -> None:
 def test_what_it_does_not_take(model: SentenceTransformer) -> None:
     for loss in (torch.nn.CosineEmbeddingLoss(), KoLeo(), InfoNCELoss):
         with pytest.raises(TypeError, match="expected a loss of hardneg on pairs or labels"):
-            HardNegLoss(model, loss)  # type: ignore[arg-type]
+            adapted(model, loss)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="gather_across_devices=True"):
-        HardNegLoss(model, Matryoshka(AcrossRanks(QUERIES), (4,)))
+        adapted(model, Matryoshka(AcrossRanks(QUERIES), (4,)))
     with pytest.raises(ValueError, match="negative_columns 'each'"):
-        HardNegLoss(model, QUERIES, negative_columns="each")  # type: ignore[arg-type]
+        adapted(model, QUERIES, negative_columns="each")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mini_batch_size"):
-        HardNegLoss(model, QUERIES, mini_batch_size=0)
+        adapted(model, QUERIES, mini_batch_size=0)
     with pytest.raises(ValueError, match="1 column: a loss on pairs takes an anchor, a positive"):
-        HardNegLoss(model, QUERIES)(features(model, COLUMNS[:1]))
+        adapted(model, QUERIES)(features(model, COLUMNS[:1]))
     for columns, labels in ((COLUMNS[:1], None), (COLUMNS[:2], torch.arange(6))):
         with pytest.raises(ValueError, match="one column of texts and a column label"):
-            HardNegLoss(model, TripletLoss())(features(model, columns), labels)
+            adapted(model, TripletLoss())(features(model, columns), labels)
 
 
 def trained(folder: Path, out: Path, loss: PairLoss, rows: int | None) -> tuple[Any, Any]:
     """Two epochs of the real trainer."""
     datasets = pytest.importorskip("datasets", reason="its trainer needs it")
     from sentence_transformers import (
+        SentenceTransformer,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
@@ -209,7 +225,7 @@ def trained(folder: Path, out: Path, loss: PairLoss, rows: int | None) -> tuple[
         report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1, seed=0,
         eval_strategy="epoch", dataloader_pin_memory=False,
     )  # fmt: skip
-    held = HardNegLoss(model, loss, mini_batch_size=rows, gather_across_devices=True)
+    held = adapted(model, loss, mini_batch_size=rows, gather_across_devices=True)
     trainer = SentenceTransformerTrainer(
         model, options, loss=held, train_dataset=data, eval_dataset=data
     )
@@ -232,6 +248,6 @@ def test_its_trainer_trains_model_and_temperature(folder: Path, tmp_path: Path) 
 
 def test_the_message_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    monkeypatch.delitem(sys.modules, "hardneg.integrations.sentence_transformers")
+    monkeypatch.delitem(sys.modules, "hardneg.integrations.sentence_transformers", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'hardneg\[sentence-transformers\]'"):
         import hardneg.integrations.sentence_transformers  # noqa: F401
