@@ -152,6 +152,10 @@ def build_image_encoder(settings: Model, feature_dim: int | None) -> nn.Module:
         drops = {"drop": settings.drop, "feature_drop": settings.feature_drop}
         build = partial(feature_tower, feature_dim=feature_dim, **drops)
         return side_by_side(config, build)
+    if settings.members > 1:
+        raise InputError(
+            f"--members is {settings.members}: expected precomputed features, not pictures"
+        )
     weights = None if settings.weights == "none" else settings.weights
     modes = {"finetune": settings.finetune, "cnn_mode": settings.cnn_mode}
     return picture_tower(config, weights=weights, **modes)

@@ -1,7 +1,8 @@
 """A GRU over packed rows, for training on a CPU: the gradient of each weight is one matrix product.
 
 ``torch.nn.GRU`` makes one product for every time step and adds it to a gradient as large as the weights, and so moves
-those from and to memory as often as the longest row has steps. Here the steps only collect what the products need.
+those from and to memory as often as the longest row has steps. Here the steps only collect what the products need. A
+gradient of a gradient raises.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from hardneg import InfoNCELoss
+from own_data import write_picture_table
+from vsepp.commands import main
 from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
 from vsepp.errors import InputError
 from vsepp.evaluate import embed
@@ -140,3 +142,23 @@ def test_what_they_do_not_go_with(beside: dict, message: str) -> None:
 def test_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="--own-negatives are of precomputed features"):
         replace(SETTINGS, data=replace(SETTINGS.data, layout="raw"))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--own-negatives", "2"], "--own-negatives are of precomputed features"),
+        (["--members", "2"], "--members is 2: expected precomputed features, not pictures"),
+    ],
+    ids=["own negatives", "members"],
+)
+def test_pictures_of_a_user_are_refused_too(
+    more: list[str], message: str, tmp_path: Path, capsys
+) -> None:
+    """Their layout is not raw: only what was read says whether they are pictures."""
+    table = write_picture_table(tmp_path / "p")
+    given = ["--data", str(table), "--out", str(tmp_path / "out"), "--backbone", "small"]
+    tiny = ["--weights", "none", "--image-size", "32", "--epochs", "1", "--batch-size", "8"]
+    with pytest.raises(SystemExit):
+        main("own", [*given, *tiny, "--embed-dim", "8", "--cpu", "--quiet", *more])
+    assert message in " ".join(capsys.readouterr().err.split())
