@@ -15,11 +15,11 @@ DEMO = $(if $(wildcard $(STAMP)),$(VENV),.venv-demo)
 # One thread a worker: two workers with two threads each would fight over two cores.
 PYTEST = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -q -n $(WORKERS)
 
-# folder of the environment, options for pip, extra
+# folder of the environment, options for pip, extra. Modules are compiled when first imported: most never are.
 define install
 $(PYTHON) -m venv $(1)
 $(1)/bin/python -m pip install --quiet --upgrade $(if $(findstring $(PINNED),$(2)),--constraint constraints.txt) pip
-$(1)/bin/python -m pip install --quiet $(2) -e ".[$(3)]"
+$(1)/bin/python -m pip install --quiet --no-compile $(2) -e ".[$(3)]"
 endef
 
 # Without an NVIDIA GPU, torch's CPU build saves most of the disk and of the time: the pinned release of it, else the
@@ -32,10 +32,16 @@ release=$$(echo "$$cpu" | grep -Fx "$$pinned+cpu" || echo "$$cpu" | head -n 1); 
 sed "s/^torch==.*/torch==$${release:-$$pinned}/" constraints.txt > $(DEMO)/constraints.txt
 endef
 
-.PHONY: test test-all test-newest test-oldest constraints lint types docs demo bench kernels gpu clean help
+# mypy takes one core for a minute: it runs beside the tests. What is compiled is kept for the next process.
+MAKEFLAGS += --jobs=2
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: test test-all test-newest test-oldest constraints lint types tests docs demo bench kernels gpu clean help
+
+test: lint types tests      ## lint, check types, run the tests
 
 # Files in their own order: sorted by their number of tests, the longest of all would come last.
-test: lint types            ## lint, check types, run the tests
+tests: $(STAMP)
 	$(call PYTEST,$(VENV)) --dist loadfile --no-loadscope-reorder
 
 test-all: lint types        ## the full product of the test matrix too

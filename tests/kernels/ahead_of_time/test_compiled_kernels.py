@@ -13,6 +13,8 @@ import pytest
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
+from covering import covering
+
 from benchmarks import launches
 from benchmarks.document import write
 from benchmarks.kernels import Fact, facts, table
@@ -43,8 +45,7 @@ def faulty(found: list[Fact]) -> list[str]:
     return [f"{kernel}: {', '.join(faults)}" for kernel, faults in all_faults if faults]
 
 
-@pytest.mark.parametrize("arithmetic", FORMATS)
-@pytest.mark.parametrize("operator", BRIEF)
+@covering(2, operator=BRIEF, arithmetic=list(FORMATS))
 def test_every_kernel_in_every_format(operator: str, arithmetic: str) -> None:
     found = facts(Sample(operator, arithmetic, "cosine"), 90)
     assert len(found) >= 2

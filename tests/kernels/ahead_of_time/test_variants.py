@@ -11,6 +11,8 @@ import torch
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
+from covering import covering
+
 from benchmarks.launches import OPERATORS, compared
 from hardneg.negatives.selection import Selection
 from hardneg.ops.comparison import Comparison, Relation
@@ -31,25 +33,24 @@ def digests(run: Callable[[], None]) -> set[str]:
     return {made.digest for made in recorder.compiled}
 
 
-@pytest.mark.parametrize(
-    ("operator", "similarity"),
-    [
-        ("select, hardest", "cosine"),
-        ("select, semi-hard", "euclidean"),
-        ("select, 8 hardest", "cosine"),
-        ("pair_scores", "cosine"),
-        ("penalty_total, hinge", "cosine"),
-        ("logsumexp, linear", "cosine"),
-        ("penalty_total, hinge", "order"),
-        ("whole, hardest", "cosine"),
-        ("whole, hinge", "dot"),
-        ("whole, InfoNCE", "cosine"),
-    ],
-)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_ragged_batches_take_what_was_compiled(
-    operator: str, similarity: str, dtype: torch.dtype
-) -> None:
+CASES = [
+    ("select, hardest", "cosine"),
+    ("select, semi-hard", "euclidean"),
+    ("select, 8 hardest", "cosine"),
+    ("pair_scores", "cosine"),
+    ("penalty_total, hinge", "cosine"),
+    ("logsumexp, linear", "cosine"),
+    ("penalty_total, hinge", "order"),
+    ("whole, hardest", "cosine"),
+    ("whole, hinge", "dot"),
+    ("whole, InfoNCE", "cosine"),
+]
+
+
+@covering(2, case=CASES, dtype=[torch.bfloat16, torch.float32])
+def test_ragged_batches_take_what_was_compiled(case: tuple[str, str], dtype: torch.dtype) -> None:
+    operator, similarity = case
+
     def run(n: int, m: int) -> set[str]:
         return digests(
             lambda: OPERATORS[operator](Fused(), compared(dtype, similarity, (n, m, 64)))
