@@ -15,6 +15,7 @@ import torch
 import forked_runs
 from forked_runs import ForkedRun
 from tiny_data import write_flickr, write_precomp
+from tiny_text_network import write_text_network
 from vsepp.commands import main
 
 CHECKOUT = Path(__file__).parents[2]
@@ -174,6 +175,29 @@ def test_killed_within_an_epoch_then_resumed(folders, tmp_path: Path, name: str)
         assert not (only_run(out) / "result.json").exists()
     forked_runs.finish(forked(run))
     assert_same(out, folders[name])
+
+
+NETWORKS = {
+    "transformers": [*PRECOMP, "--finetune-text", "--backbone-rate", "0.1", "--drop", "0.1"],
+    "timm": [*RAW, "--finetune", "--backbone", "timm:test_resnet", "--weights", "none"],
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_other_libraries_too(folders, tmp_path: Path, name: str) -> None:
+    """Each process imports the library, which takes long."""
+    pytest.importorskip(name, reason=f"whose network it is: hardneg[{name}]")
+    kind = NETWORKS[name]
+    if name == "transformers":
+        kind = [*kind, "--text", f"hf:{write_text_network(tmp_path / 'network')}"]
+    left_alone, out = tmp_path / "left alone", tmp_path / "out"
+    forked_runs.finish(forked(command(folders["data"], left_alone, kind)))
+    run = command(folders["data"], out, kind, "--resume")
+    kill_when(run, lambda: any(out.glob("*/state-000000006")))
+    assert not (only_run(out) / "result.json").exists()
+    forked_runs.finish(forked(run))
+    assert_same(out, left_alone)
 
 
 def killed_at(count: int) -> None:
