@@ -54,6 +54,7 @@ def embed(
     split: Split,
     vocabulary: Vocabulary,
     accelerator: Accelerator | None = None,
+    shown: str = "",
 ) -> Embedded:
     """Every image once, every caption once; captions of images that cannot be read are left out.
 
@@ -66,7 +67,7 @@ def embed(
     if accelerator is not None:
         part = (accelerator.process_index, accelerator.num_processes)
     with torch.inference_mode():
-        images, images_kept = embed_images(model, split, part)
+        images, images_kept = embed_images(model, split, part, shown)
         if accelerator is not None and part[1] > 1:
             images, images_kept = of_all_rows(images, images_kept, len(split.images), accelerator)
         readable(images_kept, split)
@@ -83,11 +84,11 @@ def embed(
 
 
 def embed_images(
-    model: MatchingModel, split: Split, part: tuple[int, int]
+    model: MatchingModel, split: Split, part: tuple[int, int], shown: str = ""
 ) -> tuple[Tensor, np.ndarray]:
     """The embeddings of a process's part of the images, and their rows."""
     device = next(model.parameters()).device
-    found = [*encoded(model.image, split, device, BATCH, part)]
+    found = [*encoded(model.image, split, device, BATCH, part, shown)]
     nothing = torch.empty(0, model.text.embed_dim)
     rows = np.array([row for _, kept in found for row in kept], dtype=np.int64)
     return torch.cat([nothing, *(images for images, _ in found)]), rows

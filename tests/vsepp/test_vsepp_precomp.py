@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tiny_data import SPLITS, write_precomp
+from vsepp.data.picture_folder import PictureFolder
 from vsepp.data.precomp import read_captions, read_features, read_precomp
 
 
@@ -102,14 +103,17 @@ def test_missing_truncated_and_misshapen_arrays(tmp_path: Path) -> None:
 def test_names_that_do_not_match_the_rows_are_told(tmp_path: Path) -> None:
     folder = write_precomp(tmp_path / "x_precomp")
     (folder / "test_names.txt").write_text("a b.jpg\n" * 12)
-    assert read_precomp(folder, tmp_path).test.images.pictures == (tmp_path / "a b.jpg",) * 12
+    assert (
+        read_precomp(folder, PictureFolder(tmp_path)).test.images.pictures
+        == (tmp_path / "a b.jpg",) * 12
+    )
     (folder / "test_names.txt").write_text("a b.jpg\n" * 11)
     with pytest.raises(ValueError, match=r"test_names\.txt has 11 lines for 12 images"):
-        read_precomp(folder, tmp_path)
+        read_precomp(folder, PictureFolder(tmp_path))
 
 
 def test_real_flickr8k_is_complete(real_data: Path) -> None:
-    splits = read_precomp(real_data / "f8k_precomp", real_data / "f8k" / "images")
+    splits = read_precomp(real_data / "f8k_precomp", PictureFolder(real_data / "f8k" / "images"))
     counts = [
         (len(one.images), len(one.captions)) for one in (splits.train, splits.dev, splits.test)
     ]

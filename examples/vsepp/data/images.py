@@ -14,11 +14,10 @@ from torch import Tensor
 
 from vsepp.data.picture_decoding import UndecodableError, decode, shrunk, without_warnings
 from vsepp.data.picture_folder import like_named
-from vsepp.data.splits import ImageSource
+from vsepp.data.splits import THUMBNAIL_SIDE, ImageSource
 from vsepp.errors import MissingInputError
 
 View = Callable[[Image.Image], Tensor]
-THUMBNAIL_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ class Features:
         mirrored = None if self.mirrored is None else self.mirrored[:count]
         return Features(self.array[:count], self.pictures[:count], mirrored)
 
-    def thumbnail(self, row: int) -> bytes | None:
+    def thumbnail(self, row: int, side: int = THUMBNAIL_SIDE) -> bytes | None:
         """The picture behind the features, where its file is there and whole."""
-        return thumbnail(self.pictures[row]) if self.pictures else None
+        return thumbnail(self.pictures[row], side) if self.pictures else None
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,9 @@ class Photographs:
         """The first ``count`` files."""
         return Photographs(self.paths[:count], self.train_view, self.test_view, self.skip_corrupt)
 
-    def thumbnail(self, row: int) -> bytes | None:
+    def thumbnail(self, row: int, side: int = THUMBNAIL_SIDE) -> bytes | None:
         """The picture, small."""
-        return thumbnail(self.paths[row])
+        return thumbnail(self.paths[row], side)
 
 
 def there(path: Path) -> bool:
@@ -130,10 +129,10 @@ def feature_width(source: ImageSource) -> int | None:
     return source.array.shape[-1] if isinstance(source, Features) else None
 
 
-def thumbnail(path: Path) -> bytes | None:
+def thumbnail(path: Path, side: int) -> bytes | None:
     """A picture as a small JPEG; None where it is missing or broken."""
     try:
         with without_warnings():
-            return shrunk(decode(path), THUMBNAIL_SIDE)
+            return shrunk(decode(path), side)
     except UndecodableError:
         return None

@@ -17,7 +17,7 @@ from vsepp.data.captions import shortened
 from vsepp.data.coco_annotations import read_coco_ids
 from vsepp.data.images import Photographs, View
 from vsepp.data.own.reading import read_own
-from vsepp.data.picture_folder import leads_out
+from vsepp.data.picture_folder import PictureFolder, leads_out
 from vsepp.data.precomp import read_precomp
 from vsepp.data.scenes import draw_scenes
 from vsepp.data.splits import Split, Splits
@@ -45,7 +45,10 @@ def read_splits(settings: Data, root: Path | None) -> Splits:
     elif settings.layout == "precomp":
         folder = data_folder(settings, root)
         precomp = folder.parent / (settings.precomp or f"{folder.name}_precomp")
-        splits = read_precomp(precomp, folder / "images", settings.mirror)
+        # names that --images is given for are looked up in that folder alone
+        within = () if settings.images else None
+        pictures = PictureFolder(Path(settings.images or folder / "images"), within)
+        splits = read_precomp(precomp, pictures, settings.mirror)
     else:
         splits = read_raw(settings, data_folder(settings, root))
     train = splits.train.first(settings.train_images)

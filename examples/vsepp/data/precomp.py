@@ -22,7 +22,9 @@ LARGEST, SMALLEST = 1e15, 1e-15
 NAMES = ("train", "dev", "test")
 
 
-def read_precomp(folder: Path, pictures: Path | None = None, mirror: bool = False) -> Splits:
+def read_precomp(
+    folder: Path, pictures: PictureFolder | None = None, mirror: bool = False
+) -> Splits:
     """The three splits of a ``*_precomp`` folder; ``pictures`` holds the images that
     ``*_names.txt`` names. With ``mirror`` training reads ``train_ims_flip.npy`` too.
     """
@@ -58,7 +60,7 @@ def with_mirrored(folder: Path, split: Split) -> Split:
 
 
 def as_split(
-    folder: Path, name: str, captions: Captions, array: np.ndarray, pictures: Path | None
+    folder: Path, name: str, captions: Captions, array: np.ndarray, pictures: PictureFolder | None
 ) -> Split:
     """One split. Rows repeated for each caption, as some releases have them, are read once."""
     path = folder / f"{name}_ims.npy"
@@ -169,10 +171,10 @@ def refuse_row(path: Path, array: np.ndarray, row: int) -> None:
     raise InputError(f"{path}, row {row} {what}: extract the features of that image again")
 
 
-def named(folder: Path, name: str, pictures: Path | None, rows: int) -> tuple[Path, ...]:
+def named(folder: Path, name: str, pictures: PictureFolder | None, rows: int) -> tuple[Path, ...]:
     """The image files behind the rows, where ``*_names.txt`` and the images are there."""
     names = folder / f"{name}_names.txt"
-    if pictures is None or not pictures.is_dir() or not names.is_file():
+    if pictures is None or not pictures.folder.is_dir() or not names.is_file():
         return ()
     files = read_lines(names, "names of images", "one a line, in UTF-8")
     if len(files) != rows:
@@ -180,8 +182,7 @@ def named(folder: Path, name: str, pictures: Path | None, rows: int) -> tuple[Pa
             f"{names} has {len(files):,} lines for {rows:,} images: expected a file name for each, "
             "or no such file"
         )
-    within = PictureFolder(pictures)
     return tuple(
-        within.picture(file, f"{names}, line {number}")
+        pictures.picture(file, f"{names}, line {number}")
         for number, file in enumerate(files, start=1)
     )

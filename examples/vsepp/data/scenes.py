@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vsepp.data.scene_captions import COLOURS, SHAPES, Scene, Thing, describe
-from vsepp.data.splits import Split, Splits
+from vsepp.data.splits import THUMBNAIL_SIDE, Split, Splits
 from vsepp.errors import InputError
 
 COUNTS = {"train": 1_500, "dev": 250, "test": 500}
@@ -49,8 +49,8 @@ class Drawings:
         """The first ``count`` pictures."""
         return Drawings(self.pictures[:count])
 
-    def thumbnail(self, row: int) -> bytes:
-        """One picture as PNG."""
+    def thumbnail(self, row: int, side: int = THUMBNAIL_SIDE) -> bytes:
+        """One picture as PNG, as it was drawn."""
         content = io.BytesIO()
         Image.fromarray(self.pictures[row].permute(1, 2, 0).numpy()).save(content, format="PNG")
         return content.getvalue()

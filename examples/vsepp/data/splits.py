@@ -12,6 +12,7 @@ from torch import Tensor
 from vsepp.errors import InputError
 
 CAPTIONS_EACH = 5
+THUMBNAIL_SIDE = 128
 
 
 class ImageSource(Protocol):
@@ -30,8 +31,10 @@ class ImageSource(Protocol):
     def first(self, count: int) -> ImageSource:
         """The first ``count`` images."""
 
-    def thumbnail(self, row: int) -> bytes | None:
-        """A small JPEG or PNG for people to look at, where there is a picture."""
+    def thumbnail(self, row: int, side: int = THUMBNAIL_SIDE) -> bytes | None:
+        """A small JPEG or PNG for people to look at, where there is a picture; at most ``side`` pixels
+        wide and high, drawings as they are.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vsepp.data.splits import Split
+from vsepp.data.splits import THUMBNAIL_SIDE, Split
 from vsepp.evaluate import Embedded
 from vsepp.files.writing import write_text
 from vsepp.retrieval import nearest, similarity_of
@@ -83,9 +83,9 @@ def picture(embedded: Embedded, split: Split, row: int) -> str:
     return picture_at(split, int(embedded.images_kept[row]))
 
 
-def picture_at(split: Split, row: int) -> str:
+def picture_at(split: Split, row: int, side: int = THUMBNAIL_SIDE) -> str:
     """A picture of a split as a data URL; empty where there is none."""
-    content = split.images.thumbnail(row)
+    content = split.images.thumbnail(row, side)
     if content is None:
         return ""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"

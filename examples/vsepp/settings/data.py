@@ -59,7 +59,7 @@ class Data:
 
     images: str = ""
     """Own data: the folder that names of pictures are relative to; else `images` beside the table,
-    or the table's own folder.
+    or the table's own folder. Precomputed features: where the photographs are that *_names.txt names.
     """
     features: str = ""
     """Own data: the array (.npy) whose rows a column of features numbers; else captions.npy beside
