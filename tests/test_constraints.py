@@ -15,27 +15,17 @@ LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINS = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in LINES}
 
 
-UNPINNED = {"gradio"}
-"""Every release so far wants pillow below 13 and tomlkit below 0.15: it cannot be installed beside the pins."""
-
-
 def requirements() -> list[Requirement]:
-    """Of the package, its extras and its build, but for those that the pins leave no release of."""
+    """Of the package, its extras and its build."""
     extras = PROJECT["project"]["optional-dependencies"].values()
     lists = PROJECT["project"]["dependencies"], PROJECT["build-system"]["requires"], *extras
     found = [Requirement(line) for one in lists for line in one]
-    return [one for one in found if one.name not in {"hardneg", *UNPINNED}]
+    return [one for one in found if one.name != "hardneg"]
 
 
 def test_names_and_versions_only() -> None:
     assert [line for line in LINES if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][\w.]*", line)] == []
     assert len(PINS) == len(LINES)
-
-
-def test_pins_still_stand_in_the_way_of_what_is_not_pinned() -> None:
-    assert not UNPINNED & set(PINS)
-    assert Version(PINS["pillow"]) >= Version("13")
-    assert Version(PINS["tomlkit"]) >= Version("0.15")
 
 
 def test_everything_is_pinned_within_its_bounds() -> None:

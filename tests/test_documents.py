@@ -25,6 +25,8 @@ MIGRATING = ROOT / "docs" / "migrating.md"
 """Run by tests/test_migrating.py, in float64 and beside other packages."""
 INTEGRATIONS = ROOT / "docs" / "integrations.md"
 """Run by tests/integrations/test_integrations_page.py, where the libraries are installed."""
+TUTORIALS = ROOT / "docs" / "tutorials"
+"""Run by tests/test_tutorials.py, as the scripts that their pages are made of."""
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
@@ -96,7 +98,11 @@ def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("_one_rank")
 @pytest.mark.parametrize(
     "document",
-    [d for d in DOCUMENTS if blocks(d) and d not in (MIGRATING, INTEGRATIONS)],
+    [
+        d
+        for d in DOCUMENTS
+        if blocks(d) and d not in (MIGRATING, INTEGRATIONS) and d.parent != TUTORIALS
+    ],
     ids=name_of,
 )
 def test_its_code_runs(document: Path) -> None:

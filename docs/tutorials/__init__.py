@@ -1,0 +1,1 @@
+"""Pages of the tutorials, made by running the scripts ``examples/tutorial_*.py``: ``python -m docs.tutorials``."""
