@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def batch_of(case: Case, size: int, extra: bool = True) -> Batch:
     return labelled_batch(size)
 
 
-def check_all(rank: int, size: int, ring: bool, which: Iterator[tuple[Any, Batch]]) -> None:
+def check_all(rank: int, size: int, ring: bool, which: Iterable[tuple[Any, Batch]]) -> None:
     """Every loss on its batch; the note says which one failed."""
     for loss, batch in which:
         try:
@@ -39,6 +40,11 @@ def check_all(rank: int, size: int, ring: bool, which: Iterator[tuple[Any, Batch
         except Exception as error:
             error.add_note(f"{loss} {batch.options} {list(batch.shards[0])}")
             raise
+
+
+def every_other(ring: bool, which: Iterator[tuple[Any, Batch]]) -> Iterator[tuple[Any, Batch]]:
+    """In a ring, which is slow, half of the combinations: they do not differ in how rows travel."""
+    return itertools.islice(which, 0, None, 2 if ring else 1)
 
 
 def unpaired(loss: Any) -> bool:
@@ -105,7 +111,7 @@ def every_backend(rank: int, size: int, ring: bool) -> None:
         for j, b in enumerate(backends)
         if c in first or i % 2 == j
     )
-    check_all(rank, size, ring, losses)
+    check_all(rank, size, ring, every_other(ring, losses))
 
 
 @pytest.mark.parametrize("ring", RING, ids=("gathered", "ring"))
@@ -139,7 +145,7 @@ def every_strategy(rank: int, size: int, ring: bool) -> None:
         epsilon = MODULES["multi_similarity"](epsilon=0.2, negatives=STRATEGIES[3])
         yield epsilon, labelled_batch(size)
 
-    check_all(rank, size, ring, losses())
+    check_all(rank, size, ring, every_other(ring, losses()))
 
 
 @pytest.mark.parametrize("ring", RING, ids=("gathered", "ring"))
@@ -158,7 +164,7 @@ def every_reduction(rank: int, size: int, ring: bool) -> None:
                     batch = batch.with_options(return_stats=True)
                 yield module(c, reduction=reduction), batch
 
-    check_all(rank, size, ring, losses())
+    check_all(rank, size, ring, every_other(ring, losses()))
 
 
 @pytest.mark.parametrize("ring", RING, ids=("gathered", "ring"))

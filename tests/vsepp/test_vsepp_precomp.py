@@ -35,6 +35,12 @@ def test_a_row_for_each_caption_that_does_not_repeat_is_an_image_each(tmp_path: 
     assert len(train.images) == len(train.captions) == 5 * SPLITS["train"]
 
 
+def test_the_folder_itself_as_data(tmp_path: Path) -> None:
+    folder = write_precomp(tmp_path / "f8k_precomp")
+    with pytest.raises(FileNotFoundError, match=rf"give --data {tmp_path} --precomp f8k_precomp"):
+        read_precomp(folder / "f8k_precomp")
+
+
 def test_dev_is_cut_to_5000_captions(tmp_path: Path) -> None:
     folder = write_precomp(tmp_path / "x_precomp")
     np.save(

@@ -28,6 +28,12 @@ def read_precomp(
     """The three splits of a ``*_precomp`` folder; ``pictures`` holds the images that
     ``*_names.txt`` names. With ``mirror`` training reads ``train_ims_flip.npy`` too.
     """
+    if not folder.is_dir() and (folder.parent / "train_ims.npy").is_file():
+        given = folder.parent
+        raise MissingInputError(
+            f"{given} holds the features itself, and --data is the folder around it: give "
+            f"--data {given.parent} --precomp {given.name}"
+        )
     if not folder.is_dir():
         raise MissingInputError(
             f"no folder {folder}: --data is the folder that holds {folder.name}/. Put "

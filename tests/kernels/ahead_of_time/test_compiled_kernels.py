@@ -54,8 +54,7 @@ def test_every_kernel_in_every_format(operator: str, arithmetic: str) -> None:
     assert any(fact.multiplies for fact in found) == own
 
 
-@pytest.mark.parametrize("similarity", OTHERS)
-@pytest.mark.parametrize("operator", ["select, hardest", "penalty_total, hinge"])
+@covering(2, operator=["select, hardest", "penalty_total, hinge"], similarity=OTHERS)
 def test_every_similarity(operator: str, similarity: str) -> None:
     assert faulty(facts(Sample(operator, "bfloat16", similarity), 90)) == []
 
