@@ -85,8 +85,16 @@ def test_cells_of_what_works_where_name_tests() -> None:
     cells = [cell.strip() for row in rows for cell in row.strip("|").split("|")[1:]]
     named = [re.findall(r"<!-- (\S+) -->", cell) for cell in cells]
     assert sum(map(len, named)) > 40
+    headings = {
+        "losses",
+        "`AcrossRanks`",
+        "`MemoryQueue`",
+        "`GradCache`",
+        "metrics",
+        "mining in memory",
+    }
     for cell, tests in zip(cells, named, strict=True):
-        assert not cell.startswith("yes") or tests, cell
+        assert not cell or tests or cell in headings, cell
         for path, _, function in (test.partition("::") for test in tests):
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
             there = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

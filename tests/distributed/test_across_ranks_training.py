@@ -89,6 +89,21 @@ def test_weights_after_a_step(groups: ProcessGroups, name: str, inside: bool, ri
     groups(2)(trained, name, inside, ring)
 
 
+def own_rows_alone(rank: int, size: int) -> None:
+    """A loss that knows of no ranks, inside DDP: one step on the mean of both ranks' losses."""
+    shards = paired_batch(size).shards
+    pairs = [(s["queries"], s["candidates"]) for s in shards]
+    alone = TwoTowers(LOSSES["hard clip"]().double())
+    model = DDP(copy.deepcopy(alone))
+    expected = step(alone, sum(alone(*pair) for pair in pairs) / size, [])
+    found = step(model, model(*pairs[rank]), [])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_loss_on_each_ranks_own_rows(groups: ProcessGroups) -> None:
+    groups(2)(own_rows_alone)
+
+
 @pytest.mark.parametrize("name", ["hardest", "clip", "siglip"])
 def test_weights_after_a_step_with_an_empty_rank(groups: ProcessGroups, name: str) -> None:
     assert 0 in SIZES[3]

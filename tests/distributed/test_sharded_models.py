@@ -96,6 +96,8 @@ def spread(rank: int, size: int) -> list[str]:
     """One rank's input is a tensor that is itself spread over ranks."""
     x = numbers(4, 3, 0)
     far = distribute_tensor(x, init_device_mesh("cpu", (size,)), [Shard(0)])
+    with pytest.raises(TypeError, match=r"queries is a DTensor.*queries\.to_local\(\)"):
+        InfoNCELoss()(far, x)
     said = []
     for ring in (False, True):
         try:
