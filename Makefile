@@ -36,12 +36,12 @@ endef
 MAKEFLAGS += --jobs=2
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: test test-all test-newest test-oldest constraints lint types tests docs demo bench kernels gpu clean help
+.PHONY: test test-all test-newest test-oldest constraints lint types pytest docs demo bench kernels gpu clean help
 
-test: lint types tests      ## lint, check types, run the tests
+test: lint types pytest     ## lint, check types, run the tests
 
 # Files in their own order: sorted by their number of tests, the longest of all would come last.
-tests: $(STAMP)
+pytest: $(STAMP)
 	$(call PYTEST,$(VENV)) --dist loadfile --no-loadscope-reorder
 
 test-all: lint types        ## the full product of the test matrix too
