@@ -99,7 +99,8 @@ def test_in_a_process_that_has_only_the_package(tmp_path: Path) -> None:
     found = load_file(tmp_path / "found")
     assert torch.equal(found["texts"], model.embed(TEXTS))
     assert torch.equal(found["images"], model.embed_images(features()))
-    assert torch.equal(found["scores"], found["images"] @ found["texts"].T)
+    # the bits of a product depend on where its factors lie in memory, here as below
+    torch.testing.assert_close(found["scores"], found["images"] @ found["texts"].T)
 
 
 def test_texts_keep_their_order_and_batches_change_nothing() -> None:
@@ -147,7 +148,7 @@ def test_pictures(tmp_path: Path, crop: str) -> None:
     model.save_pretrained(tmp_path)
     loaded = ImageTextModel.from_pretrained(tmp_path)
     found = loaded.embed_images(pictures(), 3)
-    assert torch.equal(found, model.embed_images(model.preprocess(pictures()), 3))
+    torch.testing.assert_close(found, model.embed_images(model.preprocess(pictures()), 3))
     shape = (4, 10, 3, 16, 16) if crop == "ten" else (4, 3, 16, 16)
     assert loaded.preprocess(pictures()).shape == shape
     grey = [picture.convert("L") for picture in pictures()]
