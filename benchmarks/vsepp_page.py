@@ -31,6 +31,8 @@ HEADER = (
 RECIPES = {
     "flickr8k-256-vse0": "VSE0, 256 wide",
     "flickr8k-256-vse++": "VSE++, 256 wide",
+    "flickr8k-256-vse0-bf16": "VSE0, 256 wide, bfloat16",
+    "flickr8k-256-vse++-bf16": "VSE++, 256 wide, bfloat16",
     "flickr8k-256-order0": "Order0, 256 wide",
     "flickr8k-256-order++": "Order++, 256 wide",
     "flickr8k-1024-vse0": "VSE0, 1,024 wide",

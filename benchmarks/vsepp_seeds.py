@@ -21,12 +21,13 @@ ROOT = Path(__file__).parents[1]
 def run(given: argparse.Namespace, recipe: str, seed: int) -> Path:
     """One run by the example's own command line; gives its folder."""
     command = [sys.executable, str(ROOT / "examples" / f"{given.script}.py"), "--resume"]
-    command += ["--recipe", recipe, "--seed", str(seed), "--out", str(given.runs)]
-    command += ["--quiet", "--cpu", "--no-tensorboard"]
+    runs = given.runs if given.precision == "no" else given.runs / given.precision
+    command += ["--recipe", recipe, "--seed", str(seed), "--out", str(runs)]
+    command += ["--precision", given.precision, "--quiet", "--cpu", "--no-tensorboard"]
     command += ["--data", str(given.data)] if given.data else []
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, check=True)
-    return given.runs / f"{recipe}-seed{seed}"
+    return runs / f"{recipe}-seed{seed}"
 
 
 def row_of(folder: Path, threads: str) -> dict:
@@ -57,6 +58,7 @@ def main() -> None:
     reader.add_argument("--recipe", nargs="+", required=True)
     reader.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     reader.add_argument("--data", type=Path)
+    reader.add_argument("--precision", choices=["no", "bf16"], default="no")
     reader.add_argument("--runs", type=Path, default=Path("runs"))
     reader.add_argument("--out", type=Path)
     given = reader.parse_args()
@@ -65,10 +67,10 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     for seed in given.seeds:
         for recipe in given.recipe:
-            name = f"{recipe}-seed{seed}"
+            name = f"{recipe}{'' if given.precision == 'no' else '-bf16'}-seed{seed}"
             if out.is_file() and f'"run": "{name}"' in out.read_text(encoding="utf-8"):
                 continue
-            row = row_of(run(given, recipe, seed), threads)
+            row = {**row_of(run(given, recipe, seed), threads), "run": name}
             print(name, row["results"], flush=True)
             with out.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row) + "\n")
