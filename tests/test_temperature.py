@@ -268,3 +268,11 @@ def test_on_the_meta_device_and_off_it_again() -> None:
     loss.to_empty(device="cpu").load_state_dict(SigmoidLoss(0.3).state_dict())
     fixed.to_empty(device="cpu")
     torch.testing.assert_close(loss(X, Y), fixed(X, Y))
+
+
+def test_a_parameter_is_learned_and_shown_so() -> None:
+    loss = InfoNCELoss(nn.Parameter(torch.tensor(0.5)))
+    assert "temperature=0.5, learned=True" in repr(loss)
+    loss(torch.eye(3), torch.eye(3)).backward()
+    (parameter,) = loss.parameters()
+    assert float(parameter.grad) != 0

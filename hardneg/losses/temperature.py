@@ -113,7 +113,8 @@ class Temperature(WithScalars):
             unreadable = self.learned and shown(self.logit_scale) == "?"
             now = "?" if unreadable else shown(self())
         bound = f", max_scale={self.max_scale}" if self.learned else ""
-        return f"temperature={now}, learned={self.learned}{bound}"
+        learned = self.learned or isinstance(self.value, torch.nn.Parameter)
+        return f"temperature={now}, learned={learned}{bound}"
 
 
 def temperature_of(log_scale: float) -> float:
