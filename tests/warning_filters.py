@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("hardneg", "benchmarks", "vsepp")
+PACKAGES = ("hardneg", "benchmarks", "vsepp", "vsepp_search")
 DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 
 

@@ -70,7 +70,8 @@ def test_a_run_its_resumption_and_its_export(tmp_path: Path) -> None:
     model = ImageTextModel.from_pretrained(tmp_path / "model")
     assert model.pictures.mean == (0.5,) * 3
     found = model.embed_images([Image.open(path) for path in split.images.paths])
-    assert torch.equal(found, expected.images)
+    # weights lie elsewhere in memory, of which the bits of a convolution depend
+    torch.testing.assert_close(found, expected.images)
 
 
 @pytest.mark.parametrize(
