@@ -170,7 +170,8 @@ def check_ids(argument: str, ids: Any, rows: int, device: torch.device) -> None:
     """One whole number a row."""
     if not isinstance(ids, Tensor):
         raise TypeError(
-            f"{argument} is a {type(ids).__name__}: expected an integer tensor of shape ({rows},)"
+            f"{argument} is a {type(ids).__name__}: expected an integer tensor of shape ({rows},): "
+            f"torch.tensor({argument})"
         )
     check_layout(argument, ids)
     if ids.shape != (rows,):

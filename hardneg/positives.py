@@ -59,7 +59,9 @@ def resolve_positives(
         ValueError: for an unknown name, or a choice that this loss does not take.
         TypeError: for anything else.
     """
-    choice = resolve_name("positives", positives, BY_NAME)
+    taken = {name: choice for name, choice in BY_NAME.items() if isinstance(choice, accepted)}
+    mistyped = isinstance(positives, str) and positives not in BY_NAME
+    choice = resolve_name("positives", positives, taken if mistyped else BY_NAME)
     if not isinstance(choice, accepted):
         raise ValueError(
             f"{loss} does not take positives {choice!r}: it takes "

@@ -26,6 +26,7 @@ from vsepp.arguments import (
     overview,
     parsed,
 )
+from vsepp.errors import refusals_told
 from vsepp.recipes import RECIPES, UNVERIFIED, recipe_named
 from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
@@ -37,17 +38,16 @@ DEFAULT_RECIPES = {
     "flickr8k": ("flickr8k-256-vse0", "flickr8k-256-vse++"),
     "own": ("own",),
 }
-REFUSALS = (ValueError, OSError, ModuleNotFoundError)
 
 
 def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
-    """Run a command for a data set; a refusal is one line, and exit status 2."""
+    """Run a command for a data set."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"]):
         print(overview())
     try:
-        command = command_of(given)
-        RUN[command](dataset, given)
+        with refusals_told():
+            RUN[command_of(given)](dataset, given)
     except Stopped as stopped:
         if int(os.environ.get("RANK", 0)) == 0:
             print(stopped, file=sys.stderr)
@@ -55,12 +55,6 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; nothing more was written", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
-    except REFUSALS as error:
-        if os.environ.get("VSEPP_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        print("(VSEPP_TRACEBACK=1 shows where this arose)", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 def run_train(dataset: str, given: list[str]) -> None:

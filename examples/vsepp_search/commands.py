@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 import tyro
 
-from vsepp.errors import InputError
+from vsepp.errors import InputError, refusals_told
 from vsepp_search.arguments import Search
-
-REFUSALS = (ValueError, OSError, ModuleNotFoundError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page, or write the file; a refusal is one line, and exit status 2."""
+    """Serve the page, or write the file."""
     try:
-        run(tyro.cli(Search, prog="search.py", args=arguments))
+        with refusals_told():
+            run(tyro.cli(Search, prog="search.py", args=arguments))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-    except REFUSALS as error:
-        if os.environ.get("VSEPP_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        print("(VSEPP_TRACEBACK=1 shows where this arose)", file=sys.stderr)
-        raise SystemExit(2) from error
 
 
 def run(asked: Search) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from hardneg.diagnostics.observation import Observation
@@ -20,7 +21,30 @@ def findings_of(history: Sequence[Observation]) -> list[str]:
     """What is wrong by the last looks; empty where nothing is, or nothing was looked at."""
     if not history:
         return []
+    unfit = not_finite(history[-1]) or nothing_compared(history[-1])
+    if unfit:
+        return [unfit]
     return [x for x in (collapse(history), plateau(history), hubs(history)) if x]
+
+
+def not_finite(seen: Observation) -> str:
+    """The embeddings of a look are no numbers, which makes the statistics NaN."""
+    if not math.isnan(seen.active_share):
+        return ""
+    return (
+        f"step {seen.step}: embeddings are NaN or infinite: look at the inputs, at the learning rate, and at what "
+        "half precision cannot hold"
+    )
+
+
+def nothing_compared(seen: Observation) -> str:
+    """No anchor of a look has both a positive and a negative: the statistics are of no terms."""
+    if not seen.positive_mean == seen.hardest_negative_mean == seen.active_share == 0:
+        return ""
+    return (
+        f"step {seen.step}: no anchor has both a positive and a negative: draw several rows of several classes "
+        "(hardneg.training.ClassBatches), or look at ids and masks"
+    )
 
 
 def collapse(history: Sequence[Observation]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hardneg.checks import is_one_tensor
 from hardneg.diagnostics.call import LossCall
 from hardneg.diagnostics.histogram import Histogram, bounds_of, histogram
 from hardneg.diagnostics.hubs import hubness
@@ -41,6 +42,8 @@ def look(call: LossCall, step: int, output: Any, hardest: int, neighbours: int) 
         shown = call.scored(call.mined(strategy_to_show(call, hardest)))
         at_means = number_of(call.at_means())
     queries, candidates = call.sides
+    if candidates is not None and is_one_tensor(queries, candidates):
+        candidates = candidates.clone()  # the loss takes it twice, so each row is its own neighbour
     spreads = spread(queries), None if candidates is None else spread(candidates)
     found = statistics.as_dict()
     similarity, backend = call.loss.similarity, call.loss.backend

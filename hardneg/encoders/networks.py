@@ -106,7 +106,7 @@ def torchvision_network(name: str, weights: str | None) -> nn.Module:
     except URLError as error:
         raise ConnectionError(
             f"the weights {weights} of {name} cannot be downloaded ({error.reason}): put the file "
-            "into torch.hub's folder (TORCH_HOME), or choose none for random weights"
+            "into torch.hub's folder (TORCH_HOME), or take random weights (weights=None; --weights none)"
         ) from error
     return network
 

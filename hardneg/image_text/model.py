@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hardneg.image_text.batches import check_batch, evaluated
 from hardneg.image_text.exporting import export_images, export_text
 from hardneg.image_text.files import config_told, weights_file
-from hardneg.image_text.pictures import PictureView
+from hardneg.image_text.pictures import PictureView, checked_pictures
 from hardneg.image_text.records import check_number, check_word, from_record
 from hardneg.image_text.text_network import TextNetwork, words_from_record
 from hardneg.image_text.towers import (
@@ -189,7 +189,7 @@ class ImageTextModel(
                 are: False.
         """
         whole = self.pictures is None or isinstance(images, Tensor)
-        given: Any = torch.as_tensor(images) if whole else images
+        given: Any = torch.as_tensor(images) if whole else checked_pictures(images)
         found = [torch.empty(0, self.towers.embed_dim, dtype=self.dtype, device=self.device)]
         with evaluated(self):
             for start in range(0, len(given), check_batch(batch_size)):
@@ -208,7 +208,7 @@ class ImageTextModel(
                 "this model sees features, not pictures: use the network of its features"
             )
         view = self.pictures.transform()
-        return torch.stack([view(one.convert("RGB")) for one in pictures])
+        return torch.stack([view(one.convert("RGB")) for one in checked_pictures(pictures)])
 
     def export_text(self, words: int = 64) -> ExportedProgram:
         """The text tower for ``torch.export``: ``(ids, lengths)`` of any number of texts, padded to so many

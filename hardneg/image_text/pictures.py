@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from hardneg.image_text.records import check_number, check_word
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PictureView"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PictureView", "checked_pictures"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = (8, 2_048)
@@ -62,6 +63,23 @@ class PictureView:
         if self.crop == "whole":
             return v2.Compose([v2.Resize((self.size, self.size)), *tensor])
         return v2.Compose([short_side, v2.CenterCrop(self.size), *tensor])
+
+
+def checked_pictures(pictures: Any) -> list[Any]:
+    """PIL pictures as a list.
+
+    Raises:
+        TypeError: for a single picture, for paths, and for anything else.
+    """
+    several = isinstance(pictures, Sequence) and not isinstance(pictures, str | bytes)
+    listed = [*pictures] if several else [pictures]
+    if not several or not all(hasattr(one, "convert") for one in listed):
+        kinds = ", ".join(sorted({type(one).__name__ for one in listed}))
+        raise TypeError(
+            f"pictures are {f'a list of {kinds}' if several else f'a single {kinds}'}: expected a list of PIL "
+            "pictures, as [PIL.Image.open(path)]"
+        )
+    return listed
 
 
 def transforms() -> Any:

@@ -94,7 +94,8 @@ class Loss(WithScalars, ABC):
                 f"positive, negative) triplets; choose one of {', '.join(REDUCTIONS)}"
             )
         if reduction != "mean_triplets":
-            check_choice("reduction", reduction, REDUCTIONS)
+            more = ("mean_triplets",) if self.takes_triplets else ()
+            check_choice("reduction", reduction, (*REDUCTIONS, *more))
 
     @abstractmethod
     def choices(self, call: Call) -> MinedByLoss:

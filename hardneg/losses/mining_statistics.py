@@ -23,6 +23,8 @@ COLLAPSED_BELOW = 1e-4
 class MiningStatistics:
     """Statistics of one call of a loss, each a scalar tensor; reading one (``float``) synchronises.
 
+    The share and the means are NaN, as the loss is, where an embedding is NaN or infinite.
+
     Attributes:
         active_fraction: share of the (anchor, positive, negative) terms with a value above 0.
         positive_mean: mean score of the positives.

@@ -74,7 +74,10 @@ def resolve_negatives(negatives: Any) -> Negatives:
 def told(given: Any) -> str:
     """What was given instead of a strategy, and what its kind suggests."""
     if isinstance(given, type):
-        return f"{given!r}, a class: make an object of it, as Hardest() is of Hardest"
+        if not issubclass(given, Negatives):
+            return f"the class {given.__name__}, which is no strategy"
+        made = WITH_ARGUMENTS.get(given.__name__.lower(), f"{given.__name__}()")
+        return f"{given!r}, a class: make an object of it, {made}"
     if isinstance(given, Tensor):
         return (
             f"a tensor of shape {tuple(given.shape)} (make the loss first, then call it with the tensors: "

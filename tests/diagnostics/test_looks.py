@@ -10,7 +10,7 @@ from noisy_pairs import pairs
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hardneg import ContrastiveLoss, InfoNCELoss, SupConLoss, TopK, TripletLoss
+from hardneg import ContrastiveLoss, InfoNCELoss, MultiSimilarityLoss, SupConLoss, TopK, TripletLoss
 from hardneg.diagnostics import Diagnostics, Observation, histogram, hubness, spread
 
 
@@ -159,6 +159,47 @@ def test_a_collapsed_model_is_called_so(kind: str, side: int) -> None:
     assert seen is not None
     assert seen.collapsed
     assert "collapsed" in diagnostics.findings[0]
+
+
+NOTHING_COMPARED = {
+    "one class": torch.zeros(24, dtype=torch.long),
+    "a class of each row": torch.arange(24),
+}
+
+
+@pytest.mark.parametrize("labels", NOTHING_COMPARED.values(), ids=NOTHING_COMPARED)
+def test_labels_that_compare_nothing_are_told(labels: Tensor) -> None:
+    for loss in (TripletLoss(), SupConLoss()):
+        diagnostics = Diagnostics(every=1)
+        diagnostics.observe(loss, pairs(24)[0], labels)
+        (found,) = diagnostics.findings
+        assert "no anchor has both a positive and a negative" in found
+        assert "ClassBatches" in found
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_embeddings_that_are_no_numbers_are_no_collapse(number: float) -> None:
+    for loss in (ContrastiveLoss(), InfoNCELoss()):
+        queries, candidates = pairs()
+        queries[3] = number
+        diagnostics = Diagnostics(every=1)
+        diagnostics.observe(loss, queries, candidates)
+        (found,) = diagnostics.findings
+        assert "embeddings are NaN or infinite" in found
+
+
+def test_no_negative_chosen_is_no_fault_where_all_are_easy() -> None:
+    labels = torch.arange(24) // 4
+    rows = torch.nn.functional.one_hot(labels, 8) + 1e-3 * pairs(24, 24, 8)[0]
+    diagnostics = Diagnostics(every=1)
+    diagnostics.observe(MultiSimilarityLoss(epsilon=0.01), rows, labels)
+    assert not any("no anchor" in x for x in diagnostics.findings)
+
+
+def test_one_tensor_on_both_sides_is_observed() -> None:
+    queries = pairs()[0]
+    seen = look(ContrastiveLoss(), queries, queries)
+    assert seen.positive_mean == pytest.approx(1.0)
 
 
 def test_a_collapse_to_a_point_is_one_for_distances_too() -> None:

@@ -196,3 +196,15 @@ def test_the_configuration_is_all_of_the_model(tmp_path: Path) -> None:
     assert isinstance(again.vocabulary, Vocabulary)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.embed(TEXTS), model.embed(TEXTS))
+
+
+def test_what_is_no_list_of_pictures_is_refused() -> None:
+    model = tiny(PictureView(16, "whole"))
+    for given, said in (
+        ("a.jpg", "a single str"),
+        (pictures()[0], "a single Image"),
+        (["a.jpg", Path("b.jpg")], "a list of PosixPath, str"),
+    ):
+        for call in (model.embed_images, model.preprocess):
+            with pytest.raises(TypeError, match=rf"pictures are {said}.*PIL\.Image\.open"):
+                call(given)

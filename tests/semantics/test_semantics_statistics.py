@@ -167,3 +167,18 @@ def test_statistics_do_not_depend_on_the_backend(which: Case, backend: object) -
     _, expected = run(which, embeddings, groups, return_stats=True, backend="dense")
     for name, number in expected.as_dict().items():
         assert found.as_dict()[name] == pytest.approx(number, rel=1e-4, abs=1e-5), name
+
+
+@every
+@backends
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_embeddings_that_are_no_numbers_leave_none(
+    which: Case, backend: str, number: float
+) -> None:
+    """The loss is NaN, and so is what its statistics say of scores, whichever backend computes them."""
+    embeddings, groups = arguments(which)
+    embeddings[0][1] = number
+    value, stats = run(which, embeddings, groups, return_stats=True, backend=backend)
+    assert value.isnan()
+    for name in ("active_fraction", "positive_mean", "hardest_negative_mean", "gap"):
+        assert getattr(stats, name).isnan(), name

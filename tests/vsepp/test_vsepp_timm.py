@@ -79,7 +79,7 @@ def test_a_run_its_resumption_and_its_export(tmp_path: Path) -> None:
     [
         ("timm:tset_resnet", "timm knows no network 'tset_resnet': choose test_resnet"),
         ("timm:hf-hub:someone/model", "timm knows no network 'hf-hub:someone/model'"),
-        ("timm:local-dir:/tmp/x", "timm knows no network"),
+        ("timm:local-dir:/elsewhere", "timm knows no network"),
         ("timm:", "timm knows no network ''"),
         ("timm:test_resnet.absent_tag", "cannot be had"),
     ],

@@ -137,12 +137,14 @@ def reduce_terms(call: Call, both: Both, average: bool) -> Output:
         )
     else:
         value = torch.stack(parts).sum() / (len(parts) if average else 1)
-    return (value, statistics(call.scores, directions)) if call.statistics else value
+    return (value, statistics(call.scores, directions, factor)) if call.statistics else value
 
 
 @torch.no_grad()
-def statistics(scores: Scores, directions: list[Terms]) -> MiningStatistics:
-    """The statistics over both directions."""
+def statistics(
+    scores: Scores, directions: list[Terms], finite: Float[Tensor, ""]
+) -> MiningStatistics:
+    """The statistics over both directions; those of scores are NaN where ``finite`` is."""
     valid = torch.cat([terms.valid for terms in directions])
     active = torch.cat([terms.active for terms in directions])
     considered = torch.cat([terms.considered for terms in directions])
@@ -150,11 +152,11 @@ def statistics(scores: Scores, directions: list[Terms]) -> MiningStatistics:
     hardest = torch.cat([terms.hardest for terms in directions]).detach()
     each = torch.cat([terms.valid_terms for terms in directions])
     count = each.sum().clamp(min=1)
-    positive_mean = torch.where(valid, positives * each, 0.0).sum() / count
-    hardest_mean = torch.where(valid, hardest * each, 0.0).sum() / count
+    positive_mean = finite * torch.where(valid, positives * each, 0.0).sum() / count
+    hardest_mean = finite * torch.where(valid, hardest * each, 0.0).sum() / count
     total = torch.where(valid, considered, 0).sum()
     return MiningStatistics(
-        torch.where(valid, active, 0).sum() / total.clamp(min=1),
+        finite * (torch.where(valid, active, 0).sum() / total.clamp(min=1)),
         positive_mean,
         hardest_mean,
         positive_mean - hardest_mean,
