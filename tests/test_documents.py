@@ -27,6 +27,8 @@ INTEGRATIONS = ROOT / "docs" / "integrations.md"
 """Run by tests/integrations/test_integrations_page.py, where the libraries are installed."""
 TUTORIALS = ROOT / "docs" / "tutorials"
 """Run by tests/test_tutorials.py, as the scripts that their pages are made of."""
+SCALING = ROOT / "docs" / "scaling.md"
+"""Goes on from a training of the reader's."""
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
@@ -59,23 +61,15 @@ class Encoders(nn.Linear):
 
 
 def given() -> dict[str, object]:
-    """What a reader of the code has already: data, encoders, an optimiser."""
-    n, ids = 128, torch.arange(128) // 5
+    """What a reader of ``SCALING`` has already: data, encoders, an optimiser."""
     image_encoder = nn.Linear(256, 256)
-    of_width = ("images", "captions", "embeddings", "words", "batch")
     return {
-        **{name: torch.randn(n, 256) for name in of_width},
-        **dict.fromkeys(("ids", "image_ids", "caption_ids", "labels"), ids),
-        "reference": torch.randn(50, 256),
-        **dict.fromkeys(("guide_images", "guide_captions", "queries"), torch.randn(n, 16)),
-        "corpus": torch.randn(500, 16),
-        "positives": torch.arange(n),
-        "mined": torch.randn(n, 3, 256),
-        "mined_ids": ids[:, None] + torch.arange(1, 4),
-        "scores": torch.randn(n, n),
-        "reference_labels": ids[:50],
-        "lengths": torch.ones(n),
+        **{name: getattr(hardneg, name) for name in hardneg.__all__},
+        **{name: torch.randn(128, 256) for name in ("images", "words", "batch")},
+        "torch": torch,
         "functools": functools,
+        "ids": torch.arange(128) // 5,
+        "lengths": torch.ones(128),
         "image_encoder": image_encoder,
         "text_encoder": TextEncoder(256, 256),
         "encoders": Encoders(256, 512),
@@ -106,13 +100,12 @@ def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ids=name_of,
 )
 def test_its_code_runs(document: Path) -> None:
-    """One block after the other, as they are read."""
+    """One block after the other, as a reader pastes them: all names but those of ``SCALING`` are made on the page."""
     torch.manual_seed(0)
     names: dict[str, object] = {}
-    if document.name != "README.md":  # which shows what to import
-        names |= {name: getattr(hardneg, name) for name in hardneg.__all__} | {"torch": torch}
     for block in blocks(document):
-        names |= given()
+        if document == SCALING:
+            names |= given()
         exec(compile(block, document.name, "exec"), names)
 
 
