@@ -45,6 +45,15 @@ from hardneg.similarities import Cosine, Dot, Euclidean, Order, SquaredEuclidean
 from hardneg.softmaxes import Debiased, Decoupled, HardnessWeighted, LabelSmoothing
 
 if TYPE_CHECKING:
+    from hardneg import diagnostics as diagnostics
+    from hardneg import distributed as distributed
+    from hardneg import encoders as encoders
+    from hardneg import functional as functional
+    from hardneg import image_text as image_text
+    from hardneg import integrations as integrations
+    from hardneg import metrics as metrics
+    from hardneg import mining as mining
+    from hardneg import training as training
     from hardneg.distributed import AcrossRanks
     from hardneg.mining import Mined, mine
     from hardneg.training.grad_cache import GradCache
@@ -118,13 +127,27 @@ ON_DEMAND = {
     "mine": "hardneg.mining",
 }
 """What a loss on one device does without: imported where it is named."""
+MODULES = (
+    "diagnostics",
+    "distributed",
+    "encoders",
+    "functional",
+    "image_text",
+    "integrations",
+    "metrics",
+    "mining",
+    "training",
+)
+"""Modules that are imported where they are named, as in ``hardneg.metrics.recall_at_k``."""
 
 
 def __getattr__(name: str) -> object:
     if name in ON_DEMAND:
         return getattr(importlib.import_module(ON_DEMAND[name]), name)
+    if name in MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *MODULES})

@@ -189,8 +189,9 @@ def check_ids(argument: str, ids: Any, rows: int, device: torch.device) -> None:
 def check_mask(argument: str, mask: Any, shape: tuple[int, int], device: torch.device) -> None:
     """A boolean for each query and candidate."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"{argument} is {kind}: expected a bool tensor of shape {shape}")
+        tensor = isinstance(mask, Tensor)
+        kind, cure = (mask.dtype, "; call .bool() on it") if tensor else (type(mask).__name__, "")
+        raise TypeError(f"{argument} is {kind}: expected a bool tensor of shape {shape}{cure}")
     check_layout(argument, mask)
     if tuple(mask.shape) != shape:
         raise ValueError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -11,10 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-from torch import nn
-from torch.optim import SGD
 
-import hardneg
 from benchmarks import core, ranks, small, studies, table, vsepp_page
 from benchmarks.document import markers
 from docs.figures.__main__ import FOLDER, drawings
@@ -27,8 +23,6 @@ INTEGRATIONS = ROOT / "docs" / "integrations.md"
 """Run by tests/integrations/test_integrations_page.py, where the libraries are installed."""
 TUTORIALS = ROOT / "docs" / "tutorials"
 """Run by tests/test_tutorials.py, as the scripts that their pages are made of."""
-SCALING = ROOT / "docs" / "scaling.md"
-"""Goes on from a training of the reader's."""
 OURS = [
     path
     for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
@@ -44,38 +38,6 @@ def name_of(document: Path) -> str:
 def blocks(document: Path) -> list[str]:
     """Its Python."""
     return re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
-
-
-class TextEncoder(nn.Linear):
-    """Takes words and their lengths."""
-
-    def forward(self, words: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return super().forward(words) / lengths[:, None]
-
-
-class Encoders(nn.Linear):
-    """An image and a caption from one row."""
-
-    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return super().forward(batch).chunk(2, 1)
-
-
-def given() -> dict[str, object]:
-    """What a reader of ``SCALING`` has already: data, encoders, an optimiser."""
-    image_encoder = nn.Linear(256, 256)
-    return {
-        **{name: getattr(hardneg, name) for name in hardneg.__all__},
-        **{name: torch.randn(128, 256) for name in ("images", "words", "batch")},
-        "torch": torch,
-        "functools": functools,
-        "ids": torch.arange(128) // 5,
-        "lengths": torch.ones(128),
-        "image_encoder": image_encoder,
-        "text_encoder": TextEncoder(256, 256),
-        "encoders": Encoders(256, 512),
-        "optimiser": SGD(image_encoder.parameters()),
-        "DistributedDataParallel": nn.parallel.DistributedDataParallel,
-    }
 
 
 @pytest.fixture
@@ -100,12 +62,10 @@ def _one_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ids=name_of,
 )
 def test_its_code_runs(document: Path) -> None:
-    """One block after the other, as a reader pastes them: all names but those of ``SCALING`` are made on the page."""
+    """One block after the other, as a reader pastes them: all names are made on the page."""
     torch.manual_seed(0)
     names: dict[str, object] = {}
     for block in blocks(document):
-        if document == SCALING:
-            names |= given()
         exec(compile(block, document.name, "exec"), names)
 
 

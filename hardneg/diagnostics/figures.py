@@ -72,8 +72,8 @@ def draw_hardness(axes: Any, history: Sequence[Observation]) -> None:
     ]
     draw_lines(axes, history, lines)
     # the same line where the hardest are chosen
-    hardest: list[Line] = [("hardest negatives", HARDEST, lambda x: x.hardest_negative_mean)]
-    draw_lines(axes, history, hardest, linestyle="--")
+    hardest: list[Line] = [("hardest negatives", OTHER, lambda x: x.hardest_negative_mean)]
+    draw_lines(axes, history, hardest, linestyle="--", linewidth=1)
     axes.set(title="hardness", xlabel="step", ylabel="mean score")
     put_legend(axes, axes.get_lines())
 
@@ -130,9 +130,16 @@ def draw_lines(
     lines: Sequence[Line],
     **style: Any,
 ) -> None:
-    """A line for each number, with points where there are few."""
+    """A line for each number, the first ones wider, so that none hides another; with points where there are few."""
     steps = [seen.step for seen in history]
     marker = "o" if len(steps) < 30 else None
-    for label, colour, number in lines:
+    for before, (label, colour, number) in enumerate(lines):
+        behind = len(lines) - 1 - before
+        line = {
+            "label": label,
+            "color": colour,
+            "linewidth": 1.8 + 0.7 * behind,
+            "zorder": 2 - behind / 10,
+        }
         values = [number(seen) for seen in history]
-        axes.plot(steps, values, label=label, color=colour, marker=marker, markersize=3, **style)
+        axes.plot(steps, values, marker=marker, markersize=3, **{**line, **style})

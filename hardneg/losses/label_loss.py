@@ -11,7 +11,7 @@ from hardneg.losses.inputs import check_directions, compare_label_scores, compar
 from hardneg.losses.listed_loss import ListedLoss
 from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.mining_statistics import MiningStatistics
-from hardneg.losses.other_family import refuse_pairs, refuse_unknown
+from hardneg.losses.other_family import GIVEN, refuse_pairs, refuse_unknown
 from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.weights import check_label_weights
 from hardneg.negatives import Negatives
@@ -59,7 +59,7 @@ class LabelLoss(ListedLoss):
 
     def forward(
         self,
-        embeddings: Float[Tensor, "n d"],
+        embeddings: Float[Tensor, "n d"] = GIVEN,
         labels: Int[Tensor, "n"] | None = None,
         reference: Float[Tensor, "m d"] | None = None,
         reference_labels: Int[Tensor, "m"] | None = None,
@@ -95,7 +95,7 @@ class LabelLoss(ListedLoss):
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
         refuse_unknown(type(self).__name__, renamed)
-        refuse_pairs(type(self).__name__, labels, reference)
+        refuse_pairs(type(self).__name__, embeddings, labels, reference)
         check_directions(self.directions, reference)
         sides = embeddings, labels, reference, reference_labels
         comparison = compare_labelled(*sides, self.similarity, positive_mask, ignore_mask, same_set)

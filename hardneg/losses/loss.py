@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hardneg.checks import check_choice, refuse_renamed
+from hardneg.checks import check_choice
 from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
 from hardneg.losses.guide import GuideChoice
 from hardneg.losses.mined import MinedByLoss
+from hardneg.losses.other_family import keywords_of, refuse_choice
 from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.term_pairs import pairs_of_terms
 from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms
@@ -47,6 +48,7 @@ class Loss(WithScalars, ABC):
         takes_triplets: whether its terms are sums over triplets, so that it takes ``reduction="mean_triplets"``.
         lists_positives: whether every positive of an anchor is a term of its own.
         takes_mean: whether it takes ``SelectiveHardest``, which mixes in the mean over all negatives.
+        keywords: those of the constructor; none where it takes any.
     """
 
     average: ClassVar[bool] = False
@@ -54,10 +56,18 @@ class Loss(WithScalars, ABC):
     takes_joint: ClassVar[bool] = False
     takes_triplets: ClassVar[bool] = False
     takes_mean: ClassVar[bool] = False
+    keywords: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Note the constructor's keywords."""
+        super().__init_subclass__(**options)
+        cls.keywords = keywords_of(cls)
 
     def __new__(cls, *choices: Any, **named: Any) -> Self:
-        """Refuse the names of older versions."""
-        refuse_renamed(cls.__name__, named)
+        """Refuse keywords that the constructor does not have."""
+        for name in named:
+            if cls.keywords and name not in cls.keywords:
+                refuse_choice(cls, name, named[name], cls.keywords)
         return super().__new__(cls)
 
     def __init__(
@@ -217,6 +227,7 @@ class Loss(WithScalars, ABC):
     def extra_repr(self) -> str:
         """The choices by the constructor's names; those that are modules follow by themselves."""
         names = [name for name in inspect.signature(type(self)).parameters if name != "backend"]
-        chosen = [(n, x) for n in names if not isinstance(x := getattr(self, n), nn.Module)]
+        held = {**vars(self), **self._parameters}
+        chosen = [(n, held[n]) for n in names if n in held]
         numbers = (*self.fixed, *(name for name, x in chosen if isinstance(x, Tensor)))
         return ", ".join(f"{n}={shown(x) if n in numbers else repr(x)}" for n, x in chosen)

@@ -109,7 +109,9 @@ def check_per_query(
         )
     numbers = not x.dtype.is_floating_point and not x.dtype.is_complex
     if not numbers or mask != (x.dtype == torch.bool):
-        raise TypeError(f"{argument} is {x.dtype}: expected {kind} values")
+        raise TypeError(
+            f"{argument} is {x.dtype}: expected {kind} values; call {'.bool()' if mask else '.long()'} on it"
+        )
     if x.device != queries.device:
         raise ValueError(
             f"{argument} is on {x.device}: expected {queries.device}, where the embeddings are"

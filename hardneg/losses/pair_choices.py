@@ -17,7 +17,7 @@ from hardneg.losses.mined import (
     own_negatives_in,
     relation_in,
 )
-from hardneg.losses.other_family import refuse_unknown
+from hardneg.losses.other_family import refuse_labels, refuse_unknown
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.terms.choices import choices_of_pairs, paired_choices
 from hardneg.negatives import Negatives
@@ -46,6 +46,7 @@ class PairChoices(Loss):
         relation: Related,
     ) -> Comparison:
         """The comparison of two sides, whose ids and masks say who is related."""
+        refuse_labels(type(self).__name__, queries, candidates)
         one_to_one = isinstance(self.positives, Paired)
         given = queries, candidates, self.similarity, *relation
         return compare_pairs(*given, one_to_one=one_to_one)

@@ -9,7 +9,7 @@ from torch import Tensor
 from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pair_scores
 from hardneg.losses.mining_statistics import MiningStatistics
-from hardneg.losses.other_family import refuse_labels, refuse_unknown
+from hardneg.losses.other_family import GIVEN, refuse_further, refuse_unknown
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.pair_choices import PairChoices
 from hardneg.losses.weights import check_pair_weights
@@ -75,9 +75,9 @@ class PairLoss(PairChoices):
 
     def forward(
         self,
-        queries: Float[Tensor, "n d"],
-        candidates: Float[Tensor, "m d"],
-        *,
+        queries: Float[Tensor, "n d"] = GIVEN,
+        candidates: Float[Tensor, "m d"] = GIVEN,
+        *further: Any,
         query_ids: Int[Tensor, "n"] | None = None,
         candidate_ids: Int[Tensor, "m"] | None = None,
         positive_mask: Bool[Tensor, "n m"] | None = None,
@@ -126,7 +126,7 @@ class PairLoss(PairChoices):
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
         refuse_unknown(type(self).__name__, renamed)
-        refuse_labels(type(self).__name__, candidates)
+        refuse_further(type(self).__name__, further)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         comparison = self.compared(queries, candidates, relation)
         one_to_one = isinstance(self.positives, Paired)

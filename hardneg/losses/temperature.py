@@ -39,6 +39,11 @@ class Temperature(WithScalars):
         self.max_scale = math.inf
         self.value: float | Tensor = math.nan
         if isinstance(temperature, Tensor):
+            if temperature.numel() != 1:
+                raise ValueError(
+                    f"temperature has shape {tuple(temperature.shape)}: expected a number or a scalar tensor; make the "
+                    "loss first, then call it with the embeddings"
+                )
             self.value = temperature
             return
         if isinstance(temperature, Learned):
@@ -91,9 +96,7 @@ class Temperature(WithScalars):
     def scale(self, scores: Scores) -> Float[Tensor, ""]:
         """1 / temperature in the type of the scores, without a copy from the host.
 
-        Raises:
-            ValueError: for a tensor with more than one element. A tensor that is not above 0 makes the loss
-                NaN instead: reading it would synchronise.
+        A tensor that is not above 0 makes the loss NaN: reading it would synchronise.
         """
         temperature = self()
         if not isinstance(temperature, Tensor):
@@ -101,9 +104,6 @@ class Temperature(WithScalars):
                 return fill((), 1 / temperature, scores)
             # before 2.13 the compiler makes a graph for every reciprocal of a number
             return torch.div(fill((), 1.0, scores), temperature)
-        if temperature.numel() != 1:
-            shape = tuple(temperature.shape)
-            raise ValueError(f"temperature has shape {shape}: expected a number or a scalar tensor")
         value = temperature.to(scores.dtype).reshape(())
         return torch.where(value > 0, 1 / value, torch.nan)
 

@@ -88,4 +88,6 @@ def told(given: Any) -> str:
             f"{given!r} of type {type(given).__name__}, a schedule (ask it for the strategy of a step and pass that to "
             "the call: loss(queries, candidates, negatives=schedule(step)))"
         )
+    if isinstance(given, int) and not isinstance(given, bool):
+        return f"{given} of type int (the {given} hardest are TopK({given}))"
     return f"{given!r} of type {type(given).__name__}"

@@ -25,6 +25,9 @@ class Ceiling:
     unlabelled positives (positive-aware mining: Moreira et al., NV-Retriever, 2024). The bound is strict, and a
     score that equals it to within rounding is not below it (docs/design.md, Semantics): a duplicate of the
     positive never is.
+
+    Raises:
+        ValueError: for a ``relative`` that can only be a percentage.
     """
 
     relative: float = 1.0
@@ -33,6 +36,10 @@ class Ceiling:
     def __post_init__(self) -> None:
         number_field(self, "relative")
         number_field(self, "offset")
+        if self.relative > 10:
+            raise ValueError(
+                f"relative is {self.relative:g}: expected a share of the positive's score, such as 0.95 for 95 %"
+            )
 
     @property
     def steepness(self) -> float:

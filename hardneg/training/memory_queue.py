@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,20 @@ class FixedRows(NamedTuple):
     ignore_mask: Bool[Tensor, "n m+s"]
 
 
-class MemoryQueue(nn.Module):
+class WrapsNoLoss(nn.Module):
+    """A module that refuses a loss as its first argument, which queues of other libraries wrap."""
+
+    def __new__(cls, *choices: Any, **named: Any) -> Self:
+        """See the class."""
+        if choices and isinstance(choices[0], nn.Module):
+            raise TypeError(
+                f"{cls.__name__} holds embeddings and wraps no loss: queue = MemoryQueue(size, width), then "
+                "loss(queries, candidates) with candidates from queue.extend(...)"
+            )
+        return super().__new__(cls)
+
+
+class MemoryQueue(WrapsNoLoss):
     """The last embeddings of earlier batches, as further candidates of any loss.
 
     Lengthen the candidates before the loss, and put the batch in after it, once a step; nothing else
