@@ -39,6 +39,7 @@ from vsepp.run.interrupts import Interrupts, Stopped
 from vsepp.run.measuring import Measuring
 from vsepp.run.own_negatives import own_negatives_of
 from vsepp.run.progress import Progress
+from vsepp.run.refusals import check_run
 from vsepp.run.result import result_record
 from vsepp.run.screen import Screen
 from vsepp.run.training_state import Parts, save_state
@@ -268,5 +269,7 @@ def train(
     """Read the data and train, alone in the folder. Of several processes the first holds it."""
     main = PartialState(cpu=options.cpu).is_main_process
     with run_in(folder) if main else nullcontext():
-        splits = check_pictures(read_splits(settings.data, root), options.quiet)
+        splits = read_splits(settings.data, root)
+        check_run(splits, settings, options)
+        splits = check_pictures(splits, options.quiet)
         return Trainer(recipe, settings, splits, folder, options).run()
