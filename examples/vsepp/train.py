@@ -53,9 +53,15 @@ class Trainer:
     """One run in one folder. ``run()`` is the whole story."""
 
     def __init__(
-        self, recipe: str, settings: Settings, splits: Splits, folder: Path, options: Options
+        self,
+        recipe: str,
+        settings: Settings,
+        splits: Splits,
+        folder: Path,
+        options: Options,
+        root: Path | None = None,
     ) -> None:
-        self.recipe, self.settings, self.splits = recipe, settings, splits
+        self.recipe, self.settings, self.splits, self.root = recipe, settings, splits, root
         self.folder, self.options, self.progress = folder, options, Progress()
         self.logged = options.tensorboard and is_tensorboard_available()
         self.accelerator = Accelerator(
@@ -119,7 +125,7 @@ class Trainer:
         where = f"{parameters:,} parameters on {self.accelerator.device}"
         self.screen.introduce(self.splits, self.vocabulary, where)
         place = (self.folder, self.settings, self.options)
-        self.progress = begin_or_go_on(self.parts, *place, self.changed, self.screen)
+        self.progress = begin_or_go_on(self.parts, *place, self.changed, self.screen, self.root)
         self.losses.watch.streak = self.progress.collapse_streak
         if self.logged:
             self.accelerator.init_trackers("tensorboard")
@@ -272,4 +278,4 @@ def train(
         splits = read_splits(settings.data, root)
         check_run(splits, settings, options)
         splits = check_pictures(splits, options.quiet)
-        return Trainer(recipe, settings, splits, folder, options).run()
+        return Trainer(recipe, settings, splits, folder, options, root).run()

@@ -89,6 +89,8 @@ def test_a_model_is_measured_on_another_table(own: Path, tmp_path: Path, capsys)
     main("own", [*run, "--data", str(own / "captions.csv")])
     recorded = finished(own / "runs")[0]["results"]["test"]["rsum"]
     assert f"rsum {recorded:.1f}" in capsys.readouterr().out
+    main("own", run)  # the run knows its table
+    assert f"rsum {recorded:.1f}" in capsys.readouterr().out
     main("own", [*run, "--data", str(other), "--features", str(own / "captions.npy")])
     assert "test: i2t" in capsys.readouterr().out
 
