@@ -41,7 +41,7 @@ class Evaluate:
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """The folder or file."""
     data: Path | None = None
-    """The folder of the data sets, as for training."""
+    """The folder of the data sets, as for training; of a run else the one that it was trained with."""
     vocabulary: Path | None = None
     """Words of an authors' checkpoint, as JSON (see the `vocabulary` command)."""
     precomp: str | None = None

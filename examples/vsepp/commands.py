@@ -163,6 +163,7 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     from vsepp.evaluate import assess, load_any
     from vsepp.files.writing import require_writable, write_text
     from vsepp.retrieval import from_record, line
+    from vsepp.run.folder import data_place
 
     if arguments.json is not None:
         require_writable(arguments.json)
@@ -172,7 +173,8 @@ def run_evaluate(dataset: str, given: list[str]) -> None:
     others = {name: getattr(arguments, name) for name in ("precomp", "images", "features")}
     data = replace(data, **{name: one for name, one in others.items() if one is not None})
     bank = arguments.bank_temperature if arguments.query_bank else None
-    found = assess(trained, data, arguments.data, arguments.split, arguments.cpu, bank)
+    root = data_place(arguments.checkpoint, arguments.data)
+    found = assess(trained, data, root, arguments.split, arguments.cpu, bank)
     for name, values in found.items():
         print(f"{name}: {line(from_record(values)) if 'rsum' in values else json.dumps(values)}")
     if arguments.json is not None:

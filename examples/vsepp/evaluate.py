@@ -26,7 +26,7 @@ from vsepp.data.splits import CAPTIONS_EACH, Split
 from vsepp.data.vocabulary import Vocabulary
 from vsepp.model import MatchingModel, build_model
 from vsepp.release.authors import load_authors_checkpoint
-from vsepp.retrieval import QueryBank, check_bank, record, retrieve, similarity_of
+from vsepp.retrieval import QueryBank, caution, check_bank, record, retrieve, similarity_of
 from vsepp.settings import Data
 
 BATCH = 128
@@ -248,6 +248,9 @@ def assess(
     embedded = embed(model, split, trained.vocabulary)
     if embedded.skipped:
         print(f"{embedded.skipped:,} images were left out as corrupt", file=sys.stderr)
+    few = caution({part: len(embedded.images)})
+    if few:
+        print(few, file=sys.stderr)
     results = protocols(embedded, trained.settings.loss.measure, data.dataset, part)
     for train in banked:
         seen = embed(model, train, trained.vocabulary)

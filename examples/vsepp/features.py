@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from hardneg.encoders import ImageEncoder
-from vsepp.data.pairs import read_splits
+from vsepp.data.pairs import PARTS, read_splits
 from vsepp.data.picture_check import check_pictures
 from vsepp.data.splits import CAPTIONS_EACH, Split
 from vsepp.errors import InputError
@@ -29,14 +29,16 @@ def extract(data: Data, root: Path, backbone: str, weights: str, out: Path, cpu:
     """
     require_writable(out / "train_ims.npy")
     device = Accelerator(cpu=cpu).device
+    splits = read_splits(data, root)
+    captions = {name: captions_by_image(getattr(splits, name)) for name in PARTS}
+    # the network's weights are fetched once the files fit, and before every picture is decoded
     encoder = ImageEncoder(backbone, 1, weights=None if weights == "none" else weights).eval()
     check_image_size(encoder, data.image_size)
     encoder.to(device)
-    splits = check_pictures(read_splits(data, root))
-    parts = {name: getattr(splits, name) for name in ("train", "dev", "test")}
-    captions = {name: captions_by_image(split) for name, split in parts.items()}
+    splits = check_pictures(splits)
     lines = []
-    for name, split in parts.items():
+    for name in PARTS:
+        split = getattr(splits, name)
         kept = extract_split(encoder, split, captions[name], out / name, device)
         lines.append(f"{name}: {kept:,} images, {len(split.images) - kept:,} skipped, in {out}")
     return lines

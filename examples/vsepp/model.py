@@ -162,12 +162,10 @@ def build_image_encoder(settings: Model, feature_dim: int | None) -> nn.Module:
 
 
 def make_fast(image: nn.Module, device: torch.device, compiled: bool) -> None:
-    """Lay out the image network as convolutions on a GPU want it, and compile it on request."""
+    """Lay out the image network as convolutions on a GPU want it, and compile it on request;
+    precomputed features have none.
+    """
     if not isinstance(image, ImageEncoder):
-        if compiled:
-            raise InputError(
-                "--compile is for the image network, and precomputed features have none"
-            )
         return
     if device.type == "cuda":
         image.cnn.to(memory_format=torch.channels_last)

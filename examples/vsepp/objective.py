@@ -97,11 +97,6 @@ class InBatchAndQueue(nn.Module):
 
     def __init__(self, settings: Loss, width: int, ranks: int) -> None:
         super().__init__()
-        if settings.strict_parity:
-            raise ValueError(
-                "--queue tells earlier captions of an image from others by the image's number, which "
-                "--strict-parity ignores: choose one of the two"
-            )
         group = dist.group.WORLD if ranks > 1 else None
         self.images = MemoryQueue(settings.queue, width, group=group)
         self.captions = MemoryQueue(settings.queue, width, group=group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from vsepp.errors import InputError
 
 BLOCK = 2**24
 """Numbers that are compared at once."""
+LEVELS = (1, 5, 10)
+"""The K of recall at K."""
 
 
 def similarity_of(measure: str) -> Dot | Order:
@@ -109,6 +112,22 @@ def from_record(values: dict[str, Any]) -> RetrievalMetrics:
 def recalls(way: DirectionMetrics) -> tuple[float, float, float]:
     """R@1, R@5 and R@10 in percent."""
     return way.recall_at_1, way.recall_at_5, way.recall_at_10
+
+
+def caution(images: Mapping[str, int]) -> str:
+    """What to say of parts with so few images that a model cannot miss; empty where there is none."""
+    sure = {
+        name: ", ".join(f"R@{level}" for level in LEVELS if count <= level)
+        for name, count in images.items()
+    }
+    said = [
+        f"{name} has {images[name]} {'image' if images[name] == 1 else 'images'} ({levels})"
+        for name, levels in sure.items()
+        if levels
+    ]
+    if not said:
+        return ""
+    return f"caution: t2i R@K is 100 by construction with at most K images: {', '.join(said)}"
 
 
 def brief(way: DirectionMetrics) -> str:

@@ -39,6 +39,7 @@ from vsepp.run.interrupts import Interrupts, Stopped
 from vsepp.run.measuring import Measuring
 from vsepp.run.own_negatives import own_negatives_of
 from vsepp.run.progress import Progress
+from vsepp.run.refusals import check_run
 from vsepp.run.result import result_record
 from vsepp.run.screen import Screen
 from vsepp.run.training_state import Parts, save_state
@@ -52,9 +53,15 @@ class Trainer:
     """One run in one folder. ``run()`` is the whole story."""
 
     def __init__(
-        self, recipe: str, settings: Settings, splits: Splits, folder: Path, options: Options
+        self,
+        recipe: str,
+        settings: Settings,
+        splits: Splits,
+        folder: Path,
+        options: Options,
+        root: Path | None = None,
     ) -> None:
-        self.recipe, self.settings, self.splits = recipe, settings, splits
+        self.recipe, self.settings, self.splits, self.root = recipe, settings, splits, root
         self.folder, self.options, self.progress = folder, options, Progress()
         self.logged = options.tensorboard and is_tensorboard_available()
         self.accelerator = Accelerator(
@@ -118,7 +125,7 @@ class Trainer:
         where = f"{parameters:,} parameters on {self.accelerator.device}"
         self.screen.introduce(self.splits, self.vocabulary, where)
         place = (self.folder, self.settings, self.options)
-        self.progress = begin_or_go_on(self.parts, *place, self.changed, self.screen)
+        self.progress = begin_or_go_on(self.parts, *place, self.changed, self.screen, self.root)
         self.losses.watch.streak = self.progress.collapse_streak
         if self.logged:
             self.accelerator.init_trackers("tensorboard")
@@ -268,5 +275,7 @@ def train(
     """Read the data and train, alone in the folder. Of several processes the first holds it."""
     main = PartialState(cpu=options.cpu).is_main_process
     with run_in(folder) if main else nullcontext():
-        splits = check_pictures(read_splits(settings.data, root), options.quiet)
-        return Trainer(recipe, settings, splits, folder, options).run()
+        splits = read_splits(settings.data, root)
+        check_run(splits, settings, options)
+        splits = check_pictures(splits, options.quiet)
+        return Trainer(recipe, settings, splits, folder, options, root).run()

@@ -22,7 +22,9 @@ class Search:
     exported folder.
     """
     data: Path | None = None
-    """The folder of the data sets, as for training; of your own, and of an exported folder: the table."""
+    """The folder of the data sets, as for training; of your own, and of an exported folder: the table.
+    Without it, what the run was trained with.
+    """
     images: str | None = None
     """The folder of the photographs: where own pictures are now, or those that {train,dev,test}_names.txt
     names beside precomputed features.

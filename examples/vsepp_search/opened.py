@@ -16,6 +16,7 @@ from vsepp.data.splits import Split
 from vsepp.errors import InputError
 from vsepp.evaluate import load_any
 from vsepp.export import travelling
+from vsepp.run.folder import data_place
 from vsepp.settings import Data
 from vsepp_search.arguments import Search
 from vsepp_search.cache import embedded
@@ -35,6 +36,8 @@ class Opened:
     identity: str
     kept: Path
     """Where the embeddings are kept."""
+    place: Path | None
+    """Where the data are."""
     exported: bool = False
 
 
@@ -59,24 +62,26 @@ def open_model(path: Path, asked: Search) -> Opened:
         model = ImageTextModel.from_pretrained(str(path))
         identity = of_files([path / file for file in EXPORTED])
         data = Data(dataset="own", crop="1c")
-        return Opened(name, model, data, identity, path / kept, exported=True)
+        return Opened(name, model, data, identity, path / kept, asked.data, exported=True)
     file = model_file(path)
     trained = load_any(file, asked.vocabulary)
     words = [] if asked.vocabulary is None else [asked.vocabulary]
-    place = path / kept if path.is_dir() else path.with_name(f"{path.name}-{kept}")
-    return Opened(name, travelling(trained), trained.settings.data, of_files([file, *words]), place)
+    beside = path / kept if path.is_dir() else path.with_name(f"{path.name}-{kept}")
+    identity, data = of_files([file, *words]), trained.settings.data
+    place = data_place(path, asked.data)
+    return Opened(name, travelling(trained), data, identity, beside, place)
 
 
 def read_each(opened: Sequence[Opened], asked: Search) -> list[Split]:
     """The split of each model's data; the same settings are read once."""
-    read: dict[Data, Split] = {}
+    read: dict[tuple[Data, Path | None], Split] = {}
     splits = []
     for one in opened:
-        data = data_of(one, asked)
-        if data not in read:
-            read[data] = getattr(read_splits(data, asked.data), asked.split)
-            check_pictures(read[data], asked)
-        splits.append(fitting(one, read[data]))
+        data, place = data_of(one, asked), one.place
+        if (data, place) not in read:
+            read[data, place] = getattr(read_splits(data, place), asked.split)
+            check_pictures(read[data, place], asked)
+        splits.append(fitting(one, read[data, place]))
     first = splits[0]
     for split in splits[1:]:
         if split.captions != first.captions or split.image_of.tolist() != first.image_of.tolist():

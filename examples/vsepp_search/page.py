@@ -33,7 +33,10 @@ def gradio() -> Any:
 def serve(asked: Search) -> None:
     """Show the page until Ctrl-C."""
     gradio()
-    launch(build(Answers(indexes(asked))), asked.host, asked.port, wait=True)
+    page = build(Answers(indexes(asked)))
+    launch(page, asked.host, asked.port)
+    print(f"the page is at {page.local_url} (Ctrl-C stops it)", flush=True)
+    page.block_thread()
 
 
 def build(answers: Answers) -> Any:
@@ -74,18 +77,18 @@ def told(gr: Any, answer: Any) -> Any:
     return answered
 
 
-def launch(page: Any, host: str, port: int, wait: bool) -> Any:
+def launch(page: Any, host: str, port: int) -> None:
     """Serve it: no public link, no fonts or scripts of others, no folder of files, no uploads worth the name."""
     gr = gradio()
     plain = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-    return page.queue(max_size=64).launch(
+    page.queue(max_size=64).launch(
         server_name=host,
         server_port=port or None,
         share=False,
-        quiet=False,
-        prevent_thread_lock=not wait,
+        quiet=True,  # it would offer a public link
+        prevent_thread_lock=True,
         inbrowser=False,
         show_error=False,
         footer_links=[],

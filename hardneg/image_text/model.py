@@ -159,6 +159,8 @@ class ImageTextModel(
         """The normalised embeddings of texts, on the model's device, in their order.
 
         Batches hold texts of like length. Nothing is trained: the model is in evaluation mode meanwhile.
+        A text without words, such as ``""``, is embedded as its start and end marks (a text network's
+        unknown token where it has none), so all of them have one embedding: leave them out if they should find nothing.
         """
         if isinstance(texts, str):
             raise TypeError("texts is a single text: expected a list of them, as [text]")

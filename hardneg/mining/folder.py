@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from hardneg.mining.differences import differences
 from hardneg.writing import UNFINISHED, write_bytes
 
 try:
@@ -94,15 +95,11 @@ class RunFolder:
             text = json.dumps(manifest, indent=1, sort_keys=True)
             write_bytes(self.path / MANIFEST, text.encode())
         found = self.open()
-        given = json.loads(json.dumps(manifest))
-        fixed = {name: value for name, value in found.items() if name != "block_rows"}
-        given.pop("block_rows")
-        differ = sorted(name for name in fixed | given if fixed.get(name) != given.get(name))
+        differ = differences(found, json.loads(json.dumps(manifest)))
         if differ:
-            lines = (f"{name} was {fixed.get(name)!r}, is {given.get(name)!r}" for name in differ)
             raise ValueError(
-                f"{self.path} holds a run with other inputs or options ({'; '.join(lines)}): choose another folder, "
-                "or remove this one"
+                f"{self.path} holds a run that was started with {'; with '.join(differ)}: pass the same again, "
+                "choose another folder, or remove this one"
             )
         return found
 

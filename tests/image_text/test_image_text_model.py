@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tiny_models import TEXTS, WIDTH, WORDS, features, tiny
 
 import hardneg
-from hardneg.image_text import ImageTextModel, PictureView, TowerConfig, Vocabulary
+from hardneg.image_text import ImageTextModel, PictureView, TextNetwork, TowerConfig, Vocabulary
+from hardneg.image_text.vocabulary import END, START
 
 SCALED = {"scale_features": "sqrt", "blocks": 2, "text": "bow+gru"}
 KINDS = [
@@ -37,6 +38,26 @@ def pictures(count: int = 4) -> list[Image.Image]:
 def assert_same(one: ImageTextModel, other: ImageTextModel) -> None:
     assert torch.equal(one.embed(TEXTS), other.embed(TEXTS))
     assert torch.equal(one.embed_images(features()), other.embed_images(features()))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, {"text": "bow"}])
+def test_a_text_without_words_is_its_marks(kind: dict) -> None:
+    """Alone or beside others: unit length, and the start and end marks through the tower."""
+    model = tiny(**kind)
+    with torch.no_grad():
+        marks = model.text(torch.tensor([[START, END]]), torch.tensor([2]))
+    assert torch.equal(model.embed([""]), marks)
+    torch.testing.assert_close(marks.norm(dim=1), torch.ones(1))
+    found = model.embed(["", "a dog runs", " \n", "?!"])
+    torch.testing.assert_close(found[[0, 2, 3]], marks.expand(3, -1))
+    assert not torch.allclose(found[1], marks[0], atol=1e-3)
+
+
+def test_a_text_network_without_marks_reads_its_unknown_token() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    for unknown, ids in ((1, [1]), (None, [0])):
+        assert TextNetwork(words.to_str(), "{}", "a test", unknown).encode("") == ids
 
 
 @pytest.mark.parametrize("kind", KINDS)

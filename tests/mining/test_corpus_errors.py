@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import problem, run
+from corpora import Problem, problem, run
 
 from hardneg import Ceiling, RandomK, SemiHard, TopK, extras
 from hardneg.mining import CorpusMiner, Parquet
@@ -111,17 +111,58 @@ def test_parquet(tmp_path: Path) -> None:
 def test_other_inputs_or_options_in_the_folder(tmp_path: Path) -> None:
     given = problem()
     run(given, tmp_path)
-    with pytest.raises(ValueError, match=r"other inputs or options .bounds was"):
-        run(given, tmp_path, max_score=0.5)
+
+    def refused(problem: Problem, **options: Any) -> str:
+        with pytest.raises(ValueError, match="holds a run that was started with ") as error:
+            run(problem, tmp_path, **options)
+        return str(error.value).partition("started with ")[2].partition(": pass the same")[0]
+
+    assert refused(given, max_score=0.5) == "max_score=None, now max_score=0.5"
     changed = given.corpus.clone()
     changed[200, 0] += 1
-    with pytest.raises(ValueError, match="corpus was"):
-        run(given._replace(corpus=changed), tmp_path)
-    with pytest.raises(ValueError, match="belonging was"):
-        run(given._replace(known=given.known | {"exclude": None}), tmp_path)
-    other = given.known["exclude"].flip(0)
-    with pytest.raises(ValueError, match="belonging was"):
-        run(given._replace(known=given.known | {"exclude": other}), tmp_path)
+    other_rows = refused(given._replace(corpus=changed), min_score=0.25)
+    assert other_rows == "a corpus of other rows; with min_score=None, now min_score=0.25"
+    for exclude in (None, given.known["exclude"].flip(0)):
+        known = given.known | {"exclude": exclude}
+        said = "other positives, exclude, query_ids, candidate_ids, texts or same_set"
+        assert refused(given._replace(known=known)) == said
+    known = {
+        name: value if name == "candidate_ids" else value[:-1]
+        for name, value in given.known.items()
+    }
+    fewer = refused(given._replace(queries=given.queries[:-1], known=known))
+    assert fewer.startswith("queries of other rows; with other positives")
+    assert "shape" not in fewer
+
+
+def test_another_strategy_in_the_folder_is_told_by_its_argument(tmp_path: Path) -> None:
+    """And not by what follows from it: no places, no ``ceiling was True``."""
+    positives = torch.arange(5)
+    CorpusMiner(TopK(4, Ceiling(0.95)))(Q, C, tmp_path, positives=positives)
+    others = {
+        "TopK(k=4, ceiling=None, fallback='none')": TopK(4),
+        "TopK(k=3, ceiling=Ceiling(relative=0.95, offset=0.0), fallback='none')": TopK(
+            3, Ceiling(0.95)
+        ),
+    }
+    was = "TopK(k=4, ceiling=Ceiling(relative=0.95, offset=0.0), fallback='none')"
+    for now, strategy in others.items():
+        with pytest.raises(ValueError, match="holds a run") as error:
+            CorpusMiner(strategy)(Q, C, tmp_path, positives=positives)
+        assert str(error.value) == (
+            f"{tmp_path} holds a run that was started with negatives={was}, now negatives={now}: "
+            "pass the same again, choose another folder, or remove this one"
+        )
+
+
+def test_a_strategy_that_does_not_show_its_k(tmp_path: Path) -> None:
+    class Silent(TopK):
+        def __repr__(self) -> str:
+            return "Silent()"
+
+    CorpusMiner(Silent(4))(Q, C, tmp_path)
+    with pytest.raises(ValueError, match="started with places=4, now places=3: pass"):
+        CorpusMiner(Silent(3))(Q, C, tmp_path)
 
 
 def test_another_process_in_the_folder(tmp_path: Path) -> None:

@@ -43,17 +43,22 @@ def served(*given: object) -> Iterator[str]:
         said = []
         for line in process.stdout:
             said.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            if found := re.fullmatch(
+                r"the page is at (http://127\.0\.0\.1:\d+/) \(Ctrl-C .*\n", line
+            ):
                 break
         else:
             raise AssertionError("".join(said))
         too_long.cancel()
-        yield f"{found[0]}/"
+        yield found[1]
     finally:
         too_long.cancel()
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, rest
+    told = "".join([*said, rest])
+    assert told.count("http") == 1, told
+    assert "public link" not in told
 
 
 def asked(address: str, name: str, *values: object) -> str:

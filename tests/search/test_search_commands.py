@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 import vsepp_search
+from own_data import write_feature_table
 from tiny_data import write_picture
 from vsepp.checkpoints import FORMAT
 from vsepp_search import opened
@@ -52,8 +53,14 @@ def test_runs_that_are_missing_or_too_many(trained: Path, tmp_path: Path, capsys
 def test_data_that_are_missing_or_others(trained: Path, tmp_path: Path, capsys) -> None:
     out = ["--atlas", tmp_path / "a.parquet"]
     own, f8k = trained / "own" / "own-seed0", trained / "f8k" / "flickr8k-256-vse++-seed0"
-    assert "flickr8k needs --data DIR" in refusal(capsys, f8k, *out)
-    assert "your own data need --data" in refusal(capsys, own, *out)
+    for run, said in ((f8k, "flickr8k needs --data DIR"), (own, "your own data need --data")):
+        moved = tmp_path / run.name
+        shutil.copytree(run, moved)
+        noted = json.loads((moved / "data.json").read_text())["data"]
+        (moved / "data.json").write_text(json.dumps({"data": f"{noted}.moved"}))
+        assert said in refusal(capsys, moved, *out)
+        (moved / "data.json").write_text(json.dumps({"data": 3}))
+        assert "data.json names no data: pass --data" in refusal(capsys, moved, *out)
     assert "exported is an exported model" in refusal(capsys, trained / "exported", *out)
     given = ["--data", trained / "data", "--images", tmp_path]
     assert "expected a folder of the pictures that test_names.txt" in refusal(
@@ -64,6 +71,25 @@ def test_data_that_are_missing_or_others(trained: Path, tmp_path: Path, capsys) 
     wide = refusal(capsys, own, "--data", table, "--features", tmp_path / "wide.npy", *out)
     assert "sees features 6 wide, but" in wide
     assert "holds features 9 wide" in wide
+
+
+def test_a_run_knows_its_data(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Its folder, and a model in it, from another folder; ``--data`` names others."""
+    monkeypatch.chdir(tmp_path)
+    table, own = trained / "table" / "captions.csv", trained / "own" / "own-seed0"
+    (named,) = opened.indexes(Search((own,), data=table, cpu=True))
+    assert "data: " not in capsys.readouterr().err
+    for run in (own, next(own.glob("best-*.pt"))):
+        (index,) = opened.indexes(Search((run,), cpu=True))
+        assert index.split.captions == named.split.captions
+        assert torch.equal(index.embedded.images, named.embedded.images)
+        assert f"data: {table}, as the run was trained on" in capsys.readouterr().err
+    others = write_feature_table(tmp_path / "others", 12)
+    (index,) = opened.indexes(Search((own,), data=others, cpu=True))
+    assert len(index.split.captions) < len(named.split.captions)
+    runs = own, trained / "f8k" / "flickr8k-256-vse++-seed0"
+    with pytest.raises(ValueError, match="need the same images and captions"):
+        opened.indexes(Search(runs, cpu=True))
 
 
 def test_two_models_of_different_data(trained: Path) -> None:

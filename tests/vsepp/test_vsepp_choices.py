@@ -21,7 +21,7 @@ from hardneg import (
 )
 from hardneg.encoders import BagEncoder, ResidualMLP, StandardScaler
 from tiny_data import write_precomp
-from vsepp.data.batches import ShuffledBatches, distinct_rounds
+from vsepp.data.batches import ShuffledBatches, check_sizes, distinct_rounds
 from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
 from vsepp.data.vocabulary import build_vocabulary
 from vsepp.data.word_vectors import read_more_text, start_vectors, word_vectors
@@ -188,7 +188,7 @@ def test_batches_of_distinct_images(precomp_root: Path, monkeypatch: pytest.Monk
     assert not drawn  # asked at every step
     monkeypatch.undo()
     with pytest.raises(InputError, match="--captions-each is 20: expected at most --batch-size"):
-        ShuffledBatches(pairs, Schedule(batch_size=16, captions_each=20))
+        check_sizes(len(pairs), Schedule(batch_size=16, captions_each=20))
 
 
 def test_the_average_is_what_is_judged_and_kept(precomp_root: Path, tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 import vsepp.data.batches
-from hardneg.encoders import FeatureEncoder, ImageEncoder
+from hardneg.encoders import ImageEncoder
 from vsepp.data.batches import ShuffledBatches, training_loader
 from vsepp.data.pairs import Pairs, read_splits, vocabulary_of
-from vsepp.errors import InputError
 from vsepp.model import make_fast
 from vsepp.settings import Data, Schedule
 
@@ -60,12 +59,6 @@ def test_a_compiled_network_gives_the_same_numbers(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(found[1], found[0])
     assert [*encoder.state_dict()] == names
     assert encoder.cnn._compiled_call_impl is not None
-
-
-def test_there_is_nothing_to_compile_in_features() -> None:
-    make_fast(FeatureEncoder(4, 3), torch.device("cpu"), False)
-    with pytest.raises(InputError, match="--compile is for the image network"):
-        make_fast(FeatureEncoder(4, 3), torch.device("cpu"), True)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

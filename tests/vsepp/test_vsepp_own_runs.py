@@ -17,6 +17,7 @@ from own_data import own_rows, write_feature_table, write_table
 from vsepp.commands import main, train_arguments
 from vsepp.data.pairs import read_splits
 from vsepp.recipes import RECIPES
+from vsepp.retrieval import caution
 
 CHECKOUT = Path(__file__).parents[2]
 SCRIPT = CHECKOUT / "examples" / "vsepp_own.py"
@@ -88,6 +89,8 @@ def test_a_model_is_measured_on_another_table(own: Path, tmp_path: Path, capsys)
     main("own", [*run, "--data", str(own / "captions.csv")])
     recorded = finished(own / "runs")[0]["results"]["test"]["rsum"]
     assert f"rsum {recorded:.1f}" in capsys.readouterr().out
+    main("own", run)  # the run knows its table
+    assert f"rsum {recorded:.1f}" in capsys.readouterr().out
     main("own", [*run, "--data", str(other), "--features", str(own / "captions.npy")])
     assert "test: i2t" in capsys.readouterr().out
 
@@ -113,6 +116,32 @@ def test_killed_then_resumed(own: Path, tmp_path: Path) -> None:
     ours, theirs = finished(tmp_path), finished(own / "runs")
     assert ours[0] == theirs[0]
     assert all(torch.equal(value, theirs[1][name]) for name, value in ours[1].items())
+
+
+def test_a_part_of_few_images_is_told(own: Path, tmp_path: Path, capsys) -> None:
+    """Any model has these recalls: the line says which."""
+    rows = [[image, said, {0: "dev"}.get(image, "train")] for image, said in own_rows()]
+    for row in rows:
+        row[2] = "test" if 1 <= row[0] <= 8 else row[2]
+    given = write_table(tmp_path / "few.csv", ["feature", "caption", "split"], rows)
+    told = "caution: t2i R@K is 100 by construction with at most K images: "
+    features = ["--features", str(own / "captions.npy")]
+    more = ["--data", str(given), *features, *SMALL, "--epochs", "1"]
+    main("own", [*more, "--out", str(tmp_path / "runs")])
+    said = capsys.readouterr().err
+    assert said.count(told) == 1
+    assert f"{told}dev has 1 image (R@1, R@5, R@10), test has 8 images (R@10)\n" in said
+    result = json.loads((tmp_path / "runs" / "own-seed0" / "result.json").read_text())
+    (row,) = result["history"]
+    assert {row["text_to_image"][f"recall_at_{level}"] for level in (1, 5, 10)} == {100}
+    assert result["results"]["test"]["text_to_image"]["recall_at_10"] == 100
+    run = ["evaluate", str(tmp_path / "runs" / "own-seed0"), "--data", str(given), *features]
+    main("own", [*run, "--cpu"])
+    assert capsys.readouterr().err == f"{told}test has 8 images (R@10)\n"
+
+
+def test_of_enough_images_nothing_is_told() -> None:
+    assert caution({"dev": 11, "test": 5_000}) == ""
 
 
 @pytest.mark.parametrize("changed", ["captions.csv", "captions.npy"])

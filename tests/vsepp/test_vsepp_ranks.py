@@ -160,10 +160,3 @@ def similarity(measure: str):
     if measure == "cosine":
         return lambda images, captions: images @ captions.T
     return lambda images, captions: -(captions[None] - images[:, None]).clamp(min=0).norm(dim=2)
-
-
-def test_queue_and_strict_parity_exclude_each_other(folders, tmp_path: Path, capsys) -> None:
-    given = options(folders["data"], tmp_path, "--strict-parity", "--queue", "40")
-    with pytest.raises(SystemExit):
-        main("flickr8k", given)
-    assert "--queue tells earlier captions of an image from others" in capsys.readouterr().err

@@ -24,7 +24,6 @@ class ShuffledBatches(Sampler[list[int]]):
     """
 
     def __init__(self, pairs: Pairs, schedule: Schedule, rank: int = 0, ranks: int = 1) -> None:
-        check_sizes(len(pairs), schedule)
         self.pairs, self.size, self.seed = pairs, schedule.batch_size, schedule.seed
         self.each, self.rank, self.ranks, self.done = schedule.captions_each, rank, ranks, 0
         self.count = sum(1 for _ in self.batches())

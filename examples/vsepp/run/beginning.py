@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsepp.run.folder import begin_folder, note
+from vsepp.run.folder import begin_folder, note, note_place
 from vsepp.run.progress import Progress
 from vsepp.run.screen import Screen
 from vsepp.run.state_folder import whole_state
@@ -19,10 +19,12 @@ def begin_or_go_on(
     options: Options,
     changed: list[str],
     screen: Screen,
+    root: Path | None = None,
 ) -> Progress:
     """Note a new run, or load the newest state into ``parts`` if that is asked for and there is one.
 
-    All processes call, the first one writes. Says which settings are ``changed`` from there on.
+    All processes call, the first one writes, also where the data are (``root``). Says which settings
+    are ``changed`` from there on.
     """
     writes, progress = parts.accelerator.is_main_process, Progress()
     if writes:
@@ -35,4 +37,5 @@ def begin_or_go_on(
             screen.say(said)
     if writes:
         note(folder, settings)
+        note_place(folder, root)
     return progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from vsepp.run.state_folder import newest_state
 from vsepp.settings import Options, Settings
 
 NOTED = "settings.json"
+PLACE = "data.json"
 CHANGEABLE = (
     "data.skip_corrupt",
     "schedule.epochs",
@@ -104,6 +106,29 @@ def note(folder: Path, settings: Settings) -> None:
     text = json.dumps(settings.record(), indent=1)
     if not (folder / NOTED).is_file() or (folder / NOTED).read_bytes() != text.encode():
         write_text(folder / NOTED, text)
+
+
+def note_place(folder: Path, root: Path | None) -> None:
+    """Write down what ``--data`` named: of this machine alone, so it is no setting, and in no model."""
+    if root is not None:
+        write_text(folder / PLACE, json.dumps({"data": str(root.resolve())}, indent=1))
+
+
+def data_place(run: Path, given: Path | None) -> Path | None:
+    """What ``--data`` names; without it what it named when a run was trained, if that is still there.
+
+    ``run`` is the run's folder, or a file in it.
+    """
+    folder = run if run.is_dir() else run.parent
+    if given is not None or not all((folder / name).is_file() for name in (NOTED, PLACE)):
+        return given
+    named = read_json(folder / PLACE).get("data")
+    if not isinstance(named, str):
+        raise ValueError(f"{folder / PLACE} names no data: pass --data")
+    if not Path(named).exists():
+        return None
+    print(f"data: {named}, as the run was trained on (--data names others)", file=sys.stderr)
+    return Path(named)
 
 
 def set_aside(folder: Path) -> Path:

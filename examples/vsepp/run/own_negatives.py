@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from hardneg import Ceiling, TopK, mine
-from vsepp.data.images import Features
 from vsepp.data.pairs import Own, Pairs
 from vsepp.evaluate import Embedded
 from vsepp.retrieval import similarity_of
@@ -70,8 +69,6 @@ def own_negatives_of(pairs: Pairs, settings: Loss) -> OwnNegatives | None:
     """Own negatives that the pairs hand out with their batches; None where none are asked for."""
     if not settings.own_negatives:
         return None
-    if not isinstance(pairs.split.images, Features):
-        raise ValueError("--own-negatives are of precomputed features: see the features command")
     own = OwnNegatives(torch.from_numpy(pairs.split.image_of.astype("int64")), settings)
     pairs.own_of = own.of
     return own

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from vsepp.data.splits import Splits
 from vsepp.data.vocabulary import Vocabulary
+from vsepp.retrieval import caution
 
 
 class Screen:
@@ -27,6 +28,9 @@ class Screen:
         """What is about to be trained on what."""
         for name in ("train", "dev", "test"):
             self.say(f"{name}: {getattr(splits, name)}")
+        few = caution({name: len(getattr(splits, name).images) for name in ("dev", "test")})
+        if few:
+            self.say(few)
         self.say(f"{len(words):,} words, split by {words.tokenizer}, from {words.made_from}")
         self.say(model)
 

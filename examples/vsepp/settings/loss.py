@@ -85,6 +85,7 @@ class Loss:
     def __post_init__(self) -> None:
         check_options(self)
         self.check_negative_set()
+        self.check_queue()
         self.check_own_negatives()
         object.__setattr__(self, "negatives", OLDER.get(self.negatives, self.negatives))
         name, numbers = self.written
@@ -104,6 +105,14 @@ class Loss:
             raise InputError(
                 f"--negatives is {self.negatives}: expected numbers behind the colons"
             ) from error
+
+    def check_queue(self) -> None:
+        """Refuse a queue whose captions of the same image are not told from others."""
+        if self.queue and self.strict_parity:
+            raise InputError(
+                "--queue tells earlier captions of an image from others by the image's number, which "
+                "--strict-parity ignores: choose one of the two"
+            )
 
     def check_own_negatives(self) -> None:
         """Refuse own negatives beside options that know the pairs of the batch alone."""
