@@ -52,11 +52,11 @@ class SmallScores(DenseScores):
     """
 
     def __init__(
-        self, comparison: Comparison, matrix: Tensor | None = None, knows: Small = Small()
+        self, comparison: Comparison, matrix: Tensor | None = None, knows: Small | None = None
     ) -> None:
         super().__init__(comparison, matrix)
         self.prepared: Comparison | None = None
-        self.knows = knows
+        self.knows = Small() if knows is None else knows  # before 2.13 the compiler takes no object as a default
 
     @property
     def for_operators(self) -> Comparison:
