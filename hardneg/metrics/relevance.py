@@ -217,6 +217,7 @@ def entries(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if matrix.layout == torch.strided:
         row, column = matrix.nonzero(as_tuple=True)
         return row, column, matrix[row, column].to(torch.float64)
-    coalesced = matrix.to(torch.float64).to_sparse_coo().coalesce()
+    with torch.sparse.check_sparse_tensor_invariants():
+        coalesced = matrix.to(torch.float64).to_sparse_coo().coalesce()
     row, column = coalesced.indices()
     return row, column, coalesced.values()

@@ -39,6 +39,7 @@ def by_image(split: Split) -> list[list[str]]:
     return groups
 
 
+@torch.sparse.check_sparse_tensor_invariants()
 def word_vectors(groups: Iterable[Sequence[str]], vocabulary: Vocabulary, width: int) -> Tensor:
     """A vector for every word of the vocabulary, ``words x width``.
 
@@ -69,7 +70,7 @@ def word_vectors(groups: Iterable[Sequence[str]], vocabulary: Vocabulary, width:
 
 def sparse(index: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
     """A sparse matrix of these entries."""
-    return torch.sparse_coo_tensor(index, values, shape, check_invariants=True).coalesce()
+    return torch.sparse_coo_tensor(index, values, shape).coalesce()
 
 
 def said(group: Sequence[str], vocabulary: Vocabulary) -> list[int]:
