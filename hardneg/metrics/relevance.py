@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Relevant", "by_gains", "by_ids", "relevant_to"]
 
+MOST_CANDIDATES = 10
+"""Up to how many candidates a query may have; more rows are a corpus, whose size is often a round number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Relevant:
@@ -99,6 +102,18 @@ def check_distinct(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
         check_two_sets("queries", queries, "candidates", candidates, instead)
 
 
+def check_not_several(n: int, m: int) -> None:
+    """Refuse what may be several candidates a query, each of them relevant, where nothing says so."""
+    if n > 1 and m % n == 0 and 1 < m // n <= MOST_CANDIDATES:
+        raise ValueError(
+            f"{n} queries and {m} = {m // n} x {n} candidates without ids: query i belongs to candidate i alone, the "
+            f"others to none. For {m // n} candidates a query (five captions an image) pass "
+            f"query_ids=torch.arange({n}), candidate_ids=torch.arange({n}).repeat_interleave({m // n}) or "
+            f"retrieval_metrics; if the others belong to none, query_ids=torch.arange({n}), "
+            f"candidate_ids=torch.arange({m})"
+        )
+
+
 def resolve_ids(
     queries: Tensor,
     candidates: Tensor,
@@ -114,6 +129,7 @@ def resolve_ids(
                 f"{n} queries but {m} candidates: without ids query i belongs to candidate i; pass "
                 "query_ids and candidate_ids"
             )
+        check_not_several(n, m)
         return torch.arange(n, device=device), torch.arange(m, device=device)
     if same_set and candidate_ids is None:
         candidate_ids = query_ids

@@ -56,7 +56,9 @@ class SmallScores(DenseScores):
     ) -> None:
         super().__init__(comparison, matrix)
         self.prepared: Comparison | None = None
-        self.knows = Small() if knows is None else knows  # before 2.13 the compiler takes no object as a default
+        self.knows = (
+            Small() if knows is None else knows
+        )  # before 2.13 the compiler takes no object as a default
 
     @property
     def for_operators(self) -> Comparison:
