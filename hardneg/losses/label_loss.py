@@ -8,10 +8,11 @@ from torch import Tensor
 
 from hardneg.losses.call import Call
 from hardneg.losses.inputs import check_directions, compare_label_scores, compare_labelled
+from hardneg.losses.keywords import refuse_unknown
 from hardneg.losses.listed_loss import ListedLoss
 from hardneg.losses.mined import MinedByLoss
 from hardneg.losses.mining_statistics import MiningStatistics
-from hardneg.losses.other_family import GIVEN, refuse_pairs, refuse_unknown
+from hardneg.losses.other_family import GIVEN, refuse_pairs
 from hardneg.losses.terms.choices import choices_of_queries
 from hardneg.losses.weights import check_label_weights
 from hardneg.negatives import Negatives

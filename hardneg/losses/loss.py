@@ -14,8 +14,8 @@ from hardneg.checks import check_choice
 from hardneg.losses.at_once import at_once
 from hardneg.losses.call import Call
 from hardneg.losses.guide import GuideChoice
+from hardneg.losses.keywords import keywords_of, refuse_choice
 from hardneg.losses.mined import MinedByLoss
-from hardneg.losses.other_family import keywords_of, refuse_choice
 from hardneg.losses.scalars import WithScalars, shown
 from hardneg.losses.term_pairs import pairs_of_terms
 from hardneg.losses.terms.reduction import DIRECTIONS, REDUCTIONS, Both, Output, reduce_terms

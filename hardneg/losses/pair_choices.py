@@ -9,6 +9,7 @@ from torch import Tensor
 from hardneg.losses.call import Call
 from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pairs
+from hardneg.losses.keywords import refuse_unknown
 from hardneg.losses.loss import Loss
 from hardneg.losses.mined import (
     MinedByLoss,
@@ -17,7 +18,7 @@ from hardneg.losses.mined import (
     own_negatives_in,
     relation_in,
 )
-from hardneg.losses.other_family import refuse_labels, refuse_unknown
+from hardneg.losses.other_family import refuse_labels
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.terms.choices import choices_of_pairs, paired_choices
 from hardneg.negatives import Negatives

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from hardneg.losses.guide import check_guide
 from hardneg.losses.inputs import compare_pair_scores
+from hardneg.losses.keywords import refuse_unknown
 from hardneg.losses.mining_statistics import MiningStatistics
-from hardneg.losses.other_family import GIVEN, refuse_further, refuse_unknown
+from hardneg.losses.other_family import GIVEN, refuse_further
 from hardneg.losses.own_negatives import own_negatives_of
 from hardneg.losses.pair_choices import PairChoices
 from hardneg.losses.weights import check_pair_weights
@@ -126,7 +127,7 @@ class PairLoss(PairChoices):
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
         refuse_unknown(type(self).__name__, renamed)
-        refuse_further(type(self).__name__, further)
+        refuse_further(type(self).__name__, queries, further)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         comparison = self.compared(queries, candidates, relation)
         one_to_one = isinstance(self.positives, Paired)

@@ -74,6 +74,11 @@ class Relevant:
 def check_sets(queries: Tensor, candidates: Tensor, same_set: bool) -> None:
     """Two sets of embeddings that can be compared; for one set, equally many."""
     check_embeddings("queries", queries)
+    if isinstance(candidates, Tensor) and candidates.dim() == 1:
+        raise ValueError(
+            f"candidates has shape {tuple(candidates.shape)}: expected (rows, width); a set with labels is "
+            "passed twice: metric(embeddings, embeddings, labels, labels, same_set=True)"
+        )
     check_embeddings("candidates", candidates)
     if not are_given_scores(queries, candidates):
         check_alike("queries", queries, "candidates", candidates)

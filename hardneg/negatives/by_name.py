@@ -80,8 +80,8 @@ def told(given: Any) -> str:
         return f"{given!r}, a class: make an object of it, {made}"
     if isinstance(given, Tensor):
         return (
-            f"a tensor of shape {tuple(given.shape)} (make the loss first, then call it with the tensors: "
-            "ContrastiveLoss()(queries, candidates))"
+            f"a tensor of shape {tuple(given.shape)} (tensors go to the call: ContrastiveLoss()(queries, candidates), "
+            "and negatives of each query there as own_negatives=, n x k x d)"
         )
     if isinstance(given, Warmup | Steps):
         return (

@@ -41,7 +41,7 @@ def mine_on_rank(rank: int, size: int, folder: Path, source: Any, mistake: bool)
         source = iter(corpus_rows(131).split(9))
     if not mistake:
         return mine_rows(folder, source, AcrossProcesses()).indices.tolist()
-    with pytest.raises(ValueError, match="max_score=None, now max_score=0.5"):
+    with pytest.raises(ValueError, match=r"max_score=None, now max_score=0\.5"):
         mine_rows(folder, source, AcrossProcesses(), max_score=0.5)
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from error_calls import IDS, X, Y, of_pairs, raised, says
+from every_loss import numbers
 
 import hardneg
 from hardneg import (
@@ -16,6 +17,7 @@ from hardneg import (
     Hardest,
     InfoNCELoss,
     MemoryQueue,
+    NTXentLoss,
     SupConLoss,
     TripletLoss,
     Warmup,
@@ -79,9 +81,31 @@ MISTAKES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         lambda: TripletLoss()(anchor=X, positive=Y, negative=Z),
         ("'anchor'", "own_negatives=negatives"),
     ),
-    "three tensors to a loss on pairs": (
+    "a negative for each query, third": (
         lambda: InfoNCELoss()(X, Y, Z),
-        ("all else by name", "own_negatives=negatives"),
+        ("all else by name", "InfoNCELoss(..., directions='queries')", "negatives.unsqueeze(1)"),
+    ),
+    "negatives for each query, third": (
+        lambda: InfoNCELoss()(X, Y, torch.stack([Y, Z], 1)),
+        ("own_negatives=negatives, share_negatives=False",),
+    ),
+    "negatives for all queries, third": (
+        lambda: InfoNCELoss()(X, Y, numbers(7, 3, 2)),
+        ("negatives.expand(len(queries), -1, -1)",),
+    ),
+    "ids third": (lambda: ContrastiveLoss()(X, Y, IDS), ("query_ids=ids, candidate_ids=ids",)),
+    "a scale third": (lambda: InfoNCELoss()(X, Y, 20.0), ("temperature=1 / s",)),
+    "two views": (lambda: NTXentLoss()(X, Y), ("torch.cat([a, b])", ".repeat(2)")),
+    "Hadsell's loss": (lambda: ContrastiveLoss()(X, IDS), ("PairwiseContrastiveLoss()",)),
+    "labels to InfoNCE": (lambda: InfoNCELoss()(X, IDS), ("NTXentLoss()",)),
+    "SigLIP's numbers": (
+        lambda: hardneg.SigmoidLoss(logit_scale=10, logit_bias=-10),
+        ("temperature=Learned", "integrations.open_clip"),
+    ),
+    "SigLIP's bias": (lambda: hardneg.SigmoidLoss(logit_bias=-10), ("bias=", "Learned(-10.0)")),
+    "tensors of negatives": (
+        lambda: InfoNCELoss()(X, Y, negatives=Z),
+        ("negatives is a tensor of shape (4, 3)", "own_negatives="),
     ),
     "labels to mined": (lambda: InfoNCELoss().mined(X, IDS), ON_LABELS),
     "VSE++'s constructor": (
@@ -160,6 +184,45 @@ class Forwarding(ContrastiveLoss):
 
     def __init__(self, **choices: Any) -> None:
         super().__init__(**choices)
+
+
+@pytest.mark.parametrize(
+    ("which", "loss"), [(1, ContrastiveLoss), (2, InfoNCELoss)], ids=["a row", "rows"]
+)
+def test_what_it_says_of_a_third_tensor_can_be_called(which: int, loss: type) -> None:
+    """``InfoNCE(X, Y, negatives)`` of info-nce-pytorch, written out."""
+    negatives = torch.stack([Z, Y.flip(0)], 1)[:, :which]
+    found = loss(directions="queries", negatives="all")(
+        X, Y, own_negatives=negatives, share_negatives=False
+    )
+    if loss is InfoNCELoss:
+        x, y, z = (torch.nn.functional.normalize(one, dim=-1) for one in (X, Y, negatives))
+        logits = torch.cat([(x * y).sum(1, keepdim=True), torch.einsum("nd,nkd->nk", x, z)], 1)
+        expected = torch.nn.functional.cross_entropy(logits / 0.07, torch.zeros_like(IDS))
+        torch.testing.assert_close(found, expected)
+    assert found.isfinite()
+
+
+def test_views_of_each_sample() -> None:
+    views = torch.stack([X, Y], 1)
+    message = raised(ValueError, lambda: SupConLoss()(views, IDS))
+    says(message, "flatten(0, 1)", "labels.repeat_interleave(views)")
+
+
+def test_labels_as_candidates_of_a_metric() -> None:
+    message = raised(ValueError, lambda: hardneg.metrics.map_at_r(X, IDS))
+    says(message, "(4,)", "labels, labels, same_set=True")
+
+
+def test_several_candidates_a_query_of_a_metric() -> None:
+    many = torch.cat([X, Y, Y + 1])
+    message = raised(ValueError, lambda: hardneg.metrics.ranks(X, many))
+    says(message, "4 queries and 12 = 3 x 4", "repeat_interleave(3)", "torch.arange(12)")
+    rows = torch.arange(4)
+    several = hardneg.metrics.ranks(X, many, rows, rows.repeat(3))
+    alone = hardneg.metrics.ranks(X, many, rows, torch.arange(12))
+    assert several.tolist() == [0, 0, 0, 0]
+    assert alone.tolist() == hardneg.metrics.ranks(X, many[:11]).tolist()
 
 
 def test_subclasses_have_keywords_of_their_own() -> None:
