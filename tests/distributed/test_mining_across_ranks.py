@@ -28,7 +28,7 @@ def corpus_rows(rows: int) -> torch.Tensor:
 
 
 def mine_rows(folder: Path, source: Any, searcher: Any, **options: Any) -> MinedRows:
-    miner = CorpusMiner(TopK(4, Ceiling(0.9)), memory=10_240, searcher=searcher, **options)
+    miner = CorpusMiner(TopK(4, Ceiling(0.9)), memory="10KiB", searcher=searcher, **options)
     return miner(QUERIES, source, folder, **KNOWN)
 
 
@@ -62,12 +62,12 @@ def test_equals_one_process(size: int, tmp_path: Path, groups: ProcessGroups) ->
 
 def test_a_rank_without_rows(tmp_path: Path, groups: ProcessGroups) -> None:
     np.save(tmp_path / "few.npy", corpus_rows(131)[:2].numpy())
-    miner = CorpusMiner(TopK(4), memory=10_240)
+    miner = CorpusMiner(TopK(4), memory="10KiB")
     expected = miner(QUERIES, tmp_path / "few.npy", tmp_path / "one", **FEW)
     found = groups(3)(mine_few, tmp_path / "ranks", tmp_path / "few.npy")
     assert found == [expected.indices.tolist()] * 3
 
 
 def mine_few(rank: int, size: int, folder: Path, source: Path) -> Any:
-    miner = CorpusMiner(TopK(4), memory=10_240, searcher=AcrossProcesses())
+    miner = CorpusMiner(TopK(4), memory="10KiB", searcher=AcrossProcesses())
     return miner(QUERIES, source, folder, **FEW).indices.tolist()
