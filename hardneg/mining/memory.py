@@ -11,7 +11,7 @@ __all__ = ["block_sizes", "bytes_of"]
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-LEAST = 2**20
+LEAST = 2**10
 """A smaller number without a unit is taken for a slip."""
 QUERIES, CORPUS = 4096, 1 << 18
 """The most rows of a block: more save little time."""

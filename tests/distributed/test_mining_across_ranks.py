@@ -28,7 +28,7 @@ def corpus_rows(rows: int) -> torch.Tensor:
 
 
 def mine_rows(folder: Path, source: Any, searcher: Any, **options: Any) -> MinedRows:
-    miner = CorpusMiner(TopK(4, Ceiling(0.9)), memory="10KiB", searcher=searcher, **options)
+    miner = CorpusMiner(TopK(4, Ceiling(0.9)), memory=10_240, searcher=searcher, **options)
     return miner(QUERIES, source, folder, **KNOWN)
 
 
@@ -41,7 +41,7 @@ def mine_on_rank(rank: int, size: int, folder: Path, source: Any, mistake: bool)
         source = iter(corpus_rows(131).split(9))
     if not mistake:
         return mine_rows(folder, source, AcrossProcesses()).indices.tolist()
-    with pytest.raises(ValueError, match="other inputs or options"):
+    with pytest.raises(ValueError, match=r"max_score=None, now max_score=0\.5"):
         mine_rows(folder, source, AcrossProcesses(), max_score=0.5)
     return None
 
@@ -62,12 +62,12 @@ def test_equals_one_process(size: int, tmp_path: Path, groups: ProcessGroups) ->
 
 def test_a_rank_without_rows(tmp_path: Path, groups: ProcessGroups) -> None:
     np.save(tmp_path / "few.npy", corpus_rows(131)[:2].numpy())
-    miner = CorpusMiner(TopK(4), memory="10KiB")
+    miner = CorpusMiner(TopK(4), memory=10_240)
     expected = miner(QUERIES, tmp_path / "few.npy", tmp_path / "one", **FEW)
     found = groups(3)(mine_few, tmp_path / "ranks", tmp_path / "few.npy")
     assert found == [expected.indices.tolist()] * 3
 
 
 def mine_few(rank: int, size: int, folder: Path, source: Path) -> Any:
-    miner = CorpusMiner(TopK(4), memory="10KiB", searcher=AcrossProcesses())
+    miner = CorpusMiner(TopK(4), memory=10_240, searcher=AcrossProcesses())
     return miner(QUERIES, source, folder, **FEW).indices.tolist()

@@ -141,7 +141,7 @@ def test_mined_lists(tmp_path: Path) -> None:
     q, c, _ = batch()
     names = [f"d{row}" for row in range(30)]
     found = mine(q, c, TopK(4), exclude=torch.arange(12))
-    blocks = CorpusMiner(TopK(4), memory="10KiB")(q, c, tmp_path / "run", exclude=torch.arange(12))
+    blocks = CorpusMiner(TopK(4), memory=10_240)(q, c, tmp_path / "run", exclude=torch.arange(12))
     texts = [written(write_trec_run, x, candidate_names=names) for x in (found, blocks)]
     for text in texts:
         read = as_trec_eval_reads(text)

@@ -12,8 +12,8 @@ from hardneg import Mined, RankWindow, TopK, mine
 from hardneg.mining import CorpusMiner, MinedRows
 from hardneg.negatives import Ceiling
 
-SMALL = "10KiB"
-"""Blocks of 4 queries and 26 rows at width 8 and 4 places."""
+SMALL = 10_240
+"""Bytes: blocks of 4 queries and 26 rows at width 8 and 4 places."""
 
 
 class Problem(NamedTuple):

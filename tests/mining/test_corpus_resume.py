@@ -101,6 +101,8 @@ def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
 
 def test_another_bound_on_memory_goes_on(tmp_path: Path) -> None:
     """Blocks of queries stay as they were; the result does not depend on those of the corpus."""
+    from corpora import SMALL
+
     from hardneg import Ceiling, TopK
     from hardneg.mining import CorpusMiner
 
@@ -108,7 +110,7 @@ def test_another_bound_on_memory_goes_on(tmp_path: Path) -> None:
     expected = files(run(given, tmp_path).folder)
     for name in sorted(expected)[3:]:
         (tmp_path / name).unlink()
-    miner = CorpusMiner(TopK(4, Ceiling(0.95)), memory="10MB")
+    miner = CorpusMiner(TopK(4, Ceiling(0.95)), memory=SMALL * 1000)
     miner(given.queries, given.corpus, tmp_path, **given.known)
     assert files(tmp_path) == expected
 

@@ -30,7 +30,7 @@ def test_equals_one_process(tmp_path: Path) -> None:
     expected = run(given, tmp_path / "one")
     np.save(tmp_path / "rows.npy", given.corpus.numpy())
     ray.data.DataContext.get_current().enable_progress_bars = False
-    miner = CorpusMiner(TopK(4, Ceiling(0.95)), memory="20KB", searcher=RayData())
+    miner = CorpusMiner(TopK(4, Ceiling(0.95)), memory=20_000, searcher=RayData())
     for name, corpus in (("mapped", tmp_path / "rows.npy"), ("in memory", given.corpus)):
         found = miner(given.queries, corpus, tmp_path / name, **given.known)
         assert found.indices.equal(expected.indices)
