@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from hardneg.losses.circle import CircleLoss
@@ -146,7 +147,14 @@ def __getattr__(name: str) -> object:
         return getattr(importlib.import_module(ON_DEMAND[name]), name)
     if name in MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    said = f"module {__name__!r} has no attribute {name!r}"
+    if name.startswith("_"):
+        raise AttributeError(said)
+    instead = importlib.import_module("hardneg.other_names").instead_of(name)
+    # ``from hardneg import ...`` drops the message of an AttributeError, hasattr() takes no other
+    if instead and sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap":
+        raise ImportError(f"{said}: {instead}", name=__name__, path=__file__)
+    raise AttributeError(f"{said}: {instead}" if instead else said)
 
 
 def __dir__() -> list[str]:

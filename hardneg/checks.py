@@ -10,17 +10,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-T = TypeVar("T")
+from hardneg.near_names import meant
 
+T = TypeVar("T")
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def resolve_name(argument: str, value: Any, known: Mapping[str, T]) -> T:
     """The object of that name, or the value itself where it already is one of these objects."""
     if isinstance(value, str):
-        if value in known:
-            return known[value]
-        raise ValueError(f"unknown {argument} {value!r}: choose one of {', '.join(sorted(known))}")
+        if value not in known:
+            check_choice(argument, value, tuple(sorted(known)))
+        return known[value]
     if any(type(value) is type(choice) for choice in known.values()):
         found: T = value
         return found
@@ -33,7 +34,8 @@ def resolve_name(argument: str, value: Any, known: Mapping[str, T]) -> T:
 def check_choice(argument: str, value: Any, choices: tuple[str, ...]) -> None:
     """A string out of a fixed few."""
     if value not in choices:
-        raise ValueError(f"unknown {argument} {value!r}: choose one of {', '.join(choices)}")
+        near = meant(value, choices)
+        raise ValueError(f"unknown {argument} {value!r}{near}: choose one of {', '.join(choices)}")
 
 
 def check_number(
@@ -138,9 +140,9 @@ def check_layout(argument: str, x: Tensor) -> None:
 def check_embeddings(argument: str, x: Any) -> None:
     """A non-empty matrix of floats, one embedding a row."""
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{argument} is a {type(x).__name__}: expected a tensor of shape (rows, width)"
-        )
+        kind, how = type(x).__name__, {"ndarray": "from_numpy", "list": "tensor"}
+        cure = f"; torch.{how[kind]}({argument})" if kind in how else ""
+        raise TypeError(f"{argument} is a {kind}: expected a tensor of shape (rows, width){cure}")
     check_layout(argument, x)
     if x.dim() != 2:
         raise ValueError(

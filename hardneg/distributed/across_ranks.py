@@ -192,8 +192,11 @@ def all_ids(ids: Tensor, layout: Layout, ranks: Ranks) -> Tensor:
 def check_loss(loss: Any) -> None:
     """A module of this library, without trainable parameters inside a tile."""
     if not isinstance(loss, Loss):
+        made = (
+            f", a class (make an object of it, {loss.__name__}())" if isinstance(loss, type) else ""
+        )
         raise TypeError(
-            f"loss is {loss!r}: expected a loss module of hardneg, such as ContrastiveLoss()"
+            f"loss is {loss!r}{made}: expected a loss module of hardneg, such as ContrastiveLoss()"
         )
     similarity = getattr(loss, "similarity", None)
     if isinstance(similarity, nn.Module) and any(p.requires_grad for p in similarity.parameters()):

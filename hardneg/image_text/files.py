@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ PICKLED = (
 @contextmanager
 def config_told(name: Any) -> Iterator[None]:
     """Turn what a broken configuration raises into a message that names the model."""
+    check_folder(name)
     try:
         yield
     # JSON that is damaged, nested without end, or no object; arguments that are missing.
@@ -26,6 +28,20 @@ def config_told(name: Any) -> Iterator[None]:
         raise ValueError(f"{name}: config.json is not of an image-text model ({error})") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def check_folder(name: Any) -> None:
+    """A folder that is there, or the name of a repository, which has one slash at most.
+
+    Raises:
+        ValueError: where the name can only be a path, and nothing is there.
+    """
+    text = str(name)
+    is_path = isinstance(name, Path) or text.startswith((".", "~")) or text.count("/") > 1
+    if (is_path or os.path.isabs(text)) and not Path(text).is_dir():
+        there = "it is a file" if Path(text).is_file() else "there is none"
+        hint = "; write os.path.expanduser for ~" if text.startswith("~") else ""
+        raise ValueError(f"{text}: expected a folder, and {there}{hint}")
 
 
 def weights_file(model_id: str, **options: Any) -> Path:

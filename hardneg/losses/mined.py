@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from torch import Tensor
@@ -60,6 +60,21 @@ class MinedByLoss(NamedTuple):
 
     queries: MinedTerms | None
     candidates: MinedTerms | None
+
+
+def name_sides(found: MinedByLoss, name: str) -> object:
+    """Raise for an attribute that is not there, saying where those of a ``MinedTerms`` are.
+
+    Raises:
+        AttributeError: as Python does.
+    """
+    of_terms = name in (field.name for field in fields(MinedTerms))
+    where = f": write .queries.{name} or .candidates.{name}" if of_terms else ""
+    raise AttributeError(f"{type(found).__name__!r} object has no attribute {name!r}{where}")
+
+
+if not TYPE_CHECKING:  # to a type checker the attribute stays unknown
+    MinedByLoss.__getattr__ = name_sides
 
 
 class PairArguments(TypedDict, total=False):

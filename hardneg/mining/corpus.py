@@ -15,6 +15,7 @@ from hardneg.mining.folder import RunFolder
 from hardneg.mining.in_memory import check_strategy, limits_of
 from hardneg.mining.memory import block_sizes, bytes_of
 from hardneg.mining.mined_rows import MinedRows
+from hardneg.mining.other_miners import NamesKeywords, names_keywords
 from hardneg.mining.rows import Rows, copy_rows, fingerprint, is_copied, open_rows
 from hardneg.mining.run import Options, Rescore, Run
 from hardneg.mining.searchers import Corpus, InProcess, Searcher
@@ -25,7 +26,7 @@ __all__ = ["CorpusMiner"]
 
 
 @dataclass(frozen=True)
-class CorpusMiner:
+class CorpusMiner(NamesKeywords):
     """Finds negatives of every query among the rows of a corpus on disk: exactly, and as ``mine`` does in memory.
 
     Args:
@@ -108,6 +109,7 @@ class CorpusMiner:
             self.progress,
         )
 
+    @names_keywords
     @torch.no_grad()
     def __call__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardneg.checks import check_alike, check_embeddings, check_ids, check_number, check_two_sets
 from hardneg.mining.index_lists import check_lists, first_kept
+from hardneg.mining.other_miners import names_keywords
 from hardneg.negatives import Negatives, NegativesName, Selection, resolve_negatives
 from hardneg.negatives.selection import with_fallback
 from hardneg.ops.backends import bind
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Mined", "mine"]
 
 
+@names_keywords
 @torch.no_grad()
 def mine(
     queries: Float[Tensor, "n d"],

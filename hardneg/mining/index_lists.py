@@ -26,7 +26,9 @@ def check_lists(
         return torch.empty(n, 0, dtype=torch.long, device=device)
     expected = f"expected ({n},) or ({n}, e) rows of the corpus, -1 for none"
     if not isinstance(lists, Tensor):
-        raise TypeError(f"{argument} is a {type(lists).__name__}: {expected}")
+        raise TypeError(
+            f"{argument} is a {type(lists).__name__}: {expected}; torch.as_tensor({argument})"
+        )
     check_layout(argument, lists)
     if lists.dim() not in (1, 2) or lists.shape[0] != n:
         raise ValueError(f"{argument} has shape {tuple(lists.shape)}: {expected}")

@@ -11,6 +11,8 @@ __all__ = ["block_sizes", "bytes_of"]
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+LEAST = 2**10
+"""A smaller number without a unit is taken for a slip."""
 QUERIES, CORPUS = 4096, 1 << 18
 """The most rows of a block: more save little time."""
 
@@ -23,8 +25,8 @@ def bytes_of(memory: Any) -> int:
             f"memory is {memory!r}: expected a size such as '2GiB', or a number of bytes"
         )
     size = int(float(found[1]) * UNITS[found[2].upper()])
-    if size < 1:
-        raise ValueError(f"memory is {memory!r}: expected more than nothing")
+    if size < 1 or (not found[2] and size < LEAST):
+        raise ValueError(f"memory is {memory!r}, so many bytes: write a unit, as in '2GiB'")
     return size
 
 

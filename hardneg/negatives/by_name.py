@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal
 
 from torch import Tensor
 
+from hardneg.near_names import meant, plain
 from hardneg.negatives.schedules import Steps, Warmup
 from hardneg.negatives.strategies import (
     All,
@@ -35,11 +35,6 @@ WITH_ARGUMENTS: dict[str, str] = {
 }
 
 
-def plain(name: str) -> str:
-    """A name without case, hyphens and underscores: ``"semi-hard"`` is ``"semihard"``."""
-    return name.lower().replace("-", "").replace("_", "")
-
-
 def resolve_negatives(negatives: Any) -> Negatives:
     """A strategy from its name, or the object itself.
 
@@ -56,10 +51,8 @@ def resolve_negatives(negatives: Any) -> Negatives:
             raise ValueError(
                 f"negatives {negatives!r} needs arguments: pass the object {WITH_ARGUMENTS[name]}"
             )
-        near = difflib.get_close_matches(name, known, n=1)
-        meant = [f" (did you mean {other!r}?)" for other in BY_NAME if plain(other) in near]
         raise ValueError(
-            f"unknown negatives {negatives!r}{''.join(meant)}: choose one of "
+            f"unknown negatives {negatives!r}{meant(name, BY_NAME)}: choose one of "
             f"{', '.join(sorted(BY_NAME))}, or {', '.join(WITH_ARGUMENTS.values())}"
         )
     if isinstance(negatives, type) or not isinstance(negatives, Negatives):

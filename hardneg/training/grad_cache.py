@@ -90,7 +90,7 @@ class GradCache:
         Returns:
             The loss. Until its backward pass running statistics have not moved.
         """
-        chunks = self.cut(inputs)
+        chunks = self.cut(loss, inputs, "cache")
         check_static_graphs(self.encoders, chunks)
         step = Step(self.encoders, chunks)
         if not torch.is_grad_enabled():
@@ -110,7 +110,7 @@ class GradCache:
         Returns:
             The loss, detached.
         """
-        chunks = self.cut(inputs)
+        chunks = self.cut(loss, inputs, "cache.backward")
         check_static_graphs(self.encoders, chunks)
         step = Step(self.encoders, chunks)
         embeddings = [[leaf(x) for x in side] for side in step.embeddings]
@@ -120,8 +120,9 @@ class GradCache:
         step.second_pass([[x.grad for x in side] for side in embeddings])
         return value.detach()
 
-    def cut(self, inputs: tuple[Any, ...]) -> list[list[Chunk]]:
-        """Each encoder's inputs in chunks."""
+    def cut(self, loss: Any, inputs: tuple[Any, ...], call: str) -> list[list[Chunk]]:
+        """Each encoder's inputs in chunks, behind a loss."""
+        check_callable(loss, call)
         if len(inputs) != len(self.encoders):
             raise ValueError(
                 f"{len(self.encoders)} encoders but {len(inputs)} inputs: expected one for each; several "
@@ -130,6 +131,18 @@ class GradCache:
         return [
             chunks_of(f"inputs[{index}]", one, self.chunk_size) for index, one in enumerate(inputs)
         ]
+
+
+def check_callable(loss: Any, call: str) -> None:
+    """A loss that is called with the embeddings: neither its value, nor its class, nor an input in its place."""
+    if isinstance(loss, type) or not callable(loss):
+        given = f"a {type(loss).__name__}"
+        if isinstance(loss, type):
+            given = f"the class {loss.__name__} (make an object of it, {loss.__name__}())"
+        raise TypeError(
+            f"the first argument is {given}: expected the loss, a callable of the embeddings, as in {call}(loss, "
+            "images, captions)"
+        )
 
 
 def leaf(embeddings: Tensor) -> Tensor:

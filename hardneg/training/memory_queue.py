@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from hardneg.checks import FLOATING, check_count, check_embeddings, check_ids, check_type
 from hardneg.distributed.gather_rows import rows_of_ranks
 from hardneg.distributed.group_reference import GroupReference
+from hardneg.training.other_queues import BesideTheLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -26,20 +27,7 @@ class FixedRows(NamedTuple):
     ignore_mask: Bool[Tensor, "n m+s"]
 
 
-class WrapsNoLoss(nn.Module):
-    """A module that refuses a loss as its first argument, which queues of other libraries wrap."""
-
-    def __new__(cls, *choices: Any, **named: Any) -> Self:
-        """See the class."""
-        if choices and isinstance(choices[0], nn.Module):
-            raise TypeError(
-                f"{cls.__name__} holds embeddings and wraps no loss: queue = MemoryQueue(size, width), then "
-                "loss(queries, candidates) with candidates from queue.extend(...)"
-            )
-        return super().__new__(cls)
-
-
-class MemoryQueue(WrapsNoLoss):
+class MemoryQueue(BesideTheLoss):
     """The last embeddings of earlier batches, as further candidates of any loss.
 
     Lengthen the candidates before the loss, and put the batch in after it, once a step; nothing else

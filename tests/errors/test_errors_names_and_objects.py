@@ -68,14 +68,15 @@ def test_unknown_names_of_some_losses() -> None:
         (pairwise_contrastive_loss, (X, IDS)),
     ):
         message = raised(ValueError, lambda f=function, g=given: f(*g, penalty="hinges"))
-        says(message, "unknown penalty 'hinges'", *penalties)
+        says(message, "unknown penalty 'hinges' (did you mean 'hinge'?)", *penalties)
     for function, given, taken in (
         (triplet_loss, (X, IDS), "all, easiest, hardest"),
         (info_nce_loss, (X, Y), "all, paired"),
         (sigmoid_loss, (X, Y), "all, paired"),
     ):
         message = raised(ValueError, lambda f=function, g=given: f(*g, positives="hard"))
-        assert message == f"unknown positives 'hard': choose one of {taken}"
+        near = " (did you mean 'hardest'?)" if "hardest" in taken else ""
+        assert message == f"unknown positives 'hard'{near}: choose one of {taken}"
     message = raised(ValueError, lambda: hardneg.Order("captions"))
     says(message, "unknown general 'captions'", "candidates, queries")
     for strategy in (SemiHard, lambda f: Hardest(fallback=f), lambda f: TopK(2, fallback=f)):

@@ -13,6 +13,7 @@ import hardneg
 PACKAGE = Path(hardneg.__file__).parent
 FACTORS = {"similarities", "positives", "negatives", "penalties", "softmaxes"}
 LEVELS = [
+    {"near_names", "other_names"},
     {"checks", "extras", "writing"},
     FACTORS,
     {"ops"},

@@ -171,3 +171,19 @@ def test_a_header_that_promises_too_much(model: Path) -> None:
     assert "cannot be read as safetensors" in refusal(model)
     (model / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + header)
     assert "cannot be read as safetensors" in refusal(model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/no/such/folder", "./nothing", "../nothing", "~/nothing", "runs/of/mine", Path("nothing")],
+)
+def test_a_folder_that_is_not_there(name: str | Path) -> None:
+    with pytest.raises(ValueError, match="expected a folder, and there is none") as refused:
+        ImageTextModel.from_pretrained(name)
+    assert str(refused.value).startswith(str(name))
+    assert ("expanduser" in str(refused.value)) == str(name).startswith("~")
+
+
+def test_a_file_in_place_of_a_folder(model: Path) -> None:
+    with pytest.raises(ValueError, match="expected a folder, and it is a file"):
+        ImageTextModel.from_pretrained(model / "model.safetensors")

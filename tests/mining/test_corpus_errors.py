@@ -66,6 +66,9 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"negatives": "all"}, "needs a selection"),
     ({"negatives": TopK(3), "similarity": lambda q, c: q @ c.T}, "mine takes callables"),
     ({"negatives": TopK(3), "memory": "much"}, "expected a size such as '2GiB'"),
+    ({"negatives": TopK(3), "memory": 2}, "memory is 2, so many bytes: .*'2GiB'"),
+    ({"negatives": TopK(3), "memory": "512"}, "memory is '512', so many bytes"),
+    ({"negatives": TopK(3), "memory": "0GiB"}, "memory is '0GiB'"),
     ({"negatives": TopK(3), "min_score": 1.0, "max_score": 0.0}, "nothing lies between"),
     ({"negatives": TopK(3), "rescored": 2, "rescore": print}, "rescored is 2"),
 ]

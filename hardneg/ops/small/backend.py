@@ -56,9 +56,8 @@ class SmallScores(DenseScores):
     ) -> None:
         super().__init__(comparison, matrix)
         self.prepared: Comparison | None = None
-        self.knows = (
-            Small() if knows is None else knows
-        )  # before 2.13 the compiler takes no object as a default
+        # an object as a default is refused by the compiler of torch 2.11
+        self.knows = Small() if knows is None else knows
 
     @property
     def for_operators(self) -> Comparison:
