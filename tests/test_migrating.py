@@ -22,9 +22,7 @@ def blocks_of(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-SECTIONS = {
-    name: blocks_of(text) for name, text in zip(PARTS[1::2], PARTS[2::2], strict=True)
-}
+SECTIONS = {name: blocks_of(text) for name, text in zip(PARTS[1::2], PARTS[2::2], strict=True)}
 
 
 def missing(blocks: list[str]) -> str | None:
