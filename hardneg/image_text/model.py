@@ -48,7 +48,7 @@ CARD = """---
 ---
 A model of images and texts in one space, trained with hard negatives.
 
-    from hardneg.image_text import ImageTextModel  # pip install 'hardneg[serving]'
+    from hardneg.image_text import ImageTextModel  # hardneg with its extra serving
 
     model = ImageTextModel.from_pretrained("this folder or repository")
     scores = model.similarity(model.embed_images(images), model.embed(["a dog runs"]))
