@@ -5,7 +5,7 @@
 # the other digits of its class? We train with triplets, see the hardest negatives collapse everything to a point, and
 # cure it.
 #
-# The data are scikit-learn's 1,797 digits, so that nothing is downloaded: `pip install 'hardneg[tutorials]'`.
+# The data are scikit-learn's 1,797 digits, so that nothing is downloaded: `pip install -e '.[tutorials]'`.
 
 # %%
 import os

@@ -6,7 +6,7 @@
 # hardest compare, and what the mined negatives look like.
 #
 # The data are drawn by the program: two things side by side or one above the other, with five captions each. Nothing
-# is downloaded: `pip install 'hardneg[tutorials]'`.
+# is downloaded: `pip install -e '.[tutorials]'`.
 
 # %%
 import os

@@ -7,8 +7,8 @@
 #
 # The data are the captions of Multi30k's second task, five English and five German ones a picture, written
 # independently: the files `train.1.en.gz`, `train.1.de.gz` and so on in `data/task2/raw` of
-# <https://github.com/multi30k/dataset>. The environment variable `MULTI30K` names that folder. `pip install
-# 'hardneg[tutorials]'` brings the rest.
+# <https://github.com/multi30k/dataset>. The environment variable `MULTI30K` names that folder.
+# `pip install -e '.[tutorials]'` in the checkout brings the rest.
 
 # %%
 import copy

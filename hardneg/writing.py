@@ -16,12 +16,17 @@ UNFINISHED = ".unfinished"
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, put it on disk, then give it its name.
 
+    Its mode is what the umask leaves, though safetensors, say, makes files that their owner alone reads.
+
     Raises:
         OSError: where the disk is full, saying that what was there is unharmed.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
         write(unfinished)
+        unfinished.chmod(mode)
         to_disk(unfinished)
         os.replace(unfinished, path)
         to_disk(path.parent)

@@ -1,4 +1,7 @@
-"""Both sides of every block in docs/migrating.md, in float64: equal values, equal gradients of the embeddings."""
+"""Both sides of every block in docs/migrating.md, in float64: equal values, equal gradients of the embeddings.
+
+Names are those that the page makes: its set-up, then the blocks of a section in their order.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +12,23 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 from warning_filters import ROOT
 
-import hardneg
-
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
-N, D = 128, 16
+PARTS = re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)
 
 
-def sections() -> dict[str, list[str]]:
-    """The blocks below each heading."""
-    parts = re.split(r"^## (.*)\n", PAGE, flags=re.MULTILINE)
-    found = dict(zip(parts[1::2], parts[2::2], strict=True))
-    return {
-        name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in found.items()
-    }
+def blocks_of(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+SECTIONS = {name: blocks_of(text) for name, text in zip(PARTS[1::2], PARTS[2::2], strict=True)}
 
 
 def missing(blocks: list[str]) -> str | None:
     """A package that they import and that is not installed."""
     named = re.findall(r"^from (\w+)", "".join(blocks), re.MULTILINE)
     return next((name for name in named if importlib.util.find_spec(name) is None), None)
-
-
-def given() -> dict[str, Any]:
-    """What a reader has: embeddings of several kinds, near their partners, and labels."""
-    g = torch.Generator().manual_seed(0)
-
-    def rows(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=g)
-
-    labels = torch.arange(N) % 21
-    images, queries = rows(N, D), rows(N, D)
-    return {
-        "labels": labels,
-        "embeddings": (rows(21, D)[labels] + rows(N, D)).requires_grad_(),
-        "images": images.requires_grad_(),
-        "captions": images.detach() + rows(N, D),
-        "queries": queries.requires_grad_(),
-        "documents": queries.detach() + rows(N, D),
-        "negatives": rows(N, D),
-        "mined": rows(N, 2, D),
-        "teacher_margins": rows(N, 2),
-        "model": nn.Identity(),
-        "unit": lambda x: F.normalize(x, dim=1),
-    }
 
 
 @pytest.fixture
@@ -67,13 +40,15 @@ def _float64() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_float64")
-@pytest.mark.parametrize("name", list(sections()))
+@pytest.mark.parametrize("name", SECTIONS)
 def test_both_sides_are_equal(name: str) -> None:
-    blocks = sections()[name]
+    blocks = SECTIONS[name]
     if package := missing(blocks):
         pytest.skip(f"{package} is not installed")
-    of_hardneg = {one: getattr(hardneg, one) for one in hardneg.__all__}
-    names: dict[str, Any] = {**of_hardneg, "torch": torch, **given()}
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    (set_up,) = blocks_of(PARTS[0])
+    exec(compile(set_up, "set-up", "exec"), names)
     assert blocks
     for block in blocks:
         assert "theirs = " in block

@@ -27,6 +27,16 @@ def test_one_version_everywhere() -> None:
     assert newest[1] == version
 
 
+def test_extras_that_are_named_are_there() -> None:
+    files = [path for top in ("hardneg", "examples", "docs") for path in (ROOT / top).rglob("*")]
+    texts = [path.read_text("utf-8") for path in files if path.suffix in (".py", ".md")]
+    named = re.findall(
+        r"(?:hardneg|whl|['\"]\.)\[([a-z-]+)\]", "\n".join([*texts, read("README.md")])
+    )
+    assert len(named) > 20
+    assert set(named) <= PROJECT["optional-dependencies"].keys()
+
+
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 

@@ -41,6 +41,14 @@ def test_every_page_is_in_llms_txt() -> None:
     ]
 
 
+@pytest.mark.parametrize("document", ["README.md", "docs/index.md"])
+def test_every_page_is_linked_from_the_first_ones(document: str) -> None:
+    path = ROOT / document
+    links = re.findall(r"\]\(([\w/.]+)(?:#[\w-]+)?\)", path.read_text(encoding="utf-8"))
+    linked = {(path.parent / link).resolve() for link in links} | {path}
+    assert [page for page in leaves(NAV) if DOCS / page not in linked] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_names_that_it_writes_out_are_there(page: str) -> None:
     """``hardneg.x.y`` in backticks, and what the API pages show."""

@@ -28,6 +28,7 @@ from vsepp.arguments import (
 )
 from vsepp.errors import refusals_told
 from vsepp.recipes import RECIPES, UNVERIFIED, recipe_named
+from vsepp.release.options import check_names
 from vsepp.run.interrupts import Stopped
 from vsepp.settings import Data
 
@@ -59,6 +60,7 @@ def main(dataset: str, arguments: Sequence[str] | None = None) -> None:
 
 def run_train(dataset: str, given: list[str]) -> None:
     """Train every recipe that is asked for, each with the same changes; then table and report."""
+    check_names(given)
     names = recipe_names(dataset, given)
     asked = [
         (name, train_arguments(name, names, of_one_seed, dataset))

@@ -117,6 +117,6 @@ def torchvision_models() -> Any:
         return importlib.import_module("torchvision.models")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "a named backbone needs torchvision: pip install 'hardneg[vsepp]', "
+            "a named backbone needs torchvision: pip install 'hardneg[serving]', "
             "or pass a module of your own and feature_dim"
         ) from error

@@ -25,14 +25,14 @@ from hardneg.image_text.towers import (
     tower_of_words,
 )
 from hardneg.image_text.vocabulary import PAD, Vocabulary
-from hardneg.image_text.weights import model_with_weights
+from hardneg.image_text.weights import model_with_weights, save_weights
 from hardneg.similarities import Dot, Order
 
 try:
     from huggingface_hub import PyTorchModelHubMixin
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "hardneg.image_text needs huggingface_hub and safetensors: pip install 'hardneg[vsepp]'"
+        "hardneg.image_text needs huggingface_hub and safetensors: pip install 'hardneg[serving]'"
     ) from error
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ CARD = """---
 ---
 A model of images and texts in one space, trained with hard negatives.
 
-    from hardneg.image_text import ImageTextModel  # pip install 'hardneg[vsepp]'
+    from hardneg.image_text import ImageTextModel  # hardneg with its extra serving
 
     model = ImageTextModel.from_pretrained("this folder or repository")
     scores = model.similarity(model.embed_images(images), model.embed(["a dog runs"]))
@@ -122,6 +122,8 @@ class ImageTextModel(
         self._hub_mixin_config = self.record()
         self.eval()
 
+    _save_pretrained = save_weights
+
     def record(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
         return {
@@ -187,8 +189,7 @@ class ImageTextModel(
             images: features, ``n x feature_dim`` or ``n x regions x feature_dim`` (a tensor or an array); of a
                 model of pictures, PIL pictures or a tensor that ``preprocess`` made.
             batch_size: how many go through the network together.
-            normalize: L2-normalise what the tower does not. VSE0 as released compares the lengths as they
-                are: False.
+            normalize: L2-normalise what the tower does not; False for VSE0 as released, which compares lengths.
         """
         whole = self.pictures is None or isinstance(images, Tensor)
         given: Any = torch.as_tensor(images) if whole else checked_pictures(images)
@@ -198,10 +199,8 @@ class ImageTextModel(
                 part = given[start : start + batch_size]
                 tensor = part if whole else self.preprocess(part)
                 found.append(self.image(tensor.to(self.device, self.dtype)))
-        embedded = torch.cat(found)
-        return (
-            F.normalize(embedded, dim=1) if normalize and not self.towers.image_norm else embedded
-        )
+        embedded, normalize = torch.cat(found), normalize and not self.towers.image_norm
+        return F.normalize(embedded, dim=1) if normalize else embedded
 
     def preprocess(self, pictures: Sequence[Any]) -> Float[Tensor, "n ..."]:
         """PIL pictures as the tensor that the image tower sees."""

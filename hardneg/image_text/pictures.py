@@ -88,5 +88,5 @@ def transforms() -> Any:
         return importlib.import_module("torchvision.transforms.v2")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "pictures need torchvision: pip install 'hardneg[vsepp]'"
+            "pictures need torchvision: pip install 'hardneg[serving]'"
         ) from error

@@ -1,4 +1,4 @@
-"""Weights read from a safetensors file into a model that has no memory yet.
+"""Weights written to a safetensors file, and read from one into a model that has no memory yet.
 
 The file's list of shapes is compared with the model's before a number is read, so that neither can ask for
 memory that the other does not fill.
@@ -13,12 +13,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["model_with_weights"]
+from hardneg.image_text.files import WEIGHTS
+from hardneg.writing import write_file
+
+__all__ = ["model_with_weights", "save_weights"]
 
 M = TypeVar("M", bound=nn.Module)
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 WHOLE = {"I64": "int64"}
 SHOWN = 3
+
+
+def save_weights(model: nn.Module, save_directory: Path) -> None:
+    """Write ``model.safetensors`` into a folder, whole or not at all, for the readers that the umask allows."""
+    from safetensors.torch import save_model
+
+    write_file(save_directory / WEIGHTS, lambda path: save_model(model, str(path)))
 
 
 def model_with_weights(make: Callable[[], M], path: Path, device: str | torch.device) -> M:

@@ -26,7 +26,7 @@ ALONE = {
     "mining": {"ops", "checks", "extras", "writing"} | FACTORS,
     "metrics": {"ops", "checks", "distributed", "extras", "writing"} | FACTORS,
     "encoders": {"checks"},
-    "image_text": {"encoders", "similarities", "extras"},
+    "image_text": {"encoders", "similarities", "extras", "writing"},
     "training": {"checks", "distributed"},
     "integrations": {"losses", "distributed", "training", "checks", "extras", "similarities"},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -35,8 +36,11 @@ def embeds(capsys) -> bool:
 
 
 def test_they_are_computed_once(scenes: list[str], capsys) -> None:
+    before = os.umask(0o022)
     first = opened(scenes[0])
+    os.umask(before)
     assert embeds(capsys)
+    assert kept(scenes[0]).stat().st_mode & 0o777 == 0o644  # the page's server may be another user
     content = kept(scenes[0]).read_bytes()
     again = opened(scenes[0])
     assert not embeds(capsys)

@@ -15,6 +15,7 @@ import vsepp.features
 from vsepp.arguments import COMMANDS
 from vsepp.commands import main
 from vsepp.recipes import PUBLISHED, RECIPES, UNVERIFIED, recipe_named
+from vsepp.release.options import RENAMED
 from vsepp.report.page import expected_of
 
 QUICK = [
@@ -107,6 +108,40 @@ def test_the_official_settings() -> None:
     )
     assert not recipe_named("flickr8k-1024-vse0").settings.model.image_norm
     assert (best.schedule.epochs, best.schedule.batch_size, best.schedule.clip) == (30, 128, 2.0)
+
+
+MIGRATING = Path(__file__).parents[2] / "docs" / "migrating.md"
+
+
+def test_options_of_the_authors_are_told_their_names_here(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main("coco", ["--num_epochs", "3", "--max-violation", "--embed_size=64", "--margin", "0.1"])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "--num_epochs is --epochs; --max-violation is --negatives hardest" in said
+    assert "--embed_size is --embed-dim" in said
+    assert "--margin" not in said
+
+
+def test_the_table_of_the_authors_options_is_right(capsys) -> None:
+    """docs/migrating.md: what is there is what the trainer says, and what it has."""
+    text = MIGRATING.read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `--")]
+    here = {name: right for left, right in rows for name in re.findall(r"--([a-z_]+)", left)}
+    with pytest.raises(SystemExit):
+        main("coco", ["train", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    for name, said in RENAMED.items():
+        options = re.findall(r"--[a-z-]+", said)
+        assert set(options) <= known
+        assert all(one in here[name] for one in options) if options else "needless" in here[name]
+    for name, right in here.items():
+        assert set(re.findall(r"--[a-z-]+", right)) <= known
+        if right == "the same":
+            assert name not in RENAMED
+            assert f"--{name.replace('_', '-')}" in known
+    assert RENAMED.keys() <= here.keys()
+    assert len(here) == len(RENAMED) + 8
 
 
 @pytest.mark.parametrize(

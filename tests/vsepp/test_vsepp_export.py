@@ -1,6 +1,7 @@
 """Runs, and the authors' checkpoints, as folders that travel."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_it_embeds_as_the_trainer_does(base: Path, name: str) -> None:
     else:
         images = [Image.open(path) for path in split.images.paths]
     assert torch.equal(model.embed_images(images), expected.images)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_server_of_another_user_reads_it(base: Path, tmp_path: Path, umask, mode) -> None:
+    before = os.umask(umask)
+    try:
+        main("own", ["export", str(base / "runs-features" / "own-seed0"), str(tmp_path / "out")])
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == dict.fromkeys(modes, mode)
+    assert {"model.safetensors", "config.json"} <= modes.keys()
 
 
 def test_scenes_are_looked_at_as_they_were_drawn(tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ def test_a_page_for_desktop_and_phone_light_and_dark(tmp_path: Path) -> None:
     assert re.search(r"epoch -->", page)
 
 
+def test_the_title_says_what_was_trained(tmp_path: Path) -> None:
+    for recipe in ("scenes-vse0", "scenes-top8"):
+        write_run(tmp_path / "runs" / recipe, recipe)
+    page = report(tmp_path / "runs", out=tmp_path / "r.html")
+    (title,) = re.findall("<title>(.*)</title>", page)
+    assert f"<h1>{title}</h1>" in page
+    assert "scenes-vse0: contrastive, negatives all" in title
+    assert "scenes-top8: contrastive, negatives topk:8" in title
+
+
 def test_folders_of_runs_and_what_lies_beside_them(tmp_path: Path, capsys) -> None:
     for seed in (0, 1):
         write_run(tmp_path / "runs" / f"run{seed}", seed=seed)

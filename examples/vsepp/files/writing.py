@@ -18,13 +18,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, put it on disk, then give it its
-    name.
+    name. Its mode is what the umask leaves: safetensors makes files that their owner alone reads.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         with full_disk_told(path, "what was there before is unharmed"):
+            unfinished.touch()
+            mode = unfinished.stat().st_mode
             write(unfinished)
+            unfinished.chmod(mode)
             to_disk(unfinished)
             os.replace(unfinished, path)
     finally:
