@@ -25,7 +25,7 @@ TUTORIALS = ROOT / "docs" / "tutorials"
 """Run by tests/test_tutorials.py, as the scripts that their pages are made of."""
 OURS = [
     path
-    for top in ("hardneg", "benchmarks", "examples", "tests", "docs")
+    for top in ("hardneg", "benchmarks", "examples", "tests", "docs", ".github")
     for path in (ROOT / top).rglob("*")
 ]
 FILES = {str(path.relative_to(ROOT)) + "/" * path.is_dir() for path in [*ROOT.glob("*"), *OURS]}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
+import shutil
 import tarfile
 import tomllib
 import zipfile
@@ -41,11 +43,11 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def built(kind: str, folder: Path) -> Path:
-    """A wheel or an sdist of this checkout, without network."""
+def built(kind: str, folder: Path, root: Path = ROOT) -> Path:
+    """A wheel or an sdist of a checkout, without network."""
     pytest.importorskip("hatchling", reason="the build backend is not installed")
     module = importlib.import_module(f"hatchling.builders.{kind}")
-    builder = getattr(module, f"{kind.capitalize()}Builder")(str(ROOT))
+    builder = getattr(module, f"{kind.capitalize()}Builder")(str(root))
     (path,) = builder.build(directory=str(folder), versions=["standard"])
     return Path(path)
 
@@ -70,3 +72,22 @@ def test_the_sdist_is_small_and_has_what_is_read(tmp_path: Path) -> None:
         names = {name.split("/", 1)[1] for name in file.getnames()}
     assert {"hardneg/__init__.py", "docs/choosing.md", "README.md", "LICENSE", "PKG-INFO"} <= names
     assert [name for name in names if name.startswith(("tests", "benchmarks"))] == []
+
+
+def test_a_release_has_addresses_that_work_elsewhere(tmp_path: Path) -> None:
+    checkout, url = tmp_path / "checkout", "https://example.org/us/hardneg"
+    shutil.copytree(ROOT / "hardneg", checkout / "hardneg", ignore=lambda *_: ["__pycache__"])
+    for name in ("README.md", "pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    script = runpy.run_path(str(ROOT / ".github" / "release_addresses.py"))
+    script["main"](checkout, url, "v0.2.0")
+    with zipfile.ZipFile(built("wheel", tmp_path, checkout)) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("METADATA"))
+        metadata = file.read(name).decode()
+    assert f"Project-URL: Repository, {url}\n" in metadata
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata)
+    assert len(links) > 20
+    for link in links:
+        kind, path = re.fullmatch(rf"{url}/(raw|blob)/v0\.2\.0/([^#]+)(?:#.*)?", link).groups()
+        assert (ROOT / path).is_file()
+        assert (kind == "raw") == path.endswith(".svg")
