@@ -58,8 +58,7 @@ def meant(owner: str, queries: Any, third: Any) -> str:
         return f"a negative for each query is {alone}negatives.unsqueeze(1), share_negatives=False)"
     if third.ndim == 2:
         return (
-            f"negatives for all queries are {alone}negatives.expand(len(queries), -1, -1), share_negatives=False), or "
-            "further candidates: torch.cat([candidates, negatives])"
+            "negatives for all queries are further candidates, torch.cat([candidates, negatives])"
         )
     return f"k negatives for each query are {alone}negatives, share_negatives=False), n x k x d"
 

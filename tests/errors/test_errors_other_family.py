@@ -91,7 +91,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     ),
     "negatives for all queries, third": (
         lambda: InfoNCELoss()(X, Y, numbers(7, 3, 2)),
-        ("negatives.expand(len(queries), -1, -1)",),
+        ("torch.cat([candidates, negatives])",),
     ),
     "ids third": (lambda: ContrastiveLoss()(X, Y, IDS), ("query_ids=ids, candidate_ids=ids",)),
     "a scale third": (lambda: InfoNCELoss()(X, Y, 20.0), ("temperature=1 / s",)),
