@@ -92,7 +92,7 @@ def refuse_pairs(owner: str, embeddings: Any, labels: Any, reference: Any) -> No
     """
     if embeddings is GIVEN:
         raise TypeError(f"{owner} takes embeddings and labels")
-    if isinstance(embeddings, Tensor) and embeddings.ndim == 3:
+    if isinstance(embeddings, Tensor) and not embeddings.is_nested and embeddings.ndim == 3:
         raise ValueError(
             f"embeddings has shape {tuple(embeddings.shape)}: expected (rows, width); flatten or pool it first, n x "
             "views x width by embeddings.flatten(0, 1), labels.repeat_interleave(views)"
