@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hardneg.checks import number_field
+from hardneg.checks import check_number, number_field
 
 __all__ = ["Ceiling", "PositiveAware", "Qwen3Mask"]
 
@@ -25,9 +25,6 @@ class Ceiling:
     unlabelled positives (positive-aware mining: Moreira et al., NV-Retriever, 2024). The bound is strict, and a
     score that equals it to within rounding is not below it (docs/design.md, Semantics): a duplicate of the
     positive never is.
-
-    Raises:
-        ValueError: for a ``relative`` that can only be a percentage.
     """
 
     relative: float = 1.0
@@ -36,10 +33,6 @@ class Ceiling:
     def __post_init__(self) -> None:
         number_field(self, "relative")
         number_field(self, "offset")
-        if self.relative > 10:
-            raise ValueError(
-                f"relative is {self.relative:g}: expected a share of the positive's score, such as 0.95 for 95 %"
-            )
 
     @property
     def steepness(self) -> float:
@@ -57,8 +50,15 @@ class Ceiling:
 def PositiveAware(share: float = 0.95) -> Ceiling:
     """Only negatives that score below this share of the positive's score.
 
+    Raises:
+        ValueError: for a share that can only be a percentage.
+
     Source: Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining", 2024.
     """
+    if check_number("share", share) > 10:
+        raise ValueError(
+            f"share is {share:g}: expected one of the positive's score, such as 0.95 for 95 %"
+        )
     return Ceiling(relative=share)
 
 

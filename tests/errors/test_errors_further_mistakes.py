@@ -46,7 +46,7 @@ MISTAKES = [
     ("an empty tile", lambda: Tiled((0, 3)), ("tile", "(0, 3)")),
     ("half a tile", lambda: Tiled(3), ("tile", "3")),
     ("a number as ceiling", lambda: TopK(2, ceiling=0.5), ("ceiling", "0.5", "Ceiling")),
-    ("a percentage as a share", lambda: hardneg.PositiveAware(95), ("relative is 95", "0.95")),
+    ("a percentage as a share", lambda: hardneg.PositiveAware(95), ("share is 95", "0.95")),
     ("a matrix as temperature", lambda: hardneg.InfoNCELoss(X), ("temperature", "(4, 3)")),
     ("semi-hard without a bound", lambda: SemiHard(ceiling=None), ("ceiling", "None")),
     (
