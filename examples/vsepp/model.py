@@ -162,9 +162,7 @@ def build_image_encoder(settings: Model, feature_dim: int | None) -> nn.Module:
 
 
 def make_fast(image: nn.Module, device: torch.device, compiled: bool) -> None:
-    """Lay out the image network as convolutions on a GPU want it, and compile it on request;
-    precomputed features have none.
-    """
+    """Lay out the image network as convolutions on a GPU want it, and compile it; features have none."""
     if not isinstance(image, ImageEncoder):
         return
     if device.type == "cuda":
