@@ -95,7 +95,8 @@ class LabelLoss(ListedLoss):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        refuse_unknown(type(self).__name__, renamed)
+        if renamed:
+            refuse_unknown(type(self).__name__, renamed)
         refuse_pairs(type(self).__name__, embeddings, labels, reference)
         check_directions(self.directions, reference)
         sides = embeddings, labels, reference, reference_labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -35,16 +35,15 @@ TWINS = {
 """Losses on labels that other libraries know by the name of ours on pairs."""
 
 
-def refuse_further(owner: str, queries: Any, further: tuple[Any, ...]) -> None:
+def refuse_further(owner: str, queries: Any, further: tuple[Any, ...]) -> NoReturn:
     """Refuse positional arguments after queries and candidates.
 
     Raises:
         TypeError: naming the keywords.
     """
-    if further:
-        raise TypeError(
-            f"{owner} takes queries and candidates, all else by name: {meant(owner, queries, further[0])}"
-        )
+    raise TypeError(
+        f"{owner} takes queries and candidates, all else by name: {meant(owner, queries, further[0])}"
+    )
 
 
 def meant(owner: str, queries: Any, third: Any) -> str:

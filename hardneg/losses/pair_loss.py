@@ -126,8 +126,10 @@ class PairLoss(PairChoices):
         Raises:
             ValueError, TypeError: naming the argument, what was expected, and what came.
         """
-        refuse_unknown(type(self).__name__, renamed)
-        refuse_further(type(self).__name__, queries, further)
+        if renamed:
+            refuse_unknown(type(self).__name__, renamed)
+        if further:
+            refuse_further(type(self).__name__, queries, further)
         relation = query_ids, candidate_ids, positive_mask, ignore_mask
         comparison = self.compared(queries, candidates, relation)
         one_to_one = isinstance(self.positives, Paired)
