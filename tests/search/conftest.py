@@ -45,6 +45,7 @@ def quoted(line: str) -> str:
 
 @pytest.fixture
 def scenes(trained: Path, tmp_path: Path) -> list[str]:
-    """The folders of the two models of scenes, to be changed."""
-    shutil.copytree(trained / "scenes", tmp_path / "scenes")
+    """The folders of the two models of scenes, to be changed, as the trainer left them."""
+    kept = shutil.ignore_patterns("embeddings-*")
+    shutil.copytree(trained / "scenes", tmp_path / "scenes", ignore=kept)
     return [str(tmp_path / "scenes" / f"scenes-vse0-seed{seed}") for seed in (0, 1)]
