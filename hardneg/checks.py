@@ -67,30 +67,6 @@ def check_number(
     return found
 
 
-RENAMED = {
-    "ignore": "ignore_mask=mask",
-    "learnable": "temperature=Learned(0.1, max_scale=1000), bias=Learned(-10.0)",
-    "learnable_beta": "beta=Learned(1.2)",
-    "learnable_temperature": "temperature=Learned(0.07)",
-    "max_scale": "temperature=Learned(0.07, max_scale=100)",
-}
-"""Keywords of earlier versions, and what to write instead."""
-
-
-def refuse_renamed(owner: str, given: Mapping[str, Any]) -> None:
-    """Raise for a keyword of an earlier version, naming the new one.
-
-    Raises:
-        TypeError: as Python does for unexpected keywords.
-    """
-    for name, value in given.items():
-        new = RENAMED.get(name)
-        if name == "positives" and isinstance(value, Tensor):
-            new = "positive_mask=mask"
-        if new is not None:
-            raise TypeError(f"{owner} has no argument {name!r}: write {new}")
-
-
 def as_real(argument: str, value: Any) -> float:
     """A number of another type than Python's, such as ``numpy.float32``."""
     if isinstance(value, Tensor):

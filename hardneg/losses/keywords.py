@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from hardneg.checks import refuse_renamed
 from hardneg.losses.other_family import INDEX_LISTS, ON_LABELS, ON_PAIRS, ON_SCORES, ON_TRIPLES
 
 __all__ = ["keywords_of", "refuse_choice", "refuse_unknown"]
@@ -64,14 +63,37 @@ ELSEWHERE = {
 """Keywords that other losses or libraries have."""
 
 
+RENAMED = {
+    "ignore": "ignore_mask=mask",
+    "learnable": "temperature=Learned(0.1, max_scale=1000), bias=Learned(-10.0)",
+    "learnable_beta": "beta=Learned(1.2)",
+    "learnable_temperature": "temperature=Learned(0.07)",
+    "max_scale": "temperature=Learned(0.07, max_scale=100)",
+}
+"""Keywords of earlier versions, and what to write instead."""
+
+
+def refuse_renamed(owner: str, name: str, value: Any) -> None:
+    """Raise for a keyword of an earlier version, naming the new one.
+
+    Raises:
+        TypeError: as Python does for unexpected keywords.
+    """
+    new = RENAMED.get(name)
+    if name == "positives" and isinstance(value, Tensor):
+        new = "positive_mask=mask"
+    if new is not None:
+        raise TypeError(f"{owner} has no argument {name!r}: write {new}")
+
+
 def refuse_unknown(owner: str, given: Mapping[str, Any]) -> None:
     """Raise for keywords that a call does not have, saying what to write instead where that is known.
 
     Raises:
         TypeError: as Python does for unexpected keywords.
     """
-    refuse_renamed(owner, given)
-    for name in given:
+    for name, value in given.items():
+        refuse_renamed(owner, name, value)
         if name == "positives":
             raise TypeError(f"{owner} has no argument 'positives': write positive_mask=mask")
         said = ELSEWHERE.get(name)
@@ -93,7 +115,7 @@ def refuse_choice(loss: type[nn.Module], name: str, value: Any, known: tuple[str
         TypeError: as Python does for unexpected keywords.
     """
     owner = loss.__name__
-    refuse_renamed(owner, {name: value})
+    refuse_renamed(owner, name, value)
     said = ELSEWHERE.get(name, f"it takes {', '.join(known)}")
     if name in inspect.signature(loss.forward).parameters:
         said = f"it belongs to the call, as in loss(..., {name}=...)"

@@ -42,11 +42,11 @@ def refuse_further(owner: str, queries: Any, further: tuple[Any, ...]) -> NoRetu
         TypeError: naming the keywords.
     """
     raise TypeError(
-        f"{owner} takes queries and candidates, all else by name: {meant(owner, queries, further[0])}"
+        f"{owner} takes queries and candidates, all else by name: {third_argument(owner, queries, further[0])}"
     )
 
 
-def meant(owner: str, queries: Any, third: Any) -> str:
+def third_argument(owner: str, queries: Any, third: Any) -> str:
     """What a third argument is likely to be."""
     alone = f"{owner}(..., directions='queries')(queries, candidates, own_negatives="
     if not isinstance(third, Tensor) or third.ndim == 0:
@@ -68,9 +68,8 @@ def refuse_labels(owner: str, queries: Any, candidates: Any) -> None:
     Raises:
         TypeError: naming the loss that takes labels.
     """
-    on_labels = f"{ON_LABELS}; {TWINS[owner]}" if owner in TWINS else ON_LABELS
     if candidates is GIVEN:
-        alone = f": {ON_SCORES}; {on_labels}" if queries is not GIVEN else ""
+        alone = f": {ON_SCORES}; {on_labels(owner)}" if queries is not GIVEN else ""
         raise TypeError(f"{owner} takes queries and candidates{alone}")
     if (
         isinstance(candidates, Tensor)
@@ -79,8 +78,13 @@ def refuse_labels(owner: str, queries: Any, candidates: Any) -> None:
     ):
         raise TypeError(
             f"candidates has shape {tuple(candidates.shape)} and holds integers, as labels do: {owner} compares pairs; "
-            f"{on_labels}; {ON_SCORES}"
+            f"{on_labels(owner)}; {ON_SCORES}"
         )
+
+
+def on_labels(owner: str) -> str:
+    """The losses that take labels, with the twin of a loss on pairs where other libraries have one."""
+    return f"{ON_LABELS}; {TWINS[owner]}" if owner in TWINS else ON_LABELS
 
 
 def refuse_pairs(owner: str, embeddings: Any, labels: Any, reference: Any) -> None:
