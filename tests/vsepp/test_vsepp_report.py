@@ -141,8 +141,9 @@ def test_the_title_says_what_was_trained(tmp_path: Path) -> None:
     page = report(tmp_path / "runs", out=tmp_path / "r.html")
     (title,) = re.findall("<title>(.*)</title>", page)
     assert f"<h1>{title}</h1>" in page
-    assert "scenes-vse0: contrastive, negatives all" in title
-    assert "scenes-top8: contrastive, negatives topk:8" in title
+    assert title == "Image-text retrieval: scenes-top8, scenes-vse0"
+    assert "every other pair of the batch is a negative" in page
+    assert "topk:8: the K hardest negatives" in page
 
 
 def test_folders_of_runs_and_what_lies_beside_them(tmp_path: Path, capsys) -> None:

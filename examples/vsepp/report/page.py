@@ -88,7 +88,7 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
     rows = result_rows(runs)
     columns = len(HEADS) if any(row[-1] for row in rows) else len(HEADS) - 1
     page = pages.get_template("page.html.j2").render(
-        title=title_of(runs),
+        title="Image-text retrieval: " + ", ".join(by_label(runs)),
         verdicts=verdicts(runs),
         heads=HEADS[:columns],
         rows=[row[:columns] for row in rows],
@@ -107,13 +107,6 @@ def write_report(runs: Sequence[Run], path: Path) -> None:
         made_with=made_with(runs),
     )
     write_text(path, page)
-
-
-def title_of(runs: Sequence[Run]) -> str:
-    """What was trained: the recipes, each with its loss and negatives."""
-    losses = {label: same[0].settings.loss for label, same in by_label(runs).items()}
-    told = [f"{label}: {one.loss}, negatives {one.negatives}" for label, one in losses.items()]
-    return "Image-text retrieval, " + "; ".join(told)
 
 
 def result_rows(runs: Sequence[Run]) -> list[list[str]]:
